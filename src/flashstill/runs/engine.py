@@ -183,9 +183,10 @@ class Distillation:
             if self.world.is_main:
                 verify_checksums(self.workdir.student)
             return
-        student, files = student_to_train(self.recipe, self.workdir, self.arithmetic.dtype, self.world)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
-        if packed.starts is not None and separation(parts(student)) == ROWS:
+        apart = packed.starts is not None
+        student, files = student_to_train(self.recipe, self.workdir, self.arithmetic.dtype, self.world, apart)
+        if apart and separation(parts(student)) == ROWS:
             self.progress.say(
                 f"{type(student).__name__} keeps the documents of a window apart only where each is a row of its own:"
                 " rows are padded, and passes take longer"

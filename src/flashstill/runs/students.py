@@ -113,14 +113,16 @@ def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: 
 
 
 def student_to_train(
-    recipe: DistillRecipe, workdir: Workdir, dtype: torch.dtype, world: World
+    recipe: DistillRecipe, workdir: Workdir, dtype: torch.dtype, world: World, apart: bool
 ) -> tuple[Any, Files | None]:
     """The student with its initial weights; with several processes without them, and the files that they lie in.
 
-    A collective call.
+    apart: whether it will be asked to keep the documents of a window apart, which only rank 0 tries, as it needs the
+    weights.  A collective call.
     """
-    from flashstill.distill.models import load_model
+    from flashstill.distill.models import load_model, parts
     from flashstill.distill.models.checksums import verify_checksums
+    from flashstill.distill.models.documents import remember, separation
     from flashstill.distill.models.empty import empty_model, files_of, write_plainly
 
     if world.size == 1 or recipe.student.quantise or recipe.student.adapter.rank:  # their weights have other names
@@ -128,6 +130,9 @@ def student_to_train(
     if world.is_main:
         verify_checksums(workdir.initial)
     student = empty_model(workdir.initial, dtype)
+    if apart:
+        way = separation(parts(load_model(workdir.initial, dtype))) if world.is_main else ""
+        remember(student, world.broadcast(way))
     files = files_of(workdir.initial, student)
     if files is None:  # stored under other names than those of its parameters
         again = workdir.training / "start"

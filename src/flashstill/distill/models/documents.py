@@ -53,6 +53,11 @@ def separation(model_parts: Parts) -> str:
     return _way(model_parts.hidden, model_parts.model)
 
 
+def remember(model: Model, way: str) -> None:
+    """Note how a model keeps documents apart, of one whose weights are not there to try it."""
+    _known[model] = way
+
+
 def _way(run: Run, model: Model) -> str:
     """Tried once for each model."""
     if model not in _known:

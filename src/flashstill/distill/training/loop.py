@@ -52,7 +52,7 @@ class _Student(nn.Module):
         super().__init__()
         self.model, self._sharded = model, sharded
         measured = parts(model)  # before the model is sharded
-        if sharded:
+        if sharded and not model.get_input_embeddings().weight.is_meta:  # else it was tried by another process
             separation(measured)
 
     def forward(self, tokens: Tensor, starts: Tensor | None, loss: Callable[[Tensor, Head], Tensor]) -> Tensor:
