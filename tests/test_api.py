@@ -20,8 +20,9 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "cascade", "ceiling",
-    "chip", "chip_search", "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "acceptance", "arrays", "asic", "capacity", "cascade",
+    "ceiling", "chip", "chip_search", "codesign", "distill", "draft_worth", "economics", "evaluate", "explain",
+    "family_economics", "knee",
     "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run",
     "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
 }  # fmt: skip
@@ -99,6 +100,13 @@ SIGNATURES = {
     "knee": ("model", "chip", "trace", "percentile", "seed", "facts", "set", "more"),
     "measure_model": ("model", "batch", "context", "repeats", "arithmetic", "out", "progress"),
     "measure_server": ("server", "concurrency", "rate", "trace", "case", "out", "progress", "more"),
+    "acceptance": (
+        "target", "drafts", "data", "draft_tokens", "temperatures", "top_p", "documents", "prompt_tokens", "new_tokens",
+        "counted", "seed", "arithmetic", "out", "progress",
+    ),
+    "draft_worth": (
+        "model", "chip", "draft", "batches", "draft_tokens", "isl", "osl", "price", "facts", "set", "more",
+    ),
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (
@@ -107,7 +115,8 @@ SIGNATURES = {
     ),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",
-        "draft", "draft_tokens", "acceptance", "acceptance_decay", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
+        "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance", "max_ttft_s",
+        "max_tpot_s", "min_tokens_per_s",
     ),
     "Deployment": (
         "chip", "chips", "tp", "pp", "ep", "dp", "redundant_experts", "prefill_chips", "prefill_tp", "prefill_pp",

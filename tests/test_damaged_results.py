@@ -14,7 +14,7 @@ import pytest
 from flashstill.cli import main
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.recipes import read_recipe
-from flashstill.records import CostRecord, ModelRecord, write_records
+from flashstill.records import AcceptanceRecord, CostRecord, ModelRecord, write_records
 from flashstill.report import kept
 from flashstill.report.page import write_report
 from flashstill.report.study import write_study_report
@@ -81,6 +81,7 @@ def test_every_record_is_missed_by_name(family: Path) -> None:
             assert not said  # nothing was measured there
         else:
             assert str(path) in said, record
+            assert not isinstance(record, AcceptanceRecord)
             assert record.model in said or "student" in said
 
 

@@ -19,40 +19,9 @@ from flashstill.distill.models import Model, keep_layers
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from tests.marks import slow
+from tests.small_models import KINDS, made
 
-SHAPE: dict[str, Any] = {
-    "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "initializer_range": 0.3,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None,
-}  # fmt: skip
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-          "original_max_position_embeddings": 32}  # fmt: skip
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("LlamaConfig", {}),
-    "biased": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True}),
-    "stretched": ("LlamaConfig", {"rope_parameters": LLAMA3}),
-    "mistral": ("MistralConfig", {"sliding_window": None}),
-    "qwen2": ("Qwen2Config", {}),
-    "qwen3": ("Qwen3Config", {}),
-    "windowed": ("MistralConfig", {"sliding_window": 6}),
-    "olmo2": ("Olmo2Config", {}),
-    "recurrent": ("Mamba2Config", {"num_heads": 8, "state_size": 8, "n_groups": 1}),
-    "mixed": ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}),
-}
 FAST = ("llama", "biased", "stretched", "mistral", "qwen2", "qwen3")
-
-
-def made(kind: str) -> Model:
-    """A small random model in float32, its biases and norms random as well."""
-    name, more = KINDS[kind]
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**{**SHAPE, **more}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    return model.eval()
-
 
 SOME = ("llama", "olmo2")
 """one of each decoder; the fast suite leaves the other kinds to the slow one"""

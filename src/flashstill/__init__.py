@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from flashstill.capacity_planning import capacity
     from flashstill.cascading import cascade
     from flashstill.chip_searching import chip_search
-    from flashstill.distilling import distill, evaluate, run
+    from flashstill.distilling import acceptance, distill, evaluate, run
+    from flashstill.drafting import draft_worth
     from flashstill.endpoint import serve
     from flashstill.family_economics import family_economics, should_distil
     from flashstill.fleet_sizing import plan_fleet
@@ -54,6 +55,7 @@ __all__ = [
     "Scenario",
     "SearchSpace",
     "UnsupportedArchitecture",
+    "acceptance",
     "arrays",
     "asic",
     "capacity",
@@ -63,6 +65,7 @@ __all__ = [
     "chip_search",
     "codesign",
     "distill",
+    "draft_worth",
     "economics",
     "evaluate",
     "explain",
@@ -94,6 +97,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "Decision": "flashstill.simulate.view",
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
+        "acceptance": "flashstill.distilling",
         "arrays": "flashstill.years_ahead",
         "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
@@ -102,6 +106,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "ceiling": "flashstill.years_ahead",
         "cascade": "flashstill.cascading",
         "distill": "flashstill.distilling",
+        "draft_worth": "flashstill.drafting",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",
         "family_economics": "flashstill.family_economics",

@@ -69,6 +69,7 @@ class ServingField(DeploymentField, total=False):
     draft_tokens: int
     acceptance: float
     acceptance_decay: float
+    measured_acceptance: str | None
     max_ttft_s: float | None
     max_tpot_s: float | None
     min_tokens_per_s: float | None
@@ -112,6 +113,7 @@ class ServingFields(DeploymentFields, total=False):
     draft_tokens: Ints
     acceptance: Numbers
     acceptance_decay: Numbers
+    measured_acceptance: Words
     max_ttft_s: Numbers | None
     max_tpot_s: Numbers | None
     min_tokens_per_s: Numbers | None
@@ -274,6 +276,4 @@ def texts_of(edits: Edits | None) -> list[str]:
         plain = plain_value(value)
         if isinstance(plain, bool) or not isinstance(plain, str | int | float):
             raise BadInput(f"set: {shown(name)} is {shown(value)}, neither a number nor a text with a unit")
-    return [
-        f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
-    ]
+    return [f"{name}={each if isinstance(each, str) else repr(float(each))}" for name, each in (edits or {}).items()]

@@ -20,6 +20,7 @@ from flashstill.progress import Progress, Silent
 if TYPE_CHECKING:
     from flashstill.recipes import DistillRecipe
     from flashstill.recipes.study import StudyRecipe
+    from flashstill.records import AcceptanceRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -201,3 +202,38 @@ def evaluate(
         out=None if out is None else Path(out), chat_template=str(chat_template), progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings)
+
+
+@says_what_is_missing
+def acceptance(
+    target: str,
+    drafts: str | Sequence[str],
+    data: str,
+    *,
+    draft_tokens: int = 4,
+    temperatures: float | Sequence[float] = 1.0,
+    top_p: float = 1.0,
+    documents: int = 32,
+    prompt_tokens: int = 64,
+    new_tokens: int = 64,
+    counted: bool = True,
+    seed: int = 0,
+    arithmetic: str = "auto",
+    out: str | Path | None = None,
+    progress: bool | Progress = False,
+) -> tuple[AcceptanceRecord, ...]:
+    """Measure how often a target accepts the tokens of drafts, by position, on its own continuations of a text.
+
+    target, drafts: Hugging Face directories, .gguf files or names of packaged models; a draft may be a drafting head
+    (student kind eagle).  data: a built-in corpus, or a file or directory of text; one prompt of each of `documents`
+    documents.  counted: also decode speculatively, and count.  out: file for the records; `acceptance.jsonl` in a
+    draft's directory is found by `predict(draft=DIRECTORY)`.
+    """
+    from flashstill.evaluate.drafts import measure_acceptance
+
+    return measure_acceptance(
+        target, [drafts] if isinstance(drafts, str) else drafts, data, draft_tokens=draft_tokens,
+        temperatures=[temperatures] if isinstance(temperatures, int | float) else temperatures, top_p=top_p,
+        documents=documents, prompt_tokens=prompt_tokens, new_tokens=new_tokens, counted=counted, seed=seed,
+        arithmetic=arithmetic, out=None if out is None else Path(out), progress=progress_of(progress),
+    )  # fmt: skip

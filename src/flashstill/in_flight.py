@@ -65,7 +65,7 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
         least_ratio=LEAST_RATIO if varied else 1.0,
         cached_ratio=asked.cached_ratio,
     )
-    drafting = ("draft", "draft_tokens", "acceptance", "acceptance_decay") if asked.draft else ()
+    drafting = ("draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance") if asked.draft else ()
     policy = Policy(step_tokens=asked.chunk, **{name: getattr(asked, name) for name in drafting})
     found = simulate(facts, asked.model, used, traffic, policy, price=price)
     return _with_means(answer, found, f"simulated ({traffic.requests:,} requests), as {reason}")

@@ -192,8 +192,7 @@ def print_prediction(answer: Answer) -> None:
 
     rows = [("predicted", "", "80 % band")]
     rows.append(("time to first token", known("ttft_s", "s"), span("ttft_low_s", "ttft_high_s", "s")))
-    none = "none" if asked.osl == 1 else "unknown"
-    tpot = none if answer.tpot_s is None else known("tpot_s", "s")
+    tpot = known("tpot_s", "s") if answer.tpot_s is not None else "none" if asked.osl == 1 else "unknown"
     rows.append(("time per output token", tpot, span("tpot_low_s", "tpot_high_s", "s")))
     low, high = values["output_tokens_per_s_low"], values["output_tokens_per_s_high"]
     rates = "" if low is None else f"{low:,.0f} to {high:,.0f} tokens/s"
@@ -275,6 +274,7 @@ def print_plan(result: SearchResult) -> None:
     for chip, batch in result.weights_dominate_below.items():
         if batch is not None:
             click.echo(f"{chip}: below batch {batch} most of the energy of the work goes into moving weights")
+    click.echo("".join(f"{line}\n" for line in result.worth_lines), nl=False)
     for reason, count in sorted(result.infeasible.items(), key=lambda item: -item[1]):
         click.echo(f"left out, {reason}: {count:,}")
     print_notes(result.note)

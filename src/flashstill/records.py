@@ -4,6 +4,7 @@ ModelRecord      a model of the family: role, size, how it was made
 QualityRecord    one metric of a model on one domain, with an interval
 MeasuredRecord   measured step time on this machine
 CostRecord       predicted cost per token on a chip
+AcceptanceRecord how often a target accepts the tokens of a draft, by position
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from flashstill.errors import BadInput, shortened, unknown
 from flashstill.files import write_text
 
 SCHEMA = 1
-_NEVER_ZERO = ("parameters", "layers", "batch", "chips", "seconds", "tokens_per_s", "repeats", "total")
+_NEVER_ZERO = (
+    "parameters", "layers", "batch", "chips", "seconds", "tokens_per_s", "repeats", "total", "draft_tokens",
+    "tokens_per_step", "vocabulary",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,12 +104,50 @@ class CostRecord:
     price_basis: str = field(default="")
 
 
-Record = ModelRecord | QualityRecord | MeasuredRecord | CostRecord
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptanceRecord:
+    """How often a target accepts a draft's tokens in speculative decoding; 95 % bootstrap intervals over documents.
+
+    acceptance [g]: of the draft at each position, given that all before it were accepted; from the distributions at
+    every place of the target's own text (evaluate/drafts).  counted [g]: the same, counted in speculative decoding of
+    the same prompts; empty if that was not run.  tokens_per_step: of the target's passes, with all g drafted.
+    """
+
+    target: str
+    draft: str
+    domain: str
+    temperature: float
+    top_p: float
+    draft_tokens: int
+    acceptance: tuple[float, ...]
+    acceptance_low: tuple[float, ...]
+    acceptance_high: tuple[float, ...]
+    tokens_per_step: float
+    tokens_per_step_low: float
+    tokens_per_step_high: float
+    documents: int
+    tokens: int
+    vocabulary: int
+    counted: tuple[float, ...] = ()
+    counted_tokens_per_step: float = 0.0
+    counted_steps: int = 0
+    kind: str = ""
+    """eagle for a head on the target's hidden states, model for a language model"""
+    draft_parameters: int = 0
+    """of the draft alone, without what it shares with the target"""
+    target_digest: str = ""
+    draft_digest: str = ""
+    data_digest: str = ""
+    arithmetic: str = ""
+
+
+Record = ModelRecord | QualityRecord | MeasuredRecord | CostRecord | AcceptanceRecord
 _TYPES: dict[str, type[Record]] = {
     "model": ModelRecord,
     "quality": QualityRecord,
     "measured": MeasuredRecord,
     "cost": CostRecord,
+    "acceptance": AcceptanceRecord,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
 
@@ -141,11 +183,22 @@ def _from_row(row: Any, where: str) -> Record:
 
 def _problems(record: Record) -> Iterator[str]:
     """Messages about impossible values such as negative amounts; quality metrics may be negative."""
+    if isinstance(record, AcceptanceRecord):
+        yield from _acceptance_problems(record)
     for key, value in amounts(record):
         if isinstance(record, QualityRecord) and key in ("value", "low", "high"):
             continue
         if value < 0 or (value == 0 and key in _NEVER_ZERO):
             yield f"{key} is {value:g}; it must {'be positive' if key in _NEVER_ZERO else 'not be negative'}"
+
+
+def _acceptance_problems(record: AcceptanceRecord) -> Iterator[str]:
+    for name in ("acceptance", "acceptance_low", "acceptance_high", "counted"):
+        rates: tuple[float, ...] = getattr(record, name)
+        if len(rates) != record.draft_tokens and (rates or name != "counted"):
+            yield f"{name} holds {len(rates)} positions, but {record.draft_tokens} tokens are drafted"
+        if not all(0.0 <= rate <= 1.0 for rate in rates):
+            yield f"{name} holds a rate that does not lie between 0 and 1"
 
 
 def amounts(record: Record) -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["plan_student"]
 LAWS = ("besiroglu-2024", "busbridge-2025")
 """laws without and with a teacher"""
-_NOT_SEARCHED = ("draft", "draft_tokens", "acceptance", "acceptance_decay")
+_NOT_SEARCHED = ("draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance")
 
 
 def plan_student(

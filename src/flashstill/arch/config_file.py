@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from flashstill.errors import BadInput, shortened
 
 MOST_BYTES = 8 * 2**20
 """the largest published files, which list all quantised modules, have one to two million bytes"""
+DRAFT = "flashstill_draft"
+"""the table of a drafting head's config.json, which is otherwise that of a Llama of one block"""
 _REMEMBERED = 256
 _built: dict[tuple[bytes, str], Architecture] = {}
 
@@ -39,11 +42,22 @@ def read_config(path: Path, name: str) -> Architecture:
     key = (hashlib.sha256(content).digest(), name)
     known = _built.get(key)
     if known is None:
-        known = from_hf(parsed(content, path), name)
+        config = parsed(content, path)
+        about = config.pop(DRAFT, None)
+        known = from_hf(config, name)
+        if isinstance(about, dict) and about.get("kind") == "eagle":
+            known = drafting_head(known)
         if len(_built) >= _REMEMBERED:
             _built.clear()
         _built[key] = known
     return known
+
+
+def drafting_head(block: Architecture) -> Architecture:
+    """A head on a target's hidden states (EAGLE): a block and the 2d x d matrix that joins the target's hidden state to
+    the embedding of the next token; embedding and LM head are the target's."""
+    joined = replace(block.layers[0], side_weights=block.layers[0].side_weights + 2 * block.width**2)
+    return replace(block, layers=(joined, *block.layers[1:]), tied=True, shares_ends=True, final_norm_parameters=0)
 
 
 def _content(path: Path) -> bytes:

@@ -76,6 +76,8 @@ class Architecture:
     """parameters of all MTP modules, excluding the shared embedding and head; not part of `parameters`"""
     formats: Formats = field(default_factory=Formats)
     """number formats of the weights in the published checkpoint"""
+    shares_ends: bool = False
+    """whether embedding and LM head are those of another model, as a drafting head's are: read, but not stored again"""
     note: str = field(default="", compare=False)
     """text naming parts of the configuration that are not modelled"""
 
@@ -96,8 +98,8 @@ class Architecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the embedding, and of the LM head if untied."""
-        return self.width * self.vocabulary * (1 if self.tied else 2)
+        """Parameters of the embedding, and of the LM head if untied; none if both are another model's."""
+        return 0 if self.shares_ends else self.width * self.vocabulary * (1 if self.tied else 2)
 
     @property
     def _outside(self) -> int:

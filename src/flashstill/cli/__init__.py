@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.cli.acceptance import acceptance
 from flashstill.cli.asic import asic
 from flashstill.cli.calibrating import calibrate
 from flashstill.cli.capacity import capacity
@@ -40,6 +41,7 @@ from flashstill.cli.quality import quality
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.cli.simulating import simulate
+from flashstill.cli.speculating import speculate
 from flashstill.cli.years_ahead import arrays, ceiling, trends
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
 from flashstill.extras import missing_package
@@ -88,8 +90,9 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, data, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, cascade,
-    economics, asic, codesign, quality, trends, ceiling, arrays, explore, validate, calibrate, serve, chips, models,
+    run, demo, data, distill, evaluate, acceptance, report, measure, explain, predict, plan, speculate, simulate,
+    capacity, cascade, economics, asic, codesign, quality, trends, ceiling, arrays, explore, validate, calibrate,
+    serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -155,6 +155,8 @@ def _signal_lines(signals: Mapping[str, Any]) -> list[str]:
 def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     from flashstill.runs.budget import outcome_lines
 
+    if "acceptance" in summary:
+        return _draft_lines(summary)
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
@@ -181,6 +183,19 @@ def _segment_lines(segments: Sequence[Mapping[str, int]]) -> list[str]:
             f"from step {now['from_step']:,} on: {changed}; bits may differ from those of a run without the change"
         )
     return lines
+
+
+def _draft_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A drafting head: acceptance by position of the initial and of the trained head."""
+    records = summary["acceptance"]
+    heading = "".join(f"{f'position {place + 1}':>12}" for place in range(records[0]["draft_tokens"]))
+    lines = [f"{'draft':<24}{'temperature':>12}{heading}{'tokens/step':>13}"]
+    for record in records:
+        rates = "".join(f"{rate:>12.1%}" for rate in record["acceptance"])
+        lines.append(f"{record['draft']:<24}{record['temperature']:>12g}{rates}{record['tokens_per_step']:>13.2f}")
+    sizes, how = summary["parameters"], f"{summary['arithmetic']['precision']} arithmetic"
+    trained = f"trained in {summary['training_s']:,.0f} s at {summary['tokens_per_s']:,.0f} tokens/s ({how})"
+    return [*lines, f"{sizes['student']:,} parameters beside the target's, {trained}"]
 
 
 @click.command()

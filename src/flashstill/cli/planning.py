@@ -10,11 +10,11 @@ import click
 
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option, print_infeasible, print_json, understood
+from flashstill.cli.drafting import acceptance_options, accepted
 from flashstill.cli.fleets import check_question, plan_trace
 from flashstill.cli.options import (
     COUNT,
     SECONDS,
-    SHARE,
     WORD,
     facts_options,
     model_option,
@@ -51,10 +51,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--draft", default=None, help="Also try drafting by this model, its own 'heads', or 'new-heads' yet to be trained."
 )
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
-@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option(
-    "--acceptance-decay", type=SHARE, default=1.0, show_default=True, help="Its factor from one position to the next."
-)
+@acceptance_options
 @click.option(
     "--redundant-experts", default=None, help="Numbers of redundant experts to try, with commas [default: the fewest]."
 )
@@ -119,7 +116,7 @@ def plan(
         if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = engine, "memory"
-    scenario, space = _question(facts, model, asked)
+    scenario, space = _question(facts, model, accepted(asked))
     understood(_understood(scenario, space))
     price = asked["price"]
     try:
@@ -169,6 +166,7 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         draft=asked["draft"],
         acceptance=asked["acceptance"],
         acceptance_decay=asked["acceptance_decay"],
+        measured_acceptance=asked["measured_acceptance"],
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
         min_tokens_per_s=asked["min_throughput"],

@@ -9,10 +9,10 @@ import click
 
 from flashstill.cli.calibrating import answer_measured, case_option, given_cells
 from flashstill.cli.documents import asked_facts, json_option, print_json, understood
+from flashstill.cli.drafting import MEASURED, acceptance_options, accepted
 from flashstill.cli.options import (
     COUNT,
     DIRECTORY,
-    SHARE,
     arrival_options,
     chip_option,
     deployment_options,
@@ -43,10 +43,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
 )
 @click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
-@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option(
-    "--acceptance-decay", type=SHARE, default=1.0, show_default=True, help="Its factor from one position to the next."
-)
+@acceptance_options
 @click.option(
     "--cases",
     type=_FILE,
@@ -89,10 +86,12 @@ def predict(
             raise BadInput("--cases and --out hold cases of serving; leave them out with --phase train")
         answer_training(facts, training, price, as_json)
         return
+    flags = accepted(flags)
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
         given = {name: flags[name] for name in given_options() if name in flags}
+        given |= {MEASURED: flags[MEASURED]} if flags[MEASURED] is not None else {}
         _answer_cases(facts, cases, out, price, given, as_json)
         return
     if flags["model"] is None or flags["chip"] is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import asked_facts, json_option, print_json
+from flashstill.cli.drafting import acceptance_options, accepted
 from flashstill.cli.operations import OPERATIONS, operations_options
 from flashstill.cli.options import (
     COUNT,
@@ -37,7 +38,7 @@ _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
     "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft",
-    "draft_tokens", "acceptance", "acceptance_decay",
+    "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
 )  # fmt: skip
 PERCENTILE = 95.0
 """at which the bounds of a knee are to hold, unless the user says another"""
@@ -114,14 +115,7 @@ PERCENTILE = 95.0
     "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
 )
 @click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
-@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option(
-    "--acceptance-decay",
-    type=SHARE,
-    default=1.0,
-    show_default=True,
-    help="Its factor for each position after the first.",
-)
+@acceptance_options
 @operations_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
@@ -184,6 +178,7 @@ def simulate(
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
     click.get_current_context().with_resource(telling(lambda line: click.echo(line, err=True)))
     free, sweeps = all(flags[name] is None for name in _SOURCES), loads is not None or cases is not None
+    flags = accepted(flags)
     asked = {"model": model, "seed": seed, **flags}
     make = partial(_job, price=price, facts=(facts_directories, edits), any_rate=with_knee or loads is not None)
     rows: list[dict[str, Any]] = []

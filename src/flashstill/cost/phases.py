@@ -3,6 +3,7 @@
 Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens, each accepted with probability a,
 E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens per sequence.  Heads that draft from
 their own drafts (MTP, EAGLE) are accepted less at each further position: a_i = a d^(i-1), E = 1 + sum of a_1 ... a_i.
+Where acceptance was measured, the a_i are those of the record (evaluate/drafts).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefi
 class Speculation:
     """Speculative decoding: `tokens` drafted per step, the first of them accepted with probability `acceptance`.
 
-    decay: factor of the acceptance from one position to the next; 1 if all positions are alike.
+    decay: factor of the acceptance from one position to the next; 1 if all positions are alike.  measured: acceptance
+    at each position given that all before it were accepted, at least `tokens` of them, in place of both; empty if there
+    is none.
     draft: a smaller model that drafts; None for the model's own heads, each of one block and the LM head.
     """
 
@@ -34,6 +37,7 @@ class Speculation:
     acceptance: float
     decay: float = 1.0
     draft: Architecture | None = None
+    measured: tuple[float, ...] = ()
 
     @property
     def tokens_per_step(self) -> float:
@@ -42,7 +46,7 @@ class Speculation:
         A draft counts if all before it are accepted as well: 1 + sum over i of the product of the first i acceptances.
         """
         rate = self.acceptance
-        if self.decay != 1.0:
+        if self.decay != 1.0 or self.measured:
             return float(1.0 + np.sum(self.accepted_ratios))
         if rate >= 1.0:
             return self.tokens + 1.0
@@ -51,6 +55,9 @@ class Speculation:
     @property
     def accepted_ratios(self) -> npt.NDArray[np.float64]:
         """Probability that at least 1, 2, ... `tokens` drafts of a step are accepted."""
+        if self.measured:
+            products: npt.NDArray[np.float64] = np.multiply.accumulate(np.asarray(self.measured[: self.tokens]))
+            return products
         place = np.arange(1.0, self.tokens + 1.0)
         ratios: npt.NDArray[np.float64] = self.acceptance**place * self.decay ** (place * (place - 1.0) / 2.0)
         return ratios

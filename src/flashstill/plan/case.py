@@ -22,6 +22,7 @@ SCENARIO_FIELDS = {
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",
     "acceptance_decay": "acceptance_decay",
+    "measured_acceptance": "measured_acceptance",
 }
 """column -> scenario field; a row describes serving and has no bounds"""
 DEPLOYMENT_FIELDS = tuple(field.name for field in fields(Deployment))

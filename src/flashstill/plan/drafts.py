@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NamedTuple
+
 from flashstill.arch import Architecture, load_architecture, with_heads
 from flashstill.cost import Speculation
 from flashstill.errors import BadInput, check_counts, shortened
+from flashstill.plan.acceptance import accepted_rates
 
 OWN_HEADS, NEW_HEADS = "heads", "new-heads"
 """drafting by heads that the model has, and by heads that would have to be trained"""
@@ -17,14 +21,47 @@ def drafter(name: str) -> str:
     return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
 
 
+def check_drafted(tokens: int) -> None:
+    """BadInput for a number of drafted tokens that no engine has."""
+    check_counts({"draft tokens": tokens})
+    if tokens > MOST_DRAFTED:
+        raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
+
+
+class Drafting(NamedTuple):
+    """Speculation, and where its acceptance comes from, in words; empty if it was assumed."""
+
+    speculation: Speculation
+    note: str
+
+
+def drafting_of(
+    model: Architecture,
+    draft: str,
+    tokens: int,
+    acceptance: float,
+    decay: float = 1.0,
+    measured: str | None = None,
+) -> Drafting:
+    """As `speculation`, with the acceptance that was measured where there is one (plan/acceptance.py)."""
+    plain = speculation(model, draft, tokens, acceptance, decay)
+    rates, note = accepted_rates(measured, draft, model, plain.draft)
+    if not rates:
+        return Drafting(plain, "")
+    if tokens > len(rates):
+        raise BadInput(
+            f"{tokens} draft tokens are more than the {len(rates)} positions at which acceptance was measured; draft"
+            f" {len(rates)} or fewer"
+        )
+    return Drafting(replace(plain, acceptance=rates[0], decay=1.0, measured=rates), note)
+
+
 def speculation(model: Architecture, draft: str, tokens: int, acceptance: float, decay: float = 1.0) -> Speculation:
     """Drafting by the model of that name, by the model's own heads, or by heads still to be trained.
 
     BadInput if draft and model do not match, as with different vocabularies.
     """
-    check_counts({"draft tokens": tokens})
-    if tokens > MOST_DRAFTED:
-        raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
+    check_drafted(tokens)
     if not 0.0 < acceptance < 1.0:
         raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
     if not 0.0 < decay <= 1.0:
@@ -38,6 +75,11 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float,
             f"model that drafts, or {NEW_HEADS} for heads that would have to be trained"
         )
     small = load_architecture(draft)
+    if small.shares_ends and small.width != model.width:
+        raise BadInput(
+            f"{small.name} is a head on hidden states {small.width} wide, and cannot draft for {model.name}, whose are"
+            f" {model.width} wide"
+        )
     if small.vocabulary != model.vocabulary:
         raise BadInput(
             f"{small.name} cannot draft for {model.name}: vocabularies of {small.vocabulary} and {model.vocabulary}"

@@ -43,6 +43,20 @@ def front_of(tables: Sequence[Table], scenario: Scenario) -> tuple[Configuration
     return tuple(_point(tables[int(owner[index])], int(place[index]), scenario) for index in chosen)
 
 
+def worth_of(tables: Sequence[Table]) -> dict[str, dict[str, float | None]]:
+    """The best value of each objective with a draft and without one, over all feasible configurations; None if there
+    is no such configuration, or no price."""
+    worth = {}
+    for name in OBJECTIVES:
+        best = max if name == "tokens_per_s_per_chip" else min
+        values: dict[str, list[float]] = {"with": [], "without": []}
+        for table in tables:
+            side = "with" if table.label["speculation"] else "without"
+            values[side] += [float(each) for each in table.columns[name] if np.isfinite(each)]
+        worth[name] = {side: best(each) if each else None for side, each in values.items()}
+    return worth
+
+
 def _point(table: Table, index: int, scenario: Scenario) -> Configuration:
     values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
     for name in ("chips", "batch", *Degrees._fields, *PREFILL_FIELDS):

@@ -27,7 +27,7 @@ from flashstill.plan.deployment import (
     known_engine,
     known_precision,
 )
-from flashstill.plan.drafts import NEW_HEADS, drafter, speculation
+from flashstill.plan.drafts import NEW_HEADS, drafter, drafting_of
 from flashstill.plan.hardwired import check_draft, wired_formats
 from flashstill.plan.layouts import Degrees, degrees_of, torus_shape
 from flashstill.plan.notes import notes_on, unmeasured_notes
@@ -185,7 +185,9 @@ class _Laid(NamedTuple):
     prefill: Degrees | None
 
 
-_of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance", "acceptance_decay")
+_of_scenario = attrgetter(
+    "model", "chunk", "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance"
+)
 _of_deployment = attrgetter(
     "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap"
 )
@@ -201,8 +203,9 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
     conditions = conditions_of(facts, model, chip, deployment)
     drafting, notes = None, unmeasured_notes(facts, conditions)
     if scenario.draft is not None:
-        accepted = scenario.acceptance, scenario.acceptance_decay
-        drafting = speculation(model, scenario.draft, scenario.draft_tokens, *accepted)
+        accepted = scenario.acceptance, scenario.acceptance_decay, scenario.measured_acceptance
+        drafting, told = drafting_of(model, scenario.draft, scenario.draft_tokens, *accepted)
+        notes += [told] if told else []
         if drafter(scenario.draft) == NEW_HEADS:
             notes.append(f"the heads that draft would still have to be trained for {model.name}")
     return Setup(

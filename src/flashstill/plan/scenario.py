@@ -35,6 +35,8 @@ class Scenario:
     cached_ratio: share of every prompt that is found in a prefix cache in the chips' memory: not computed again.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.
+    measured_acceptance: in place of both, rates by position ("0.6,0.5,0.4"), or a file of records, FILE or FILE@T for
+    one temperature; None takes acceptance.jsonl from the draft's directory if there is one, "none" ignores it.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
     """
 
@@ -52,6 +54,7 @@ class Scenario:
     draft_tokens: int = 3
     acceptance: float = 0.7
     acceptance_decay: float = 1.0
+    measured_acceptance: str | None = None
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
     min_tokens_per_s: float | None = None

@@ -25,9 +25,9 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.wiring import WIRING
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
-from flashstill.plan.drafts import speculation
+from flashstill.plan.drafts import check_drafted, drafting_of
 from flashstill.plan.feasible import NO_LINKS, impossible
-from flashstill.plan.fronts import SHARES, Table, costs_of, front_of
+from flashstill.plan.fronts import SHARES, Table, costs_of, front_of, worth_of
 from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.pool_search import Paired, paired
@@ -55,7 +55,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     space = normalised(facts, space)
     check_search(scenario, model, space)
     started = time.perf_counter()
-    drafts = _drafts(scenario, model, space)
+    drafts, told = _drafts(scenario, model, space)
     reasons: Counter[str] = Counter()
     tables: list[Table] = []
     prices: dict[str, HourlyPrice] = {}
@@ -115,17 +115,26 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         weights_dominate_below={name: _crossover(facts, scenario, space, name) for name in space.chips},
         front=front_of(tables, scenario),
         prices=prices,
-        note=model.note,
+        note="; ".join(filter(None, (model.note, told))),
+        drafting=worth_of(tables) if scenario.draft is not None else {},
     )
 
 
-def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tuple[Speculation | None, ...]:
-    """Speculation choices: none, and the scenario's draft with each number of drafted tokens."""
+def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tuple[tuple[Speculation | None, ...], str]:
+    """Speculation choices: none, and the scenario's draft with each number of drafted tokens; and a note on it.
+
+    Numbers beyond the positions at which acceptance was measured are left out, unless all are.
+    """
     if scenario.draft is None:
-        return (None,)
-    counts = space.draft_tokens
-    accepted = scenario.acceptance, scenario.acceptance_decay
-    return (None, *(speculation(model, scenario.draft, count, *accepted) for count in counts))
+        return (None,), ""
+    accepted = scenario.acceptance, scenario.acceptance_decay, scenario.measured_acceptance
+    counts = sorted(space.draft_tokens)
+    for count in counts:
+        check_drafted(count)
+    first = drafting_of(model, scenario.draft, counts[0], *accepted)
+    most = len(first.speculation.measured) or counts[-1]
+    choices = (replace(first.speculation, tokens=count) for count in counts if count <= most)
+    return (None, *choices), first.note
 
 
 def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:

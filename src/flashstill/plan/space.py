@@ -12,6 +12,7 @@ from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.facts import Facts
 from flashstill.plan.deployment import APART, AS_PUBLISHED, known_engine, known_overlap, known_precision
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
+from flashstill.plan.worth_lines import worth_lines
 from flashstill.tables import cell, html_table
 
 TIERS = ("memory", "sram", "host")
@@ -106,7 +107,8 @@ class SearchResult:
     weights_dominate_below: for each chip, the batch below which moving weights from main memory takes most of the
     dynamic energy.
     prices: for each chip, dollars an hour (None if no price is known: such a chip is never on the front by dollars) and
-    the price basis.  note: parts of the model's config that were ignored or reinterpreted, in words.
+    the price basis.  drafting: the best value of each objective with the draft and without one; empty without a draft.
+    note: parts of the model's config that were ignored or reinterpreted, in words.
     """
 
     evaluated: int
@@ -118,6 +120,12 @@ class SearchResult:
     front: tuple[Configuration, ...]
     prices: dict[str, HourlyPrice] = field(default_factory=dict)
     note: str = ""
+    drafting: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def worth_lines(self) -> list[str]:
+        """What the draft is worth, in words: one line, none without a draft."""
+        return worth_lines(self.drafting)
 
     def as_dict(self) -> dict[str, Any]:
         """The document that `plan --json` prints."""

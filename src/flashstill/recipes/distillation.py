@@ -15,6 +15,7 @@ from flashstill.recipes.adapter import AdapterRecipe, adapter_problems
 from flashstill.recipes.arithmetic import ARITHMETIC, DEVICES
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
+from flashstill.recipes.drafts import DraftRecipe, draft_problems
 from flashstill.recipes.ranges import (
     Count,
     Decay,
@@ -40,7 +41,7 @@ from flashstill.recipes.signals import SignalRecipe, named_by_directory, signal_
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
-STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
+STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense", "eagle")
 QUANTISED = ("", "int4", "fp8", "ternary")
 MEANS = ("arithmetic", "geometric")
 SCHEDULES = ("cosine", "wsd", "constant")
@@ -144,6 +145,7 @@ class DistillRecipe:
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: Annotated[tuple[LossRecipe, ...], sized(0, 16)] = (LossRecipe(),)
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
+    draft: DraftRecipe = field(default_factory=DraftRecipe)
     train: TrainTable = field(default_factory=TrainTable)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
@@ -203,6 +205,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     yield from adapter_problems(recipe)
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
+    yield from draft_problems(recipe)
 
 
 def training_problems(train: TrainTable) -> Iterator[str]:

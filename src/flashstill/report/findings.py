@@ -33,7 +33,7 @@ class View:
                 view.quality[record.model, record.domain, record.metric] = record
             elif isinstance(record, MeasuredRecord):
                 view.measured[record.model, record.phase, record.batch] = record
-            else:
+            elif isinstance(record, CostRecord):
                 view.cost[record.model, record.chip, record.phase, record.batch] = record
         return view
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from flashstill.checked import LARGEST
 from flashstill.errors import BadInput
-from flashstill.records import Record, amounts
+from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, amounts
 from flashstill.report.figures import LEVEL_GROUPS
 from flashstill.report.findings import View
 from flashstill.report.kinds import ROLES
 
+Judged = ModelRecord | QualityRecord | MeasuredRecord | CostRecord
+"""the records of a family"""
 QUALITY = (
     ("heldout", "bits_per_byte"), ("heldout", "perplexity"), ("heldout", "kl_to_teacher"), ("heldout", "agreement"),
     ("out-of-domain", "perplexity"), ("out-of-domain", "kl_to_teacher"), ("out-of-domain", "agreement"),
@@ -33,7 +35,7 @@ def problems(view: View) -> Iterator[str]:
         return
     if not view.students:
         yield "holds no record of a student"
-    parts: tuple[Mapping[Any, Record], ...] = (view.models, view.quality, view.measured, view.cost)
+    parts: tuple[Mapping[Any, Judged], ...] = (view.models, view.quality, view.measured, view.cost)
     for record in (record for part in parts for record in part.values()):
         for key, value in amounts(record):
             if abs(value) > LARGEST:

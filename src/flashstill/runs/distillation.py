@@ -10,10 +10,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from flashstill.checked import json_object
 from flashstill.errors import BadInput
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe
+from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.runs import budget, kept
+from flashstill.runs.drafts import DraftDistillation
 from flashstill.runs.engine import Distillation
 from flashstill.runs.extending import make_room
 from flashstill.runs.run_lock import adopt, claim, lock
@@ -41,7 +44,7 @@ def run_distillation(
     changes = claim(recipe, workdir.out, RECIPE) if world.is_main else []
     world.barrier()
     with lock(workdir.out, f".lock-{world.rank}" if world.rank else ".lock"):
-        work = Distillation(recipe, workdir, shown, world)
+        work = work_of(recipe)(recipe, workdir, shown, world)
         if world.is_main:
             workdir.tidy()
             make_room(recipe, workdir, changes, shown)
@@ -62,7 +65,15 @@ def run_distillation(
         if judged and world.is_main and not (workdir.out / "summary.json").exists():
             work.evaluate()
         world.barrier()
-    return kept.student_summary(workdir.out / "summary.json") if judged else {}
+    if not judged:
+        return {}
+    path = workdir.out / "summary.json"
+    return json_object(path) if recipe.student.kind == EAGLE else kept.student_summary(path)
+
+
+def work_of(recipe: DistillRecipe) -> type[Distillation]:
+    """The stages of this kind of student."""
+    return DraftDistillation if recipe.student.kind == EAGLE else Distillation
 
 
 def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: tuple[int, int]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Policy:
     preemption: recompute (the cache of a preempted sequence is computed again) or swap (it goes to the memory of the
     host and comes back).
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
-    draft, draft_tokens, acceptance, acceptance_decay: speculative decoding, as in a `Scenario`.
+    draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance: speculative decoding, as in a `Scenario`.
     """
 
     scheduler: str | Scheduler | None = None
@@ -58,6 +58,7 @@ class Policy:
     draft_tokens: int = 3
     acceptance: float = 0.7
     acceptance_decay: float = 1.0
+    measured_acceptance: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.scheduler, str):
@@ -94,7 +95,7 @@ class Policy:
             raise BadInput(f"refill_sequences is of the scheduler {DECODE_PRIORITY}")
         if self.scheduler == SLO_AWARE and self.max_ttft_s is None and self.max_tpot_s is None:
             raise BadInput(f"the scheduler {SLO_AWARE} needs a bound to keep: max_ttft_s, max_tpot_s or both")
-        for name in ("draft_tokens", "acceptance", "acceptance_decay"):
+        for name in ("draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance"):
             if self.draft is None and getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BadInput(f"{name} is of speculative decoding; say with draft what drafts")
         if self.refuse_late and (self.scheduler != SLO_AWARE or self.max_ttft_s is None):

@@ -74,6 +74,7 @@ def prepared(
         draft_tokens=policy.draft_tokens,
         acceptance=policy.acceptance,
         acceptance_decay=policy.acceptance_decay,
+        measured_acceptance=policy.measured_acceptance,
     )
     whole = resolve(facts, scenario, deployment)
     copies = 1 if operations.scales else policy.replicas

@@ -1,8 +1,23 @@
-"""Sample text from a causal language model: batched, with a KV cache, and with its own random draws for each row."""
+"""Sample text from a causal language model: batched, with a KV cache and own random draws for each row; or drafted."""
 
-from flashstill.distill.generate.drawing import Sampling, choose
+from flashstill.distill.generate.drawing import Sampling, choose, probabilities
 from flashstill.distill.generate.generate import decoder_of, sample
 from flashstill.distill.generate.rows import Samples
+from flashstill.distill.generate.speculative import Drafter, Drafts, Draws, ModelDrafter, Speculated, speculate
 from flashstill.distill.generate.windows import continued
 
-__all__ = ["Samples", "Sampling", "choose", "continued", "decoder_of", "sample"]
+__all__ = [
+    "Drafter",
+    "Drafts",
+    "Draws",
+    "ModelDrafter",
+    "Samples",
+    "Sampling",
+    "Speculated",
+    "choose",
+    "continued",
+    "decoder_of",
+    "probabilities",
+    "sample",
+    "speculate",
+]

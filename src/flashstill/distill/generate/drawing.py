@@ -72,6 +72,19 @@ def choose(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, T
     return torch.cat(ids), torch.cat(log_p)
 
 
+def probabilities(logits: Tensor, settings: Sampling) -> Tensor:
+    """The distribution [B, V] that `choose` samples from, which sums to 1: temperature, top-k and top-p applied to
+    logits [B, V]; at temperature 0 all of it lies on the likeliest id."""
+    logits = logits[:, : settings.vocabulary] if settings.vocabulary else logits
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    if settings.temperature == 0:
+        return torch.zeros_like(logits).scatter_(1, logits.argmax(-1, keepdim=True), 1.0)
+    if settings.top_k == 0 and settings.top_p == 1:
+        return torch.softmax(logits / settings.temperature, -1)
+    p, order = _cut(logits / settings.temperature, settings)
+    return torch.zeros_like(logits).scatter_(1, order, p / p.sum(-1, keepdim=True))
+
+
 def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     logits = logits.float() if logits.dtype != torch.float64 else logits
     p = torch.softmax(logits, -1)
@@ -80,14 +93,14 @@ def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, 
     if settings.temperature == 0:
         ids = logits.argmax(-1, keepdim=True).expand_as(draws)
     elif settings.top_k == 0 and settings.top_p == 1:
-        ids = _drawn(p if settings.temperature == 1 else torch.softmax(logits / settings.temperature, -1), draws)
+        ids = drawn(p if settings.temperature == 1 else torch.softmax(logits / settings.temperature, -1), draws)
     else:
         p, order = _cut(logits / settings.temperature, settings)
-        ids = order.gather(1, _drawn(p, draws))
+        ids = order.gather(1, drawn(p, draws))
     return ids, logits.gather(1, ids) - log_z[:, None]
 
 
-def _drawn(p: Tensor, draws: Tensor) -> Tensor:
+def drawn(p: Tensor, draws: Tensor) -> Tensor:
     """Indices [B, K] at which the cumulative sum of p [B, V], divided by its total, exceeds the draws [B, K]."""
     summed = p.cumsum(-1, dtype=draws.dtype)
     points = draws * summed[:, -1:]

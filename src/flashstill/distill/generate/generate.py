@@ -34,10 +34,10 @@ def sample(
     Raises BadInput for an empty prompt, an unknown token id, or more positions than the model has.
     """
     prompt_ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
-    longest = _checked(model, prompt_ids, settings)
+    longest = checked_prompts(model, prompt_ids, settings)
     if not prompt_ids:
         return Rows([], [], settings, torch.device("cpu")).samples
-    with _at_rest(model), torch.no_grad():
+    with at_rest(model), torch.no_grad():
         decoder = decoder_of(model, longest, space or Workspace())
         table = Rows(
             prompt_ids, list(range(len(prompt_ids))) if rows is None else rows, settings, parts(model).head.device
@@ -54,7 +54,7 @@ def decoder_of(model: Model, longest: int, space: Workspace) -> Decoder:
 
 
 @contextmanager
-def _at_rest(model: Model) -> Iterator[None]:
+def at_rest(model: Model) -> Iterator[None]:
     """Put the model in eval mode within the context, then restore its previous mode."""
     training = model.training
     model.eval()
@@ -64,7 +64,7 @@ def _at_rest(model: Model) -> Iterator[None]:
         model.train(training)
 
 
-def _checked(model: Model, prompts: Sequence[np.ndarray], settings: Sampling) -> int:
+def checked_prompts(model: Model, prompts: Sequence[np.ndarray], settings: Sampling) -> int:
     """Check the prompts and settings; returns the number of positions that the longest row needs."""
     known = parts(model).head.shape[0]
     if settings.vocabulary > known or any(not 0 <= each < known for each in settings.stop):

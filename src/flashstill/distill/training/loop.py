@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from flashstill.distill.losses import Head, Term, Workspace, head_loss
 from flashstill.distill.losses.soundness import unsound_token
-from flashstill.distill.models import Model, decoder_layers, parts
+from flashstill.distill.models import Model, decoder_layers
 from flashstill.distill.models.arithmetic import precision_of
-from flashstill.distill.models.documents import separation, states_of
 from flashstill.distill.models.empty import Files
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
@@ -30,6 +29,8 @@ from flashstill.distill.training.fused_ops import fused
 from flashstill.distill.training.metrics import Metrics, Trend
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
+from flashstill.distill.training.passes import Pass, next_token
+from flashstill.distill.training.passes import Student as _Student
 from flashstill.distill.training.randomness import own_draws, seed_step
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.recompute import recomputed
@@ -45,22 +46,6 @@ AfterStep = Callable[[Model, int], dict[str, float]]
 """(student, number of finished steps) -> additional metrics of the step"""
 
 
-class _Student(nn.Module):
-    """Body and loss in one forward pass, so that a sharded model gathers its head when the loss needs it."""
-
-    def __init__(self, model: Model, sharded: bool) -> None:
-        super().__init__()
-        self.model, self._sharded = model, sharded
-        measured = parts(model)  # before the model is sharded
-        if sharded and not model.get_input_embeddings().weight.is_meta:  # else it was tried by another process
-            separation(measured)
-
-    def forward(self, tokens: Tensor, starts: Tensor | None, loss: Callable[[Tensor, Head], Tensor]) -> Tensor:
-        model_parts = parts(self.model)
-        hidden = states_of(model_parts, tokens, starts, one_pass=self._sharded)
-        return loss(hidden.flatten(0, 1), model_parts.head)
-
-
 def train(
     model: Model,
     source: Source,
@@ -74,6 +59,7 @@ def train(
     after_step: AfterStep | None = None,
     may_change: Collection[str] = (),
     files: Files | None = None,
+    run: Pass | None = None,
 ) -> Model:
     """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
 
@@ -81,13 +67,15 @@ def train(
     vocabulary: number of logits used, if the heads of teacher and student are padded differently.  may_change: fields
     of the recipe that may differ from those of the checkpoint that the run is resumed from.  files: where the weights
     lie of a model on meta, to be sharded over several processes.  Of several, only the first returns all weights.
-    Raises BadInput if the loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
+    run: the student's pass over part of a batch (None: that of a language model).  Raises BadInput if the loss is not
+    finite or diverges, and if memory runs out; the last good checkpoint is kept.
     """
     world = join_world()
     make_directory(directory)
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
     micro_steps = _micro_steps(recipe, world)
-    student = _Student(model if files is not None else model.to(world.device), sharded=world.size > 1)
+    model = model if files is not None else model.to(world.device)
+    student = _Student(model, run or next_token(model, world.size > 1))
     state: MixedPrecisionAdamW | Sharded
     if world.size == 1:
         state = MixedPrecisionAdamW(student, recipe)
@@ -194,10 +182,17 @@ def _run_micro_steps(
         terms: Sequence[Term] = objective(part)
         weights = part.mask.flatten().float() / counted  # divide by the tokens of the step, not of the micro-step
 
-        def loss(hidden: Tensor, head: Head, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
-            return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
+        def loss(
+            hidden: Tensor,
+            head: Head,
+            factors: Tensor | None = None,
+            terms: Sequence[Term] = terms,
+            weights: Tensor = weights,
+        ) -> Tensor:
+            scaled = weights if factors is None else weights * factors
+            return head_loss(hidden, head, terms, scaled, vocabulary, space=space)[0]
 
-        part_loss = student(part.inputs, part.starts, loss)
+        part_loss = student(part, terms, loss)
         if not math.isfinite(float(part_loss.detach())):
             _check_teachers(terms, part)
         total += float(part_loss.detach())

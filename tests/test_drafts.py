@@ -1,0 +1,102 @@
+"""Drafting heads: unrolled steps equal drafting token by token, training lowers the loss, directories keep the head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flashstill.distill.data.packing import Packed
+from flashstill.distill.drafts import DraftPass, Eagle, EagleDrafter, is_eagle, load_eagle, save_eagle
+from flashstill.distill.generate import Sampling, sample, speculate
+from flashstill.distill.models import Model, parts
+from flashstill.distill.teachers import Online
+from flashstill.distill.training import Offline, TrainRecipe, distillation, train
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from tests.small_models import head_of, made, small
+
+
+def states_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
+    return parts(model).hidden(tokens)
+
+
+@torch.no_grad()
+def test_unrolled_steps_are_those_of_drafting_from_each_position() -> None:
+    model = made("llama")
+    eagle, tokens = head_of(model), torch.randint(3, 30, (2, 12), generator=torch.Generator().manual_seed(1))
+    hidden = states_of(model, tokens)
+    unrolled = list(eagle.unrolled(hidden, tokens, 4))
+    for begin in (0, 3, 6):  # the target's states up to `begin` are known, and the tokens after them
+        states, past = eagle.read(hidden[:, : begin + 1], tokens[:, 1 : begin + 2], None)
+        for step in range(4):
+            torch.testing.assert_close(states[:, -1], unrolled[step][:, begin + 1 + step], rtol=1e-4, atol=1e-5)
+            states, past = eagle.read(states[:, -1:], tokens[:, begin + 2 + step, None], past)
+
+
+@torch.no_grad()
+def test_documents_of_a_window_do_not_see_each_other() -> None:
+    model = made("llama")
+    eagle, tokens = head_of(model), torch.randint(3, 30, (1, 14), generator=torch.Generator().manual_seed(1))
+    starts = torch.zeros(1, 14, dtype=torch.int64)
+    starts[0, [0, 6]] = 1
+    hidden = torch.cat([states_of(model, tokens[:, :6]), states_of(model, tokens[:, 6:])], 1)
+    alone = list(eagle.unrolled(hidden[:, 6:], tokens[:, 6:], 3))
+    for step, states in enumerate(eagle.unrolled(hidden, tokens, 3, starts)):
+        torch.testing.assert_close(states[:, 6 + step + 1 :], alone[step][:, step + 1 :], rtol=1e-4, atol=1e-5)
+
+
+def test_a_draft_changes_no_greedy_text_of_its_target() -> None:
+    model = made("llama")
+    settings, prompts = Sampling(new_tokens=10, temperature=0.0), [[5, 6, 7], [9]]
+    drafted = speculate(model, EagleDrafter(head_of(model)), prompts, settings, 3)
+    plain = [sample(model, [prompt], settings).tokens[0] for prompt in prompts]
+    assert np.array_equal(drafted.tokens, np.stack(plain))
+
+
+def trained(model: Model, eagle: Eagle, folder: Path, run: DraftPass, tokens: int = 1600) -> list[float]:
+    """Train a head on the target's own text; the loss of each step."""
+    prompts = np.random.default_rng(0).integers(3, 30, (16, 4))
+    text = np.concatenate([prompts, sample(model, list(prompts), Sampling(new_tokens=13, seed=2)).tokens], 1)
+    rows = np.zeros((16, 16), dtype=np.int32)
+    packed = Packed(tokens=text.astype(np.int32), target_bytes=rows, target_document=rows)
+    recipe = TrainRecipe(tokens=tokens, windows_per_step=4, learning_rate=3e-3)
+    train(eagle, Offline(packed, 4, 0), distillation(Online(model)), recipe, folder, Silent(), "draft", run=run)
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_lowers_the_loss_and_leaves_the_target_as_it_is(tmp_path: Path) -> None:
+    model = made("llama")
+    eagle = head_of(model)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    losses = trained(model, eagle, tmp_path, DraftPass(steps=2, feature_weight=0.1))
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_a_saved_head_is_the_same_and_has_the_names_of_the_engines(tmp_path: Path) -> None:
+    model = made("llama")
+    eagle = head_of(model)
+    save_eagle(eagle, tmp_path / "draft", {"target": "abc"})
+    again = load_eagle(tmp_path / "draft", model, "abc")
+    for name, weight in eagle.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+    names = set(load_file(tmp_path / "draft" / "model.safetensors"))
+    assert {"fc.weight", "fc.bias", "layers.0.self_attn.q_proj.weight", "layers.0.mlp.down_proj.weight"} <= names
+    assert not any("embed_tokens" in name or "lm_head" in name or "input_layernorm" in name for name in names)
+    config = json.loads((tmp_path / "draft" / "config.json").read_text())
+    assert (config["architectures"], config["num_hidden_layers"]) == (["LlamaForCausalLM"], 1)
+    assert is_eagle(tmp_path / "draft")
+
+
+def test_a_head_of_another_target_is_refused(tmp_path: Path) -> None:
+    model = made("llama")
+    save_eagle(head_of(model), tmp_path / "draft", {"target": "abc"})
+    with pytest.raises(BadInput, match="hidden states of another model"):
+        load_eagle(tmp_path / "draft", model, "abd")
+    with pytest.raises(BadInput, match="32 wide with 32 tokens; this one is 16 wide with 8"):
+        load_eagle(tmp_path / "draft", small())
