@@ -133,6 +133,15 @@ def test_a_drafting_head_is_priced_by_its_own_shape(tmp_path: Path) -> None:
         fs.predict(**{**PAIR, "draft": str(tmp_path / "draft")})
 
 
+def test_a_command_that_starts_an_engine_names_the_method_of_a_head(tmp_path: Path) -> None:
+    from flashstill.plan.launch import drafts_by_head
+
+    save_eagle(head_of(made("llama")), tmp_path / "draft", {"kind": "eagle"})
+    assert drafts_by_head(str(tmp_path / "draft"))
+    assert not drafts_by_head("llama-3.2-1b")
+    assert not drafts_by_head("")
+
+
 def test_drafting_stops_paying_as_the_batch_grows() -> None:
     worth = fs.draft_worth(**PAIR, batches=[1, 8, 512], measured_acceptance="0.6,0.5,0.4", osl=256)
     ratios = [row.speed_ratio for row in worth.rows]

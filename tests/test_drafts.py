@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import flashstill as fs
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.drafts import DraftPass, Eagle, EagleDrafter, is_eagle, load_eagle, save_eagle
 from flashstill.distill.generate import Sampling, sample, speculate
@@ -17,8 +18,11 @@ from flashstill.distill.models import Model, parts
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import Offline, TrainRecipe, distillation, train
 from flashstill.errors import BadInput
+from flashstill.recipes import read_distillation
+from flashstill.records import AcceptanceRecord, read_records
 from flashstill.progress import Silent
 from tests.small_models import head_of, made, small
+from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 
 
 def states_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
@@ -100,3 +104,67 @@ def test_a_head_of_another_target_is_refused(tmp_path: Path) -> None:
         load_eagle(tmp_path / "draft", model, "abd")
     with pytest.raises(BadInput, match="32 wide with 32 tokens; this one is 16 wide with 8"):
         load_eagle(tmp_path / "draft", small())
+
+
+RECIPE = """
+name = "draft"
+[[teachers]]
+model = "target"
+[student]
+kind = "eagle"
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("[signals]\nkind = 'topk'", "signals.kind must be hidden or none, not topk"),
+        ("[regime]\nkind = 'sequence'", "set regime.soft to true"),
+        ("[signals]\nkind = 'none'\n[regime]\nkind = 'on-policy'", "regime.kind must be offline or sequence"),
+        ("[draft]\nprompt_tokens = 1", "draft.prompt_tokens must be at least 2"),
+        ("quantise = 'int4'", "is not quantised and made of no model"),
+        ("[[teachers]]\nmodel = 'other'", "name one teacher that is a directory"),
+        ("[draft]\nsteps = 0", "draft.steps"),
+    ],
+)
+def test_recipes_that_train_no_head_are_refused(tmp_path: Path, more: str, said: str) -> None:
+    path = tmp_path / "draft.toml"
+    path.write_text(RECIPE.format(more=more))
+    with pytest.raises(BadInput, match=said):
+        read_distillation(path)
+
+
+def test_draft_settings_of_another_student_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "draft.toml"
+    path.write_text(RECIPE.format(more="[draft]\nsteps = 2").replace("eagle", "copy"))
+    with pytest.raises(BadInput, match=r"\[draft\] is of a student of kind eagle, not copy"):
+        read_distillation(path)
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_a_head_measures_it_and_resumes(tmp_path: Path) -> None:
+    teacher = make_tiny_teacher(tmp_path / "target", make_sample_text())
+    for name in ("own.txt", "other.txt"):
+        (tmp_path / name).write_text(make_sample_text() if name == "own.txt" else make_other_text())
+    path = tmp_path / "draft.toml"
+    path.write_text(
+        f"name = 'draft'\ndata = '{tmp_path}/own.txt'\nout_of_domain = '{tmp_path}/other.txt'\n"
+        f"[[teachers]]\nmodel = '{teacher}'\n[student]\nkind = 'eagle'\n"
+        "[text]\nwindow_tokens = 32\ntrain_tokens = 2048\nheldout_tokens = 256\nout_of_domain_tokens = 256\n"
+        "[draft]\nsteps = 2\nprompts = 6\nprompt_tokens = 8\nnew_tokens = 12\ndraft_tokens = 3\ntemperatures = [1.0]\n"
+        "[[losses]]\ndivergence = 'total-variation'\n"
+        "[train]\ntokens = 8192\nlearning_rate = 5e-3\narithmetic = 'fp32'\n"
+    )
+    done = fs.distill(path, tmp_path / "out")
+    untrained, trained = (record["acceptance"][0] for record in done.summary["acceptance"])
+    assert trained > untrained
+    records = read_records(tmp_path / "out" / "student" / "acceptance.jsonl")
+    assert [record.draft for record in records if isinstance(record, AcceptanceRecord)] == ["draft"]
+    again = fs.acceptance(
+        str(teacher), str(tmp_path / "out" / "student"), f"own={tmp_path}/own.txt", documents=4, prompt_tokens=8,
+        new_tokens=8, draft_tokens=2, arithmetic="fp32",
+    )  # fmt: skip
+    assert again[0].kind == "eagle"
+    assert again[0].documents > 1
+    assert fs.distill(path, tmp_path / "out").summary == done.summary

@@ -15,6 +15,8 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flashstill.arch.catalogue import read_config
+from flashstill.arch.config_file import existing
 from flashstill.errors import BadInput, printable, unknown
 from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, is_node_guessed, plugin_of, version_of
 from flashstill.plan.launch_layouts import (
@@ -150,6 +152,7 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role
     words += ["--kv-cache-dtype", "fp8"] if point.kv_precision == "fp8" else []
     if point.speculated_tokens:
         drafting: dict[str, object] = {"num_speculative_tokens": point.speculated_tokens}
+        drafting |= {"method": "eagle"} if drafts_by_head(point.draft) else {}
         drafting |= {"model": point.draft} if point.draft else {"method": "mtp"}
         words += ["--speculative-config", json.dumps(drafting)]
     return Started(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
@@ -180,7 +183,9 @@ def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool, ro
     words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["sglang"] else []
     words += ["--kv-cache-dtype", "fp8_e4m3"] if point.kv_precision == "fp8" else []
     if point.speculated_tokens:
-        words += ["--speculative-algorithm", "STANDALONE" if point.draft else "NEXTN"]
+        by_head = drafts_by_head(point.draft)
+        words += ["--speculative-algorithm", "EAGLE" if by_head else "STANDALONE" if point.draft else "NEXTN"]
+        comments += ["# config.json of the draft: architectures must be LlamaForCausalLMEagle"] if by_head else []
         words += ["--speculative-draft-model-path", point.draft] if point.draft else []
         words += ["--speculative-num-steps", point.speculated_tokens, "--speculative-eagle-topk", 1]
         words += ["--speculative-num-draft-tokens", point.speculated_tokens + 1]
@@ -193,6 +198,8 @@ def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, ro
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")
     if groups and point.speculated_tokens and point.draft:
         raise BadInput("trtllm is not known to speculate with a draft model beside attention on every chip (dp)")
+    if drafts_by_head(point.draft):
+        raise BadInput("trtllm is not known to load a drafting head of this form; emit vllm or sglang")
     chips = point.chips
     if point.dp > 1 and not has_experts:
         comments, chips = _one_by_one(point), point.chips // point.dp
@@ -211,6 +218,12 @@ def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, ro
         comments.append(f"# mpirun starts it on {nodes} nodes: give it their names (--host or --hostfile)")
     words += ["--extra_llm_api_options", "trtllm-options.yaml"] if settings else []
     return Started(words, comments=comments, settings=settings)
+
+
+def drafts_by_head(draft: str) -> bool:
+    """Whether a draft is the directory of a head on the target's hidden states."""
+    path = existing(draft)
+    return path is not None and path.is_dir() and read_config(path / "config.json", path.name).shares_ends
 
 
 def _trtllm_drafts(point: Configuration) -> list[str]:

@@ -25,6 +25,7 @@ from flashstill.recipes.distillation import (
     TrainTable,
     with_paths,
 )
+from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.recipes.ranges import (
     Batches,
     Context,
@@ -230,6 +231,8 @@ def problems(recipe: FamilyRecipe) -> Iterator[str]:
             " first, and the server in the `teachers` of a student"
         )
     for place, student in enumerate(recipe.students):
+        if student.kind == EAGLE:
+            yield f"students[{place}] is a drafting head, which says nothing alone: train it with `flashstill distill`"
         if student.kind == "depth" and not student.keep_layers:
             yield f"students[{place}].keep_layers is 0; it must be at least 1, for a student of kind depth"
     members = [recipe.distillation(student) for student in recipe.students]
