@@ -18,9 +18,9 @@ from flashstill.distill.models import Model, parts
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import Offline, TrainRecipe, distillation, train
 from flashstill.errors import BadInput
+from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.records import AcceptanceRecord, read_records
-from flashstill.progress import Silent
 from tests.small_models import head_of, made, small
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 

@@ -63,8 +63,8 @@ def speculate(
                 f"{row.tokens_per_s:,.0f}",
                 f"{row.drafted_tokens_per_s:,.0f}",
                 f"{row.speed_ratio:.2f}",
-                f"{row.joules_per_token:.3g}",
-                f"{row.drafted_joules_per_token:.3g}",
+                _joules(row.joules_per_token),
+                _joules(row.drafted_joules_per_token),
                 _dollars(row.usd_per_million_tokens),
                 _dollars(row.drafted_usd_per_million_tokens),
             )
@@ -78,3 +78,7 @@ def speculate(
 
 def _dollars(value: float | None) -> str:
     return "none" if value is None else show(value, "USD").replace(" USD", "")
+
+
+def _joules(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"

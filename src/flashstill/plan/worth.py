@@ -38,12 +38,12 @@ class WorthRow:
     speed_ratio: float
     tpot_s: float | None
     drafted_tpot_s: float | None
-    joules_per_token: float
-    drafted_joules_per_token: float
+    joules_per_token: float | None
+    drafted_joules_per_token: float | None
     usd_per_million_tokens: float | None
     drafted_usd_per_million_tokens: float | None
-    bound: str
-    drafted_bound: str
+    bound: str | None
+    drafted_bound: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,7 @@ def worth_by_batch(
             if isinstance(drafted[0], BadInput):
                 raise drafted[0]
             continue
-        count, best = max(usable, key=lambda pair: pair[1].output_tokens_per_s)
+        count, best = max(usable, key=lambda pair: _rate(pair[1]))
         setup = resolve(facts, case.but(concurrency=batch, draft_tokens=count).scenario, case.deployment).setup
         assert setup.speculation is not None
         rows.append(_row(batch, count, setup.speculation.tokens_per_step, plain, best))
@@ -128,15 +128,20 @@ def worth_by_batch(
 
 
 def _row(batch: int, count: int, tokens_per_step: float, plain: Answer, best: Answer) -> WorthRow:
+    rate, drafted_rate = _rate(plain), _rate(best)
     return WorthRow(
-        batch=batch, draft_tokens=count, tokens_per_step=tokens_per_step, tokens_per_s=plain.output_tokens_per_s,
-        drafted_tokens_per_s=best.output_tokens_per_s,
-        speed_ratio=best.output_tokens_per_s / plain.output_tokens_per_s, tpot_s=plain.tpot_s,
+        batch=batch, draft_tokens=count, tokens_per_step=tokens_per_step, tokens_per_s=rate,
+        drafted_tokens_per_s=drafted_rate, speed_ratio=drafted_rate / rate, tpot_s=plain.tpot_s,
         drafted_tpot_s=best.tpot_s, joules_per_token=plain.joules_per_output_token,
         drafted_joules_per_token=best.joules_per_output_token,
         usd_per_million_tokens=plain.usd_per_million_output_tokens,
         drafted_usd_per_million_tokens=best.usd_per_million_output_tokens, bound=plain.bound, drafted_bound=best.bound,
     )  # fmt: skip
+
+
+def _rate(answer: Answer) -> float:
+    assert answer.output_tokens_per_s is not None, "an answer that fits has a rate"
+    return answer.output_tokens_per_s
 
 
 def _pays(rows: Sequence[WorthRow]) -> int | None:
