@@ -21,8 +21,10 @@ from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.records import AcceptanceRecord, read_records
+from tests.marks import slow
 from tests.small_models import head_of, made, small
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
+from tests.zoo import tiny
 
 
 def states_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
@@ -58,6 +60,18 @@ def test_a_draft_changes_no_greedy_text_of_its_target() -> None:
     model = made("llama")
     settings, prompts = Sampling(new_tokens=10, temperature=0.0), [[5, 6, 7], [9]]
     drafted = speculate(model, EagleDrafter(head_of(model)), prompts, settings, 3)
+    plain = [sample(model, [prompt], settings).tokens[0] for prompt in prompts]
+    assert np.array_equal(drafted.tokens, np.stack(plain))
+
+
+FAMILIES = ("gpt2", "gemma2", "cohere", "mamba", "qwen3_moe", "falcon_h1", "granite", "jamba", "bloom")
+
+
+@pytest.mark.parametrize("name", ["opt", *slow(*FAMILIES)])
+def test_a_head_drafts_for_targets_of_every_family(name: str) -> None:
+    model = tiny(name)
+    settings, prompts = Sampling(new_tokens=6, temperature=0.0), [[5, 6, 7], [9, 4, 5]]
+    drafted = speculate(model, EagleDrafter(head_of(model)), prompts, settings, 2)
     plain = [sample(model, [prompt], settings).tokens[0] for prompt in prompts]
     assert np.array_equal(drafted.tokens, np.stack(plain))
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from flashstill.arch.adapter.drafting import HeadShape, new_shape
 from flashstill.distill.losses.logits import Head
+from flashstill.errors import UnsupportedArchitecture
 
 INITIAL_STD = 0.02
 
@@ -198,6 +199,10 @@ def new_eagle(embedding: Tensor, head: Head, feed_forward: int, positions: int, 
     feed_forward: neurons, 0 for 8/3 of the width; positions: of the target's context.
     """
     vocabulary, width = head.shape
+    if embedding.shape[1] != width:
+        raise UnsupportedArchitecture(
+            f"the target's embedding is {embedding.shape[1]} wide and its LM head {width}; a head joins equal widths"
+        )
     shape = new_shape(width, vocabulary, positions, feed_forward)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -207,7 +212,7 @@ def new_eagle(embedding: Tensor, head: Head, feed_forward: int, positions: int, 
                 nn.init.normal_(weight, std=INITIAL_STD)
         with torch.no_grad():
             eagle.fc.weight[:, width:] += torch.eye(width)
-    return eagle.to(head.dtype)
+    return eagle.to(device=head.device, dtype=head.dtype)
 
 
 def _shifted(heads: Tensor, by: int) -> Tensor:
