@@ -5,6 +5,8 @@ The reference is always transformers itself with autograd, in float64 where its 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,24 @@ if TYPE_CHECKING:
 
 FAST = ("gemma2", "modernbert-decoder", "phimoe", "qwen3_next")
 """families of the fast suite: capped logits, a dense layer before the head, experts and a head with a bias, a hybrid"""
-ALL = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in zoo.NAMES]
-FAMILIES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in zoo.FAMILIES]
+SAMPLE = (
+    "afmoe", "bamba", "bloom", "cohere2_moe", "dbrx", "deepseek_v3", "deepseek_v4", "diffllama", "ernie4_5_moe",
+    "falcon_h1", "gemma3_text", "gemma3n_text", "gemma4_text", "glm4_moe", "gpt2", "gpt_neo", "gpt_oss", "granite",
+    "granitemoehybrid", "hy_v4", "jamba", "kimi_linear", "laguna", "lfm2", "llama4_text", "longcat_flash", "mamba2",
+    "minicpm3", "minimax", "minimax_m2", "nemotron_h", "olmo3", "opt", "phi", "qwen2:2", "qwen2_moe", "qwen3_5_text",
+    "qwen3_moe", "recurrent_gemma", "rwkv", "smollm3", "xlstm", "youtu", "zamba2",
+)  # fmt: skip
+"""families in which something is unlike the others: what a layer is, where the blocks are, what follows the head"""
+EVERYTHING = bool(os.environ.get("FLASHSTILL_EVERY_ARCHITECTURE"))
+"""set it to run all tests on all families (about four minutes)"""
+
+
+def slow_but(names: Iterable[str]) -> list[Any]:
+    """Parameters of these names and of FAST, which alone are in the fast suite."""
+    every = zoo.NAMES if EVERYTHING else [*FAST, *(name for name in names if name not in FAST)]
+    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in every]
+
+
 IN_FLOAT32 = {"beam", "falcon_mamba", "mamba", "mamba2", "nemotron_h", "nemotron_h:2", "xglm", "xlstm"}
 """families that compute in float32 whatever their weights are, or (XGLM) cannot run in float64"""
 KNOWN_TOKENS = 90
@@ -49,7 +67,7 @@ def test_the_zoo_is_large() -> None:
     assert len(zoo.FAMILIES) >= 100
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", slow_but(zoo.FAMILIES))
 def test_the_first_step_is_that_of_transformers(name: str) -> None:
     import torch
 
@@ -91,7 +109,7 @@ def packed_text(windows: int, length: int) -> Packed:
     return Packed(tokens=tokens, target_bytes=ones, target_document=ones - 1)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(SAMPLE))
 def test_signals_and_evaluation_are_those_of_the_models_own_logits(name: str, tmp_path: Path) -> None:
     import numpy as np
     import torch
@@ -127,6 +145,82 @@ def test_signals_and_evaluation_are_those_of_the_models_own_logits(name: str, tm
     assert np.allclose(scores.nll, nll.numpy(), rtol=1e-4, atol=1e-4)
     assert scores.kl is not None
     assert np.abs(scores.kl).max() < 1e-3
+
+
+def loaded_again(model: Any, directory: Path) -> Any:
+    """The model saved and loaded; its own weights are rounded to what was saved."""
+    import torch
+
+    from flashstill.distill.models import load_model, save_model
+
+    save_model(model, NoTokenizer(), directory)
+    return load_model(directory, torch.float32)
+
+
+def same_logits(model: Any, other: Any) -> bool:
+    import torch
+
+    tokens = drawn_tokens(1, 2, 24)
+    with torch.inference_mode():
+        first, second = (each(input_ids=tokens, use_cache=False).logits for each in (model, other))
+    return bool((first - second).abs().max() <= 1e-5 * first.abs().max())
+
+
+class NoTokenizer:
+    """Stands for a tokenizer where none is needed."""
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write nothing."""
+
+
+DEPENDENT = {"beam"}
+"""families whose layers all read what each of the others gives"""
+
+
+@pytest.mark.parametrize("name", slow_but(SAMPLE))
+def test_layers_that_are_kept_are_saved_and_loaded_as_they_were(name: str, tmp_path: Path) -> None:
+    from flashstill.distill.models import decoder_layers, keep_layers
+    from flashstill.distill.models.shallower import InexpressibleLayers
+    from flashstill.errors import UnsupportedArchitecture
+
+    model = zoo.tiny(name)
+    whole = loaded_again(model, tmp_path / "whole")
+    assert same_logits(model, whole)
+    depth, made, refusals = len(decoder_layers(whole)), 0, []
+    for kept in ([*range(1, depth)], [index for index in range(depth) if index != depth // 2]):
+        student = None
+        try:
+            student = keep_layers(whole, kept)
+        except InexpressibleLayers as error:  # proven right or refused; a nearest choice is one that works
+            refusals.append(str(error))
+            student = keep_layers(whole, error.nearest) if error.nearest else None
+        except UnsupportedArchitecture as error:
+            refusals.append(str(error))
+        if student is not None:
+            made += 1
+            assert len(decoder_layers(student)) == len(kept)
+            tied, as_before = (
+                each.get_output_embeddings().weight is each.get_input_embeddings().weight for each in (student, whole)
+            )
+            assert tied == as_before
+            assert same_logits(student, loaded_again(student, tmp_path / "student"))
+    assert all("cannot say that of" in each or "depend on one another" in each for each in refusals)
+    assert made or name in DEPENDENT
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in zoo.VISION_NAMES])
+def test_the_text_part_of_a_vision_language_model(name: str, tmp_path: Path) -> None:
+    from flashstill.distill.models import left_out
+
+    whole = zoo.tiny(name)
+    text = loaded_again(whole, tmp_path / "whole")
+    assert not any("vision" in each or "visual" in each for each in text.state_dict())
+    assert same_logits(whole, text)
+    assert "vision" in str(left_out(text, name)) or "visual" in str(left_out(text, name))
+    again = loaded_again(text, tmp_path / "text")
+    assert type(again) is type(text)
+    assert same_logits(text, again)
+    assert left_out(again, name) is None
 
 
 def test_a_padded_head_changes_no_loss_and_no_evaluation(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ DEEPER: dict[str, Changes] = {
     "qwen3_moe": FOUR,
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"] * 2, "mlp_only_layers": [2]},
     "recurrent_gemma": {"num_hidden_layers": 6, "attention_window_size": 8},
+    "rwkv": {"num_hidden_layers": 3},
     "smollm3": {**FOUR, "no_rope_layers": [1, 0, 1, 0]},
     "vaultgemma": WINDOWS,
 }  # fmt: skip

@@ -72,7 +72,7 @@ class Distillation:
 
     def model(self, index: int) -> Any:
         """The teacher of this index, loaded."""
-        return self.models.load(self.directories[index], self.arithmetic.dtype)
+        return self.models.load(self.directories[index], self.arithmetic.dtype, self.progress.say)
 
     def text(self) -> None:
         """Pack training, held-out and out-of-domain text."""

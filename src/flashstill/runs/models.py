@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ class Models:
         self._models: dict[tuple[Path, str], Any] = {}
         self._fingerprints: dict[tuple[Path, str], str] = {}
 
-    def load(self, directory: Path, dtype: torch.dtype) -> Any:
-        """The model of a directory in a dtype; callers must not change its weights."""
-        from flashstill.distill.models import load_model
+    def load(self, directory: Path, dtype: torch.dtype, say: Callable[[str], None] | None = None) -> Any:
+        """The model of a directory in a dtype; callers must not change its weights. say: told what is left out."""
+        from flashstill.distill.models import left_out, load_model
 
         key = (directory, str(dtype))
         if key not in self._models:
             self._models[key] = load_model(directory, dtype)
+            note = left_out(self._models[key], directory.name)
+            if note and say is not None:
+                say(note)
         return self._models[key]
 
     def fingerprint(self, teacher: TeacherRecipe, directory: Path) -> str:

@@ -42,6 +42,7 @@ def first_student(
     search: file of the drop order of blocks; least_layers: layers of the shallowest student with the same drop order.
     """
     from flashstill.distill.models import decoder_layers, keep_layers
+    from flashstill.distill.models.shallower import InexpressibleLayers
     from flashstill.distill.students import (
         Experts,
         Width,
@@ -83,7 +84,14 @@ def first_student(
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
     dropped = _drops(recipe.search, teacher, tokens, depth - min(keep, least_layers or keep), search, progress)
-    return keep_layers(teacher, kept_blocks(depth, dropped, keep))
+    chosen = kept_blocks(depth, dropped, keep)
+    try:
+        return keep_layers(teacher, chosen)
+    except InexpressibleLayers as error:
+        if not error.nearest:
+            raise
+        progress.say(f"{error}; so these are kept")
+        return keep_layers(teacher, error.nearest)
 
 
 def _spread(packed: Packed, count: int) -> Any:

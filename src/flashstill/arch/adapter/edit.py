@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashstill.arch.adapter.fields import DEPTH, HEADS, WIDTH
+from flashstill.arch.adapter.per_layer import remaining
 from flashstill.arch.adapter.sizes import (
     FEED_FORWARD,
     KEY_HEADS,
+    KIND,
     VOCABULARY,
-    block_kinds,
     chosen_neurons,
     head_width,
     kind,
@@ -48,6 +49,15 @@ def without_weights(fields: Mapping[str, Any]) -> Changes:
     return {name: content for name, content in fields.items() if name not in OF_ITS_WEIGHTS}
 
 
+def text_fields(configuration: Any) -> Changes:
+    """Fields of the text part of a transformers configuration, without its kind; whether its head is tied is what the
+    whole model says."""
+    fields = without_weights(configuration.get_text_config().to_dict())
+    fields.pop(KIND, None)
+    tied = value(configuration, "tie_word_embeddings")
+    return fields if tied is None else {**fields, "tie_word_embeddings": tied}
+
+
 def with_quantization(fields: Mapping[str, Any], scheme: Mapping[str, Any]) -> Changes:
     """`fields` for weights packed in the quantisation scheme."""
     return {**fields, "quantization_config": scheme}
@@ -62,10 +72,13 @@ def with_vocabulary(fields: Mapping[str, Any], vocabulary: int) -> Changes:
 
 
 def depth_changes(configuration: Any, kept: Sequence[int]) -> Changes:
-    """Fields of a model with only the blocks `kept` (indices)."""
-    kinds = block_kinds(configuration)
-    listed = {} if kinds is None else {"layer_types": [kinds[index] for index in kept]}
-    return {_spelling(configuration, DEPTH): len(kept), **listed}
+    """Fields of a model with only the blocks `kept` (ascending indices): its depth and all that it says of layers."""
+    fields = (
+        configuration
+        if isinstance(configuration, Mapping)
+        else (configuration.to_dict() if hasattr(configuration, "to_dict") else vars(configuration))
+    )
+    return remaining(fields, size(configuration, DEPTH), kept)
 
 
 def width_changes(configuration: Any, *, hidden: int, feed_forward: int, key_heads: int) -> Changes:

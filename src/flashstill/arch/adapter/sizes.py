@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.arch.adapter.fields import CONTEXT, DEPTH, HEADS, WIDTH, Config, Fields
+from flashstill.arch.adapter.text import HOLDERS
 
 __all__ = [
     "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "VOCABULARY", "WIDTH", "attention_window",
@@ -80,8 +81,13 @@ def is_quantised(configuration: Any) -> bool:
 
 
 def value(configuration: Any, name: str) -> Any:
-    """The value of a field; None if absent or null."""
-    return configuration.get(name) if isinstance(configuration, Mapping) else getattr(configuration, name, None)
+    """The value of a field, in a multimodal config.json that of its text part; None if absent or null."""
+    if not isinstance(configuration, Mapping):
+        return getattr(configuration, name, None)
+    if configuration.get(name) is None and name != KIND:
+        holder = next((each for each in HOLDERS if isinstance(configuration.get(each), Mapping)), None)
+        return None if holder is None else value(configuration[holder], name)
+    return configuration.get(name)
 
 
 def _fields(configuration: Any, names: tuple[str, ...], of: str) -> Fields:

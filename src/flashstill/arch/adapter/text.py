@@ -6,7 +6,7 @@ from typing import Any
 
 from flashstill.arch.adapter.fields import Config
 
-_HOLDERS = ("text_config", "llm_config", "language_config", "thinker_config")
+HOLDERS = ("text_config", "llm_config", "language_config", "thinker_config")
 _OTHERS = ("vision_config", "audio_config", "vq_config", "speech_config", "video_config", "visual", "vision_tower")
 # model_type of a multimodal config -> model_type of its text model, where the nested config lacks it or differs.
 _TEXT_TYPES = {
@@ -24,12 +24,12 @@ _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype
 
 def text_part(config: Config) -> tuple[Config, str, bool]:
     """(config of the language model, note if other modalities are left out, whether it was nested)."""
-    holder = next((name for name in _HOLDERS if isinstance(config.get(name), dict)), None)
+    holder = next((name for name in HOLDERS if isinstance(config.get(name), dict)), None)
     if holder is None:
         others = [name for name in _OTHERS if config.get(name)]
         return config, _note(others), False
     inner = config[holder]
-    if any(isinstance(inner.get(name), dict) for name in _HOLDERS):
+    if any(isinstance(inner.get(name), dict) for name in HOLDERS):
         return text_part(inner)
     inherited = {key: config[key] for key in _INHERITED if config.get(key) is not None}
     kind = _TEXT_TYPES.get(str(config.get("model_type")))

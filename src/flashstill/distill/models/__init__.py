@@ -2,9 +2,19 @@
 
 from flashstill.distill.models.conversion import convert_gguf
 from flashstill.distill.models.fingerprints import fingerprint, tokenizer_fingerprint
-from flashstill.distill.models.layers import decoder_layers, keep_layers
-from flashstill.distill.models.loading import STORED, Model, cast, load_model, load_tokenizer, quiet, save_model
+from flashstill.distill.models.layers import decoder_layers
+from flashstill.distill.models.loading import (
+    STORED,
+    Model,
+    cast,
+    left_out,
+    load_model,
+    load_tokenizer,
+    quiet,
+    save_model,
+)
 from flashstill.distill.models.parts import Parts, parts
+from flashstill.distill.models.shallower import keep_layers
 
 __all__ = [
     "STORED",
@@ -15,6 +25,7 @@ __all__ = [
     "decoder_layers",
     "fingerprint",
     "keep_layers",
+    "left_out",
     "load_model",
     "load_tokenizer",
     "parts",

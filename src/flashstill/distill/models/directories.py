@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
+from flashstill.distill.models.text_part import auto_class
 from flashstill.errors import BadInput, first_line
 
 MOST_JSON_BYTES = 64 * 2**20
@@ -37,6 +38,9 @@ SWITCHES = re.compile(
     r"|transformers_weights"
 )
 """config.json keys that make transformers download or run other code, or read other files than the standard ones"""
+FLOAT_TAG = "__float__"
+"""how transformers writes a number that JSON lacks: {"__float__": "Infinity"}"""
+_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 _LAYERS = re.compile(r"(num|n)_(\w+_)?layers?|num_\w*blocks|\w*depths?")
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -134,8 +138,10 @@ def plain_config(path: Path) -> Any:
 
 
 def without_switches(value: Any) -> Any:
-    """A configuration without the keys that match `SWITCHES`, at any depth."""
+    """A configuration without the keys that match `SWITCHES`, at any depth, with infinities as they were saved."""
     if isinstance(value, dict):
+        if set(value) == {FLOAT_TAG} and value[FLOAT_TAG] in _FLOATS:
+            return _FLOATS[value[FLOAT_TAG]]
         return {key: without_switches(inner) for key, inner in value.items() if not SWITCHES.fullmatch(str(key))}
     return [without_switches(inner) for inner in value] if isinstance(value, list) else value
 
@@ -147,8 +153,10 @@ def check_size(path: Path, config: Any, stored: Shapes) -> None:
             raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(stored)} tensors")
     on_disk = sum(math.prod(shape) for shape in stored.values())
     largest = max((max(shape, default=1) for shape in stored.values()), default=1)
+    usual = dict(numbers(type(config)().to_dict()))
     for key, number in numbers(config.to_dict()):
-        if "experts" in key and "per_tok" not in key and number > max(largest, len(stored)):
+        unused = number == usual.get(key)  # a default of a family that has no experts unless asked (Doge)
+        if "experts" in key and "per_tok" not in key and number > max(largest, len(stored)) and not unused:
             raise BadInput(f"model directory {path}: {key} is {number}, more than its weights hold")
     described = parameters(path, config)
     more = LARGER_PACKED if is_quantised(config) else LARGER
@@ -161,11 +169,11 @@ def check_size(path: Path, config: Any, stored: Shapes) -> None:
 
 def parameters(path: Path, config: Any) -> int:
     """Number of parameters that a configuration describes, counted on the meta device (no memory is allocated)."""
-    from transformers import AutoModelForCausalLM
-
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = auto_class(config).from_config(config)
+    except BadInput:
+        raise
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     return sum(parameter.numel() for parameter in model.parameters())
@@ -199,6 +207,22 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
         is_plain = parameter.is_floating_point() and parameter.dtype.itemsize > 1 and parameter.device.type != "meta"
         if is_plain and not torch.isfinite(parameter.detach().sum(dtype=torch.float32)):
             raise BadInput(f"model {path}: {name} holds values that are not finite numbers")
+
+
+def restore_padding(path: Path, model: Any) -> None:
+    """Restore rows of embeddings for a padding token from the files: some families (Youtu) zero them after loading."""
+    rows = {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
+    }
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in set(opened.keys()) & set(rows):
+                weight, place = rows[name].weight, int(rows[name].padding_idx or 0)
+                if tuple(opened.get_slice(name).get_shape()) == tuple(weight.shape):
+                    row = opened.get_slice(name)[place : place + 1][0]
+                    weight.data[place] = row.to(weight.device, weight.dtype)
 
 
 def _in_order(name: str) -> list[tuple[bool, int, str]]:

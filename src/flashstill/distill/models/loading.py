@@ -30,8 +30,10 @@ from flashstill.distill.models.directories import (
     check_size,
     check_small_files,
     plain_config,
+    restore_padding,
     shapes,
 )
+from flashstill.distill.models.text_part import auto_class, is_multimodal, text_model
 from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
 
@@ -43,11 +45,10 @@ Model = Any  # a transformers PreTrainedModel; the library's own types are too l
 def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     """Load a causal language model from a directory, in eval mode; BadInput if the directory is unsafe or broken.
 
+    Of a vision-language model the text part; its attribute `left_out` names the other tensors, which are checked too.
     dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.  It lies
     on the device of this process (distill/models/devices.py).
     """
-    from transformers import AutoModelForCausalLM
-
     verify_checksums(path)
     check_directory(path)
     check_small_files(path)
@@ -55,14 +56,28 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     stored, config = shapes(path), plain_config(path)
     check_size(path, config, stored)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto_class(config).from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
             output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     check_loaded(path, model, info)
+    restore_padding(path, model)
+    if is_multimodal(config):
+        model, left_out = text_model(model)
+        model.left_out = tuple(left_out)
     return model.to(current()).eval()
+
+
+def left_out(model: Model, name: str) -> str | None:
+    """A sentence about the tensors that were left out of a model's text part; None if it has no other part."""
+    names: tuple[str, ...] = getattr(model, "left_out", ())
+    if not names:
+        return None
+    parts = sorted({".".join(each.split(".")[:2]) for each in names})
+    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+    return f"{name}: only the text part is used; {len(names)} tensors are left out ({', '.join(parts[:3])}{more})"
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flashstill.distill.models import STORED, Model, decoder_layers
-from flashstill.distill.students.depth import only_blocks
+from flashstill.distill.models.skipping import PROBE_TOKENS, OutputForms, input_of, output_of
 from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_stored, rounded, weights_to_round
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
@@ -41,16 +41,17 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
         rounded(getattr(module, name).detach()[:1], format_)  # raises BadInput for an unfit group size
     copied = copy.deepcopy(model)
     blocks = decoder_layers(copied)
-    hidden = _first_input(copied, tokens)
+    forms = OutputForms(copied, tokens[:1, :PROBE_TOKENS])
+    hidden = _first_input(copied, tokens, forms)
     with progress.task("make good the rounding", len(blocks), "blocks") as advance:
         for index in range(len(blocks)):
-            for given, layers in _inputs(copied, index, hidden, tokens):
+            for given, layers in _inputs(copied, index, hidden, tokens, forms):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
                 fine = compensate(rows, given, format_, STORED)
                 heights = [layer.out_features for layer in layers]
                 for layer, part in zip(layers, torch.split(fine, heights), strict=True):
                     layer.weight.data.copy_(part)
-            hidden = _after(copied, index, hidden, tokens, format_)
+            hidden = _after(copied, index, hidden, tokens, format_, forms)
             advance(1)
     return copied
 
@@ -78,7 +79,9 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
     return left
 
 
-def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tuple[Tensor, list[Any]]]:
+def _inputs(
+    model: Model, index: int, hidden: Tensor, tokens: Tensor, forms: OutputForms
+) -> list[tuple[Tensor, list[Any]]]:
     """Gram matrices of the inputs of a block's linear layers; layers with the same input share one matrix."""
     seen: dict[int, tuple[Tensor, list[Any]]] = {}
 
@@ -86,7 +89,7 @@ def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tu
         seen.setdefault(id(args[0]), (args[0], []))[1].append(module)
 
     layers = [module for module in decoder_layers(model)[index].modules() if isinstance(module, nn.Linear)]
-    with only_blocks(model, [index, index], start=hidden):
+    with forms.only([index], into=hidden):
         run_watched(model, tokens, [layer.register_forward_pre_hook(look) for layer in layers])
     grams = []
     for given, users in seen.values():
@@ -95,30 +98,30 @@ def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tu
     return grams
 
 
-def _first_input(model: Model, tokens: Tensor) -> Tensor:
+def _first_input(model: Model, tokens: Tensor, forms: OutputForms) -> Tensor:
     """Hidden states [B, L, d] that enter the first block."""
     seen: list[Tensor] = []
 
-    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0])
+    def look(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        seen.append(input_of(args, inputs))
 
-    with only_blocks(model, [0]):
-        run_watched(model, tokens, [decoder_layers(model)[0].register_forward_pre_hook(look)])
+    with forms.only([0]):
+        run_watched(model, tokens, [decoder_layers(model)[0].register_forward_pre_hook(look, with_kwargs=True)])
     return seen[0]
 
 
-def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format) -> Tensor:
+def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format, forms: OutputForms) -> Tensor:
     """Hidden states [B, L, d] after a block, computed with its rounded weights."""
     block, seen = decoder_layers(model)[index], []
 
     def look(module: nn.Module, args: object, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
+        seen.append(output_of(output))
 
     layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
     fine = [layer.weight.data for layer in layers]
     for layer in layers:
         layer.weight.data = round_stored(layer.weight.data, format_)
-    with only_blocks(model, [index, index], start=hidden):
+    with forms.only([index], into=hidden):
         run_watched(model, tokens, [block.register_forward_hook(look)])
     for layer, weight in zip(layers, fine, strict=True):
         layer.weight.data = weight

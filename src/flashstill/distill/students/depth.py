@@ -10,20 +10,21 @@ measured again on the pruned model after each drop.
 
 from __future__ import annotations
 
-import copy
-from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flashstill.arch.adapter.edit import depth_changes, set_fields
 from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
+from flashstill.distill.models.skipping import PROBE_TOKENS, OutputForms, input_of, output_of
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
+NEEDED = (KeyError, ValueError, RuntimeError, TypeError, AttributeError)
+"""what a model raises where a block lacks what another leaves for it"""
 _ROWS = 128  # tokens whose logits are in memory at a time
 
 
@@ -36,13 +37,12 @@ def _watch(model: Model, tokens: Tensor) -> list[tuple[float, Tensor]]:
     """The influence and the input [B, L, d] of every block."""
     seen: list[tuple[float, Tensor]] = []
 
-    def look(module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:
-        turned = output[0] if isinstance(output, tuple) else output
-        assert isinstance(turned, Tensor)
-        cosine = torch.cosine_similarity(args[0].float(), turned.float(), dim=-1)
-        seen.append((1.0 - float(cosine.mean()), args[0]))
+    def look(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
+        given, turned = input_of(args, inputs), output_of(output)
+        cosine = torch.cosine_similarity(given.float(), turned.float(), dim=-1)
+        seen.append((1.0 - float(cosine.mean()), given))
 
-    handles = [block.register_forward_hook(look) for block in decoder_layers(model)]
+    handles = [block.register_forward_hook(look, with_kwargs=True) for block in decoder_layers(model)]
     run_watched(model, tokens, handles)
     return seen
 
@@ -56,72 +56,60 @@ def order_by_influence(model: Model, tokens: Tensor) -> list[int]:
 def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, progress: Progress) -> list[int]:
     """The first `drops` blocks to drop, in order: at each step the one whose removal raises KL to the teacher least.
 
-    Removing a candidate does not change the blocks before it, so only the blocks after it are run again.
+    Removing a candidate does not change the blocks before it, so only the blocks after it are run again, unless blocks
+    read what earlier ones leave for them (shared keys and values).
     """
     depth = len(decoder_layers(model))
     if not 0 <= drops < depth:
         raise BadInput(f"cannot drop {drops} of {depth} blocks")
     head = parts(model).head
     dropped: list[int] = []
+    alone = True
+    forms = OutputForms(model, tokens[:1, :PROBE_TOKENS])
     with torch.inference_mode(), progress.task("search for blocks to drop", drops, "blocks") as advance:
         logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
         teacher = torch.softmax(logits, -1, dtype=torch.float32)
         entropy = _mean_soft_cross_entropy(logits, teacher)
         for _ in range(drops):
             kept = [index for index in range(depth) if index not in dropped]
-            with only_blocks(model, kept):
+            alone = alone and _runs_alone(model, tokens[:1], forms, kept)
+            with forms.only(kept):
                 seen = _watch(model, tokens)
-            shortlist = sorted(range(len(kept)), key=lambda position: seen[position][0])[:candidates]
             trials: dict[int, float] = {}
-            for position in shortlist:
-                with only_blocks(model, kept[position:], start=seen[position][1]):
-                    logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
-                trials[kept[position]] = _mean_soft_cross_entropy(logits, teacher)
+            for index in sorted(kept, key=lambda index: seen[index][0])[:candidates]:
+                rest = [each for each in kept if each >= index] if alone else [each for each in kept if each != index]
+                start = seen[index][1] if alone else None
+                try:
+                    with forms.only(rest, start):
+                        logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
+                except NEEDED:
+                    continue
+                trials[index] = _mean_soft_cross_entropy(logits, teacher)
+            if not trials:
+                raise BadInput(f"no block can be dropped beside {dropped}: the others depend on each of them")
             best = min(trials, key=lambda index: trials[index])
             dropped.append(best)
             advance(1, f"KL {trials[best] - entropy:.3f}")
     return dropped
 
 
+def _runs_alone(model: Model, tokens: Tensor, forms: OutputForms, kept: list[int]) -> bool:
+    """Whether the last half of the blocks gives the same without those before: none reads what these leave for it."""
+    if len(kept) < 2:
+        return True
+    middle = kept[len(kept) // 2]
+    with forms.only(kept):
+        whole, seen = hidden_states(model, tokens), _watch(model, tokens)
+    try:
+        with forms.only([each for each in kept if each >= middle], into=seen[middle][1]):
+            return torch.allclose(hidden_states(model, tokens), whole, rtol=1e-2, atol=1e-3)
+    except NEEDED:
+        return False
+
+
 def _mean_soft_cross_entropy(logits: Tensor, teacher: Tensor) -> float:
     chunks = zip(torch.split(logits, _ROWS), torch.split(teacher, _ROWS), strict=True)
     return float(torch.cat([soft_cross_entropy(z.float(), p) for z, p in chunks]).mean())
-
-
-class _Start(nn.Module):
-    """Replaces a block: ignores its input and returns a stored hidden state."""
-
-    def __init__(self, block: nn.Module, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
-        kind = getattr(block, "attention_type", None)
-        if isinstance(kind, str):  # models that mix attention windows choose the mask by it
-            self.attention_type = kind
-
-    def forward(self, *_: object, **__: object) -> Tensor:
-        return self.hidden
-
-
-class only_blocks(AbstractContextManager[None]):
-    """Context in which the model runs with only some of its blocks; weights are shared, not copied.
-
-    start: a hidden state [B, L, d] that replaces the output of the first of these blocks.
-    """
-
-    def __init__(self, model: Model, kept: list[int], start: Tensor | None = None) -> None:
-        self._body, self._kept, self._start = model.get_decoder(), kept, start
-        self._original, self._config = self._body.layers, self._body.config
-
-    def __enter__(self) -> None:
-        blocks: list[nn.Module] = [self._original[index] for index in self._kept]
-        if self._start is not None:
-            blocks[0] = _Start(blocks[0], self._start)
-        config = copy.copy(self._config)
-        set_fields(config, depth_changes(config, self._kept))
-        self._body.layers, self._body.config = nn.ModuleList(blocks), config
-
-    def __exit__(self, *_: object) -> None:
-        self._body.layers, self._body.config = self._original, self._config
 
 
 def kept_blocks(depth: int, drops: list[int], keep: int) -> list[int]:
