@@ -160,10 +160,8 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
-            bits, agreement = (metrics[name][0] for name in ("bits_per_byte", "agreement"))
-            at_least = metrics.get("kl_to_teacher_at_least")  # a bound: only the teacher's top ids are known
-            kl = f">={at_least[0]:.4f}" if at_least else f"{metrics['kl_to_teacher'][0]:.4f}"
-            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
+            kl, agreement = _against_teacher(metrics)
+            lines.append(f"{model:<10}{domain:<16}{metrics['bits_per_byte'][0]:>10.4f}{kl:>9}{agreement:>11}")
     sizes = summary["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
     how = f"{summary['arithmetic']['precision']} arithmetic, {summary['arithmetic']['threads']} threads"
@@ -171,6 +169,15 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
     lines += _segment_lines(summary.get("segments", []))
     return [*lines, *outcome_lines(summary["budget"])] if "budget" in summary else lines
+
+
+def _against_teacher(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """KL to the teacher and agreement as text: of whole vocabularies, of a served teacher's top ids, or on spans."""
+    for name, mark in (("kl_to_teacher", ""), ("kl_to_teacher_at_least", ">="), ("kl_on_spans", "spans ")):
+        if name in metrics:
+            agreement = metrics["agreement" if "agreement" in metrics else "agreement_on_spans"][0]
+            return f"{mark}{metrics[name][0]:.4f}", f"{agreement:.1%}"
+    return "-", "-"
 
 
 def _segment_lines(segments: Sequence[Mapping[str, int]]) -> list[str]:

@@ -38,6 +38,7 @@ from flashstill.recipes.ranges import (
 from flashstill.recipes.reader import located, read_tree
 from flashstill.recipes.regime import RegimeRecipe, regime_problems
 from flashstill.recipes.signals import SignalRecipe, named_by_directory, signal_problems, with_directory
+from flashstill.recipes.spans import ALIGNMENTS, spans_problems, unlike_a_span_loss
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
@@ -51,6 +52,8 @@ DIVERGENCES_WITH_SHARE = ("jsd", "skew-kl", "skew-reverse-kl")
 
 def _unlike_a_divergence(name: str) -> str:
     kind, _, share = name.partition(":")
+    if not unlike_a_span_loss(name):
+        return ""
     if name in DIVERGENCES or (kind in DIVERGENCES_WITH_SHARE and _is_inner_share(share)):
         return ""
     shared = ", ".join(f"{each}:0.1" for each in DIVERGENCES_WITH_SHARE)
@@ -78,13 +81,15 @@ class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, and of an MoE
     experts and expert_neurons, 0 for all; copy: the first teacher itself; scratch: the config.json at `config`;
     upcycle: experts of expert_neurons each, some of them shared; dense: an MoE teacher without its experts.  model:
-    the model it is made from, if not the first teacher; base: the base of that model if it is a LoRA adapter.
+    the model it is made from, if not the first teacher; base: the base of that model if it is a LoRA adapter;
+    tokenizer: of a student of kind scratch, if not the teacher's.
     quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
     compensate_windows: windows of training text to calibrate the initial weights of an int4 copy (GPTQ); 0: the
     teacher's own weights."""
 
     kind: Annotated[str, one_of(STUDENTS)] = "depth"
     model: Source = ""
+    tokenizer: Source = ""
     base: Source = ""
     keep_layers: LayersOrNone = 0
     hidden: WidthOrNone = 0
@@ -126,7 +131,8 @@ class TrainTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillRecipe:
-    """One student. mean: how several teachers are averaged; hard_weight: weight of the cross-entropy to the text.
+    """One student. mean: how several teachers are averaged; align: "spans" for a student with another tokenizer;
+    hard_weight: weight of the cross-entropy to the text.
 
     losses: empty, with a hard_weight, for a student that learns from the text alone."""
 
@@ -136,6 +142,7 @@ class DistillRecipe:
     out_of_domain: Source = ""
     seed: Seed = 0
     mean: Annotated[str, one_of(MEANS)] = "arithmetic"
+    align: Annotated[str, one_of(ALIGNMENTS)] = ""
     hard_weight: NotNegative = 0.0
     student: ShapeRecipe = field(default_factory=ShapeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
@@ -203,6 +210,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
     yield from records_problems(recipe.records)
     yield from adapter_problems(recipe)
+    yield from spans_problems(recipe)
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
     yield from draft_problems(recipe)
@@ -230,7 +238,7 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
         with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer", "base")
         for place, teacher in enumerate(recipe.teachers)
     )
-    student = with_paths(recipe.student, where, "student.", "config", "model", "base")
+    student = with_paths(recipe.student, where, "student.", "config", "model", "tokenizer", "base")
     placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
     chat = with_paths(recipe.chat, where, "chat.", "template")
     signals = with_directory(recipe.signals, where, "signals.dir")

@@ -193,7 +193,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
         signals=with_directory(placed.signals, path, "signals.dir"),
         students=tuple(
             dataclasses.replace(
-                with_paths(student, path, f"students[{place}].", "config", "model", "base"),
+                with_paths(student, path, f"students[{place}].", "config", "model", "tokenizer", "base"),
                 teachers=_located(student.teachers, path, f"students[{place}]."),
                 signals=with_directory(student.signals, path, f"students[{place}].signals.dir"),
             )

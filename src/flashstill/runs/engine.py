@@ -19,8 +19,9 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.resuming import loop_keys
 from flashstill.runs import budget
+from flashstill.runs.aligned import aligned_source, judge_spans, tokenizer_of, windows_of
 from flashstill.runs.models import Models
-from flashstill.runs.outcome import leave_summary
+from flashstill.runs.outcome import judge, leave_summary
 from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
 from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from flashstill.distill.models.arithmetic import Arithmetic
     from flashstill.distill.signals import Kind, Signals
     from flashstill.distill.signals.making import Built
-    from flashstill.distill.training import World
+    from flashstill.distill.teachers.spans import Spanned
+    from flashstill.distill.training import TeacherSource, World
 
 
 class Distillation:
@@ -61,6 +63,8 @@ class Distillation:
         self.directories, self.tokenizer = located or directories_of(recipe, progress)
         self.models = models or Models()
         choose(recipe.train.device)
+        self.own = tokenizer_of(recipe, self.directories[0], progress)
+        """directory of the student's tokenizer"""
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
@@ -77,7 +81,7 @@ class Distillation:
     def text(self) -> None:
         """Pack training, held-out and out-of-domain text."""
         if self.world.is_main:
-            pack_texts(self.recipe, self.directories[0], self.workdir.data, self.progress)
+            pack_texts(self.recipe, self.own, self.workdir.data, self.progress, self.directories[0])
             check_cut(self.directories, self.workdir.packing("train"))
         self.world.barrier()
 
@@ -86,6 +90,14 @@ class Distillation:
         from flashstill.distill.data.packing import Packed
 
         return Packed.load(self.workdir.packing(part))
+
+    def rows(self, part: str) -> Packed:
+        """The packed text `part` in the teachers' tokens."""
+        return windows_of(self.workdir.data, part).packed if self.recipe.align == "spans" else self.packed(part)
+
+    def aligned(self, source: TeacherSource, part: str) -> Spanned:
+        """The teachers' source on the rows of a packed text, aligned with the student's windows."""
+        return aligned_source(source, windows_of(self.workdir.data, part), self.own, self.directories[0])
 
     def kind(self, part: str) -> Kind:
         """The kind of signals that is stored for a packed text."""
@@ -115,7 +127,7 @@ class Distillation:
         from flashstill.distill.signals import signal_key
 
         kind = self.kind(part)
-        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.packed(part))
+        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.rows(part))
         if self.recipe.signals.dir:
             return shared_place(Path(self.recipe.signals.dir), key), key
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
@@ -144,7 +156,7 @@ class Distillation:
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.signals import build
 
-        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self.kind(part)
+        teacher, packed, kind = self.recipe.teachers[index], self.rows(part), self.kind(part)
         directory, key = self._signals_at(index, part)
         with one_builder(directory, share, self.progress) if self.recipe.signals.dir else contextlib.nullcontext():
             if teacher.served:
@@ -165,11 +177,11 @@ class Distillation:
         if self.workdir.initial.is_dir():
             return
         origin, vocabulary = origin_of(
-            self.recipe, self.directories[0], lambda: self.model(0), self.progress, self.arithmetic.dtype
+            self.recipe, self.own, lambda: self.model(0), self.progress, self.arithmetic.dtype
         )
         text, search = self.packed("train"), self.workdir.search
         student = first_student(self.recipe, origin, vocabulary, text, search, least_layers, self.progress)
-        save_model(student, load_tokenizer(self.directories[0]), self.workdir.initial)
+        save_model(student, load_tokenizer(self.own), self.workdir.initial)
 
     def train(self) -> None:
         """Train the student from its initial weights."""
@@ -183,7 +195,7 @@ class Distillation:
             if self.world.is_main:
                 verify_checksums(self.workdir.student)
             return
-        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
+        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.own)
         apart = packed.starts is not None
         student, files = student_to_train(self.recipe, self.workdir, self.arithmetic.dtype, self.world, apart)
         if apart and separation(parts(student)) == ROWS:
@@ -234,7 +246,21 @@ class Distillation:
             "student": load_model(self.workdir.student, dtype),
         }
         rounded_plainly(self.recipe, models["initial"])
-        leave_summary(self.recipe, self.workdir, models, self.held_texts(), self.progress, self.arithmetic)
+        if self.recipe.align == "spans":
+            records = judge_spans(models, self.span_texts(), self.recipe.seed, self.progress)
+        else:
+            records = judge(models, self.held_texts(), self.recipe.seed, self.progress)
+        leave_summary(self.recipe, self.workdir, models, records, self.arithmetic)
+
+    def span_texts(self) -> dict[str, Any]:
+        """Evaluation texts by domain: the student's packing, the teacher's rows, its signals, aligned and plain."""
+        for domain in DOMAINS:
+            self._build(0, domain, f"teacher on {domain} text")
+        opened = {domain: self.open(0, domain) for domain in DOMAINS}
+        return {
+            domain: (self.packed(domain), windows_of(self.workdir.data, domain), self.aligned(signals, domain), signals)
+            for domain, signals in opened.items()
+        }
 
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
         """Evaluation texts by domain, with the first teacher's signals on them."""

@@ -30,12 +30,10 @@ def leave_summary(
     recipe: DistillRecipe,
     workdir: Workdir,
     models: Mapping[str, Any],
-    texts: Mapping[str, tuple[Packed, Signals]],
-    progress: Progress,
+    records: list[QualityRecord],
     arithmetic: Arithmetic,
 ) -> None:
-    """Score every model on every text and write both files; the summary is written last."""
-    records = judge(models, texts, recipe.seed, progress)
+    """Write both files; the summary last. records: every metric of every model on every text."""
     write_records(workdir.out / "records.jsonl", list(records))
     rows = kept.steps(workdir.training)
     summary = {

@@ -26,13 +26,13 @@ def asks_teachers(recipe: DistillRecipe) -> bool:
 
 def objective_of(recipe: DistillRecipe, teacher: TeacherSource) -> Objective:
     """The recipe's losses to the teacher; cross-entropy to the text if there are none."""
-    from flashstill.distill.losses import divergence
+    from flashstill.distill.losses import span_divergence
     from flashstill.distill.training import Soft, distillation, hard
 
     if not recipe.losses:
         return hard
     soft = [
-        Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
+        Soft(divergence=span_divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
         for loss in recipe.losses
     ]
     return distillation(teacher, soft, recipe.hard_weight)

@@ -82,6 +82,8 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
+    if recipe.align == "spans":
+        return
     student, theirs = recipe.student, load_tokenizer(directory)
     config = Path(student.config)
     if student.model:
@@ -90,7 +92,8 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
         if ours.get_vocab() != theirs.get_vocab():
             raise BadInput(
                 f"the student's model {place.name} has another vocabulary than the teacher ({len(ours):,} tokens, and"
-                f" {len(theirs):,} in {directory.name}): {first_difference(theirs, ours)}; they must share one"
+                f" {len(theirs):,} in {directory.name}): {first_difference(theirs, ours)}; they must share one,"
+                ' or set align = "spans"'
             )
     if recipe.teachers[0].served:
         rows = stated_size(read_fields(config), VOCABULARY, "the student") or len(theirs)
@@ -103,13 +106,14 @@ def origin_of(
 ) -> tuple[Any, int]:
     """The model that the student is made from (None for one from scratch), and the vocabulary size.
 
-    directory: with the teacher's tokenizer; teacher: loads the first teacher, if local; dtype: of any other model.
+    directory: with the student's tokenizer; teacher: loads the first teacher, if local; dtype: of any other model.
     """
     from flashstill.distill.models import load_model, load_tokenizer, parts
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
-    if recipe.student.model or not recipe.teachers[0].served:
+    is_own = recipe.align == "spans" and recipe.student.kind == "scratch"
+    if not is_own and (recipe.student.model or not recipe.teachers[0].served):
         named = recipe.student.model
         model = load_model(resolve_teacher(named, progress, base=recipe.student.base), dtype) if named else teacher()
         return model, parts(model).head.shape[0]

@@ -19,6 +19,8 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
     from flashstill.distill.teachers import Online, Router
 
     recipe, count = work.recipe, len(work.recipe.teachers)
+    if recipe.align == "spans":
+        packed = work.rows(work.taught)
     if recipe.signals.kind == "none":
         members: list[TeacherSource] = [
             Online(work.model(index), True, recipe.teachers[index].model, packed.target_document)
@@ -32,6 +34,8 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
     if recipe.routed:
         assert packed.window_group is not None
         return Router(members, packed.window_group), sizes
+    if recipe.align == "spans":
+        return work.aligned(together(recipe, members), work.taught), []
     return together(recipe, members), sizes
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.runs.aligned import write_windows
 from flashstill.runs.workdir import DOMAINS
 
 if TYPE_CHECKING:
     from flashstill.distill.data.chats import Reading
+    from flashstill.distill.data.layouts import Document
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.data.rows import Tally
 
 TEXTS = ("train", *DOMAINS)
@@ -22,8 +25,11 @@ RECORDS = "records.json"
 """counts of the records that were read, beside the packed texts"""
 
 
-def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress) -> None:
-    """Pack the recipe's texts with the tokenizer of a model directory, unless all exist."""
+def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress, teacher: Path) -> None:
+    """Pack the recipe's texts with the tokenizer of a model directory, unless all exist.
+
+    teacher: the first teacher's directory; a recipe that aligns two tokenizers also packs the texts with that one.
+    """
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.rows import Tally
     from flashstill.distill.data.splits import packed_splits
@@ -31,6 +37,10 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
 
     if all((folder / f"{name}.safetensors").exists() for name in TEXTS):
         return
+
+    def align(part: str, packed: Packed, documents: Sequence[Document]) -> None:
+        write_windows(part, packed, documents, tokenizer_of, teacher, folder, progress)
+
     tokenizer, sizes, share = load_tokenizer(tokenizer_of), recipe.text, len(recipe.sources)
     tally = Tally(most=recipe.records.bad_share)
     other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
@@ -39,6 +49,7 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
             packed_splits(
                 source, other, reading, sizes.window_tokens, sizes.train_tokens // share,
                 sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
+                align if recipe.align == "spans" else None,
             )
             for source in recipe.sources
         ]  # fmt: skip

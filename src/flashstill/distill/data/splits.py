@@ -6,6 +6,9 @@ Those two take at most two windows' worth of tokens from the middle of each docu
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
+
 from flashstill.distill.data.chats import Reading
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.text import load_documents, shuffled, without_leaks
@@ -15,6 +18,7 @@ from flashstill.errors import BadInput
 
 CHARACTERS_PER_TOKEN = 4.0
 WINDOWS_PER_DOCUMENT = 2
+Companion = Callable[[str, Packed, Sequence[Document]], None]
 
 
 def packed_splits(
@@ -26,11 +30,14 @@ def packed_splits(
     heldout_tokens: int,
     out_of_domain_tokens: int,
     seed: int,
+    companion: Companion | None = None,
 ) -> dict[str, Packed]:
     """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
 
     data, out_of_domain: text sources (data/text.py).  reading: the tokenizer, how conversations are read, and a
-    count of the records.  Raises BadInput if a source is unusable or fills no window.
+    count of the records.  companion: called with each packing and its documents, of which the last two sets are then
+    cut as text, to about as many characters, so that another tokenizer can read the same.  Raises BadInput if a
+    source is unusable or fills no window.
     """
     heldout, training = divided(data, heldout_tokens, window_tokens, seed, reading)
     unseen = without_leaks(heldout, training)
@@ -42,13 +49,35 @@ def packed_splits(
     def windows(tokens: int) -> int:
         return max(1, tokens // window_tokens)
 
+    most_tokens: int | None = most
+    if companion is not None:
+        unseen, strangers = (middles(each, round(CHARACTERS_PER_TOKEN * most)) for each in (unseen, strangers))
+        most_tokens = None
     splits = {
         "train": packed(training, reading, window_tokens, windows(train_tokens)),
-        "heldout": packed(unseen, reading, window_tokens, windows(heldout_tokens), most),
-        "out-of-domain": packed(strangers, reading, window_tokens, windows(out_of_domain_tokens), most),
+        "heldout": packed(unseen, reading, window_tokens, windows(heldout_tokens), most_tokens),
+        "out-of-domain": packed(strangers, reading, window_tokens, windows(out_of_domain_tokens), most_tokens),
     }
     reading.tally.check()
+    for name, documents in {"train": training, "heldout": unseen, "out-of-domain": strangers}.items():
+        if companion is not None:
+            companion(name, splits[name], documents)
     return splits
+
+
+def middles(documents: Sequence[Document], characters: int) -> list[Document]:
+    """The middle of each text, of at most so many characters; conversations as they are."""
+    return [
+        document
+        if document.is_whole or len(document.text) <= characters
+        else dataclasses.replace(document, text=_middle(document.text, characters))
+        for document in documents
+    ]
+
+
+def _middle(text: str, characters: int) -> str:
+    start = (len(text) - characters) // 2
+    return text[start : start + characters]
 
 
 def divided(

@@ -15,6 +15,7 @@ from flashstill.distill.losses.dense import (
 )
 from flashstill.distill.losses.head import Chunks, Term, head_loss
 from flashstill.distill.losses.logits import Head, as_head
+from flashstill.distill.losses.spans import SpanTeacher, span_divergence
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace
@@ -25,6 +26,7 @@ __all__ = [
     "Divergence",
     "Head",
     "RoutedTeacher",
+    "SpanTeacher",
     "Sparse",
     "Term",
     "Workspace",
@@ -40,6 +42,7 @@ __all__ = [
     "skew_kl",
     "skew_reverse_kl",
     "soft_cross_entropy",
+    "span_divergence",
     "sparse_loss",
     "total_variation",
 ]

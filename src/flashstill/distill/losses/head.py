@@ -24,6 +24,7 @@ from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
 from flashstill.distill.losses.logits import Head, as_head
+from flashstill.distill.losses.spans import SpanTeacher, span_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_value_and_slope
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
@@ -57,7 +58,7 @@ class Term:
     """One weighted divergence of a loss. teacher: dense, or sparse, for which `divergence` is ignored (see
     losses/sparse.py) and the temperature must be 1."""
 
-    teacher: DenseTeacher | RoutedTeacher | Sparse
+    teacher: DenseTeacher | RoutedTeacher | Sparse | SpanTeacher
     divergence: Divergence = forward_kl
     temperature: float = 1.0
     weight: float = 1.0
@@ -140,7 +141,7 @@ def _slope_in_place(
     for start in range(group.start, group.stop, chunks.block):
         block = slice(start, min(start + chunks.block, group.stop))
         teachers = [
-            [] if isinstance(term.teacher, Sparse) else term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
+            [] if isinstance(term.teacher, Sparse) else _dense(term).logits(space, f"teacher {i}", block, raw.shape[1])
             for i, term in enumerate(terms)
         ]
         for first in range(block.start, block.stop, chunks.strip):
@@ -182,7 +183,7 @@ def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], s
         scale = 1.0
     else:
         scale = term.divergence.scale(temperature)
-        y, log_z, p = term.teacher.distribution(space, teacher, temperature)
+        y, log_z, p = _dense(term).distribution(space, teacher, temperature)
         if term.divergence is forward_kl:  # saves five passes over the logits compared with the general form
             value = y.sub_(z).mul_(p).sum(-1) - log_z + lse
             q.sub_(p)
@@ -210,10 +211,19 @@ def head_loss(
 
     hidden [N, d], head [V, d], weights [N] -> scalar, [N].  vocabulary: use only this many rows of each head, for heads
     padded to different sizes; the other rows enter no softmax and get no gradient, and ids of a sparse teacher in them
-    are left out.  space: buffers to reuse between calls.
+    are left out.  space: buffers to reuse between calls.  Terms to a `SpanTeacher` have values per span, which are not
+    among those per token.
     Raises ValueError if vocabularies differ and `vocabulary` is not given, or if it exceeds a head.
     """
     student = as_head(head)
+    spans = [term for term in terms if isinstance(term.teacher, SpanTeacher)]
+    if spans:
+        aligned = span_loss(hidden, student, spans, weights)
+        others = [term for term in terms if not isinstance(term.teacher, SpanTeacher)]
+        if not others:
+            return aligned, torch.zeros(len(hidden), device=hidden.device)
+        rest, per_token = head_loss(hidden, head, others, weights, vocabulary, chunks, space)
+        return aligned + rest, per_token
     sizes = [student.rows, *(size for each in terms for size in _head_sizes(each))]
     if vocabulary is None and len(set(sizes)) > 1:
         raise ValueError(f"vocabularies differ: student {sizes[0]}, teacher {', '.join(map(str, sizes[1:]))}")
@@ -237,4 +247,10 @@ def _below(term: Term, vocabulary: int) -> Term:
 
 
 def _head_sizes(term: Term) -> list[int]:
-    return [] if isinstance(term.teacher, Sparse) else [head.shape[0] for head in term.teacher.heads]
+    return [] if isinstance(term.teacher, Sparse) else [head.shape[0] for head in _dense(term).heads]
+
+
+def _dense(term: Term) -> DenseTeacher | RoutedTeacher:
+    """The teacher of a term that covers the vocabulary; those over spans have a function of their own."""
+    assert not isinstance(term.teacher, Sparse | SpanTeacher)
+    return term.teacher

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses.logits import as_head
+from flashstill.distill.losses.spans import SpanTeacher
 from flashstill.distill.losses.sparse import Sparse
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 
@@ -17,10 +18,16 @@ def first_unsound(values: Tensor) -> int | None:
     return int((~torch.isfinite(values.flatten(1))).any(-1).nonzero()[0])
 
 
-def unsound_token(teacher: DenseTeacher | RoutedTeacher | Sparse) -> int | None:
+def unsound_token(teacher: DenseTeacher | RoutedTeacher | Sparse | SpanTeacher) -> int | None:
     """The first token at which a teacher's outputs are not finite, 0 if its head is not; None if all are finite."""
     if isinstance(teacher, Sparse):
         return first_unsound(teacher.weights)
+    if isinstance(teacher, SpanTeacher):
+        row = unsound_token(teacher.teacher)
+        if row is None:
+            return None
+        inside = (teacher.span == teacher.known_span[row]).nonzero()  # of the student, in the span of that token
+        return int(inside[0]) if len(inside) else 0
     if isinstance(teacher, RoutedTeacher):
         found = [unsound_token(member) for member in teacher.members]
         for member, place in enumerate(found):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
+from flashstill.distill.losses import DenseTeacher, RoutedTeacher, SpanTeacher, Sparse
 from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
@@ -95,7 +95,7 @@ class Router:
         return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(device), place=place.to(device))
 
 
-def dense(teacher: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
+def dense(teacher: DenseTeacher | RoutedTeacher | Sparse | SpanTeacher) -> DenseTeacher:
     """Return `teacher` if it covers the full vocabulary (DenseTeacher), else raise BadInput."""
     if not isinstance(teacher, DenseTeacher):
         raise BadInput("several teachers need exact signals (kind hidden, or none to run them during training)")

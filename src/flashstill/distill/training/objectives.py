@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flashstill.distill.losses import DenseTeacher, Divergence, RoutedTeacher, Sparse, Term, forward_kl, one_hot
+from flashstill.distill.losses import (
+    DenseTeacher,
+    Divergence,
+    RoutedTeacher,
+    SpanTeacher,
+    Sparse,
+    Term,
+    forward_kl,
+    one_hot,
+)
 from flashstill.distill.training.batches import Batch
 
-TeacherSource = Callable[[Batch], "DenseTeacher | RoutedTeacher | Sparse"]
+TeacherSource = Callable[[Batch], "DenseTeacher | RoutedTeacher | Sparse | SpanTeacher"]
 Objective = Callable[[Batch], Sequence[Term]]
 
 
