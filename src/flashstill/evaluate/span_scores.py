@@ -1,4 +1,4 @@
-"""A model against a teacher with another tokenizer, on aligned spans of text (distill/losses/spans.py).
+"""A model against a teacher with another tokenizer, on aligned spans of text (distill/losses/span_terms.py).
 
     KL on spans         forward KL over common ids and a bucket for the rest, where both sides have one token; else over
                         whether the span is written as it is; nats a span
@@ -17,7 +17,8 @@ import torch
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import SpanTeacher, forward_kl
-from flashstill.distill.losses.spans import both_sides, chunks_of, over_events
+from flashstill.distill.losses.span_terms import over_events
+from flashstill.distill.losses.spans import both_sides, chunks_of
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.training import Batch, take

@@ -15,7 +15,7 @@ from flashstill.distill.losses.dense import (
 )
 from flashstill.distill.losses.head import Chunks, Term, head_loss
 from flashstill.distill.losses.logits import Head, as_head
-from flashstill.distill.losses.spans import SpanTeacher, span_divergence
+from flashstill.distill.losses.span_terms import SpanTeacher, span_divergence
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace

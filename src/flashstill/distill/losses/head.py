@@ -24,7 +24,8 @@ from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
 from flashstill.distill.losses.logits import Head, as_head
-from flashstill.distill.losses.spans import SpanTeacher, span_loss
+from flashstill.distill.losses.span_terms import SpanTeacher
+from flashstill.distill.losses.spans import span_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_value_and_slope
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses.logits import as_head
-from flashstill.distill.losses.spans import SpanTeacher
+from flashstill.distill.losses.span_terms import SpanTeacher
 from flashstill.distill.losses.sparse import Sparse
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 
