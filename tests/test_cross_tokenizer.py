@@ -174,3 +174,24 @@ def test_conversations_are_refused(tiny_teacher: Path, student: Path, tmp_path: 
     path = recipe_at(tmp_path / "r.toml", tiny_teacher, data, f'kind = "copy"\nmodel = "{student}"')
     with pytest.raises(BadInput, match="align = spans reads plain text"):
         run_distillation(read_distillation(path), tmp_path / "out", Silent())
+
+
+@pytest.mark.slow
+def test_the_teacher_is_learned_better_than_from_labels(text_file: Path, sample_text: str, tmp_path: Path) -> None:
+    """A trained teacher; two students with another tokenizer, the same start and steps."""
+    base = model_with(byte_level(400, [sample_text[:8000]]), tmp_path / "base")
+    labels = "hard_weight = 1.0\nlosses = []"
+    own = recipe_at(tmp_path / "t.toml", base, text_file, 'kind = "copy"', tokens=24_576, top=labels)
+    own.write_text(own.read_text().replace('align = "spans"\n', ""))
+    run_distillation(read_distillation(own), tmp_path / "teacher", Silent(), judged=False)
+    start = model_with(unigram(200, [sample_text[:8000]]), tmp_path / "start", seed=5)
+    found = {}
+    for name, top in (("kd", ""), ("labels", labels)):
+        shape = f'kind = "copy"\nmodel = "{start}"'
+        path = recipe_at(
+            tmp_path / f"{name}.toml", tmp_path / "teacher" / "student", text_file, shape, tokens=8192, top=top
+        )
+        quality = run_distillation(read_distillation(path), tmp_path / name, Silent())["quality"]
+        found[name] = {metric: value[0] for metric, value in quality["student"]["heldout"].items()}
+        found["initial"] = {metric: value[0] for metric, value in quality["initial"]["heldout"].items()}
+    assert found["kd"]["kl_on_spans"] < 0.9 * found["labels"]["kl_on_spans"] < found["initial"]["kl_on_spans"], found
