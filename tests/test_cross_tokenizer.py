@@ -195,3 +195,28 @@ def test_the_teacher_is_learned_better_than_from_labels(text_file: Path, sample_
         found[name] = {metric: value[0] for metric, value in quality["student"]["heldout"].items()}
         found["initial"] = {metric: value[0] for metric, value in quality["initial"]["heldout"].items()}
     assert found["kd"]["kl_on_spans"] < 0.9 * found["labels"]["kl_on_spans"] < found["initial"]["kl_on_spans"], found
+
+
+@pytest.mark.slow
+def test_evaluated_on_spans(tiny_teacher: Path, student: Path, text_file: Path) -> None:
+    from flashstill.evaluate import evaluate_models
+    from flashstill.records import QualityRecord
+
+    def values(models: list[str], metrics: tuple[str, ...]) -> dict[tuple[str, str], float]:
+        found = evaluate_models(
+            models, [str(text_file)], teacher=str(tiny_teacher), metrics=metrics, tokens=512, window_tokens=32,
+            arithmetic="fp32",
+        )  # fmt: skip
+        return {(each.model, each.metric): each.value for each in found.records if isinstance(each, QualityRecord)}
+
+    across = values([f"other={student}"], ("kl_on_spans", "agreement_on_spans"))
+    assert set(across) >= {("other", "kl_on_spans"), ("other", "agreement_on_spans"), ("other", "bits_per_byte")}
+    assert across["other", "kl_on_spans"] > 0
+    with pytest.raises(BadInput, match="or for --metric kl_on_spans"):
+        values([f"other={student}"], ())
+    own = model_with(load_tokenizer(tiny_teacher), student.parent / "same", seed=3)
+    same_tokenizer = values([f"own={own}"], ("kl_to_teacher", "agreement", "kl_on_spans", "agreement_on_spans"))
+    for metric, name in (("kl_to_teacher", "kl_on_spans"), ("agreement", "agreement_on_spans")):
+        assert same_tokenizer["own", name] == pytest.approx(same_tokenizer["own", metric], rel=1e-3), "one tokenizer"
+    with pytest.raises(BadInput, match="give --teacher"):
+        evaluate_models([str(student)], [str(text_file)], metrics=["kl_on_spans"])

@@ -24,8 +24,11 @@ METRICS = (
     "kl_to_teacher",
     "agreement",
     "gap_closed",
-)  # evaluate/entrants.py
-HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap_closed": "gap closed"}
+    "kl_on_spans",
+    "agreement_on_spans",
+)  # evaluate/entrants.py, evaluate/across.py
+ON_SPANS = {"kl_on_spans": "KL on spans", "agreement_on_spans": "agreement on spans"}
+HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap_closed": "gap closed", **ON_SPANS}
 
 
 @click.command()

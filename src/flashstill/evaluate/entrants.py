@@ -23,6 +23,7 @@ from flashstill.distill.models import load_tokenizer
 from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput, shortened, unknown
 from flashstill.evaluate.gap import GAP_CLOSED
+from flashstill.evaluate.span_scores import NAMES
 from flashstill.progress import Progress
 
 TEACHER, CONTROL, STUDENT = "teacher", "control", "student"
@@ -103,7 +104,7 @@ def check_metrics(asked: Collection[str]) -> None:
     """Raise BadInput for the first name that is not a metric's."""
     for metric in asked:
         if metric not in METRICS:
-            raise BadInput(unknown("metric", metric, METRICS))
+            raise BadInput(unknown("metric", metric, (*METRICS, *NAMES.values())))
 
 
 def choose_metrics(
@@ -122,7 +123,10 @@ def choose_metrics(
     has_teacher = any(entrant.role == TEACHER for entrant in entrants)
     wants_kl = has_teacher and (not asked or set(asked) & set(OF_TEACHER))
     if wants_kl and OF_TEACHER[0] in reasons:
-        raise BadInput(f"{reasons[OF_TEACHER[0]]}; leave --teacher out, or ask for --metric bits_per_byte alone")
+        raise BadInput(
+            f"{reasons[OF_TEACHER[0]]}; leave --teacher out, or ask for --metric bits_per_byte or for --metric"
+            " kl_on_spans"
+        )
     chosen = [metric for metric in METRICS if metric not in reasons and (not asked or metric in asked)]
     return chosen, {} if asked else {metric: reason for metric, reason in reasons.items() if metric in ONE_TOKENIZER}
 

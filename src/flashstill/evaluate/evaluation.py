@@ -19,6 +19,7 @@ from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
 from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.evaluate.across import on_spans, split_metrics
 from flashstill.evaluate.entrants import (
     CONTROL,
     OF_TEACHER,
@@ -76,19 +77,22 @@ def evaluate_models(
     directories of text, JSON, CSV, Parquet or Arrow, in the same way; of conversations the answers are
     scored, with the chat_template in a file or the model's own.  teacher: for KL, agreement and gap closed; control:
     the student trained on hard labels, for gap closed.  base: the base model of the LoRA adapters among the models, if
-    not the ones that they name.  metrics: which ones, empty for all that can be compared.  tokens:
-    of each text, at 4 characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the
-    scores of finished models are kept until all are done, so that an evaluation that was killed goes on.
+    not the ones that they name.  metrics: which ones, empty for all that can be compared token by token; KL and
+    agreement with a teacher of another tokenizer are kl_on_spans and agreement_on_spans.  tokens: of each text, at 4
+    characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the scores of finished
+    models are kept until all are done, so that an evaluation that was killed goes on.
 
     Raises BadInput for what cannot be found, read or compared.
     """
     shown, unfinished = progress or Silent(), _unfinished(out)
     _check_sizes(tokens, window_tokens)
-    check_metrics(metrics)  # before a model is unpacked
+    plain, spans = split_metrics(metrics, teacher)
+    check_metrics(plain)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown, base)
-    packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, chat_template, shown)
+    sources = named(texts, "text")
+    packed = _pack_texts(sources, entrants, tokens, window_tokens, seed, chat_template, shown)
     hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
-    chosen, left_out = choose_metrics(entrants, metrics, hashes)
+    chosen, left_out = choose_metrics(entrants, plain, hashes)
     for metric, reason in left_out.items():
         shown.say(f"{metric} is left out: {reason}")
     used = in_use(decided(arithmetic, shape_of(entrants[0].directory)))
@@ -99,6 +103,9 @@ def evaluate_models(
     )  # fmt: skip
     sums = scoring.scores()
     quality, without_gap = _quality(entrants, sums, chosen, seed)
+    if spans:
+        sizes = tokens, window_tokens
+        quality += on_spans(entrants, sources, packed, sizes, spans, used, seed, shown)
     for reason in without_gap.values():
         shown.say(f"{GAP_CLOSED} is left out: {reason}")
     records: tuple[Record, ...] = (*(scoring.model_record(entrant) for entrant in entrants), *quality)
