@@ -14,7 +14,7 @@ from flashstill.progress import Silent
 from flashstill.recipes.distillation import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, same, torchrun, weights
-from tests.tokenizers import byte_level, unigram
+from tests.two_tokenizers import byte_level, unigram
 
 RECIPE = """
 name = "across"

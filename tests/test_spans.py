@@ -21,7 +21,7 @@ from flashstill.distill.data.teacher_windows import teacher_windows
 from flashstill.distill.data.token_bytes import common_ids, token_bytes
 from flashstill.distill.losses import DenseTeacher, SpanTeacher, Term, as_head, divergence, head_loss, span_divergence
 from flashstill.distill.losses import spans as spans_module
-from tests.tokenizers import OTHER, TEXTS, byte_level, unigram
+from tests.two_tokenizers import OTHER, TEXTS, byte_level, unigram
 
 
 @functools.cache

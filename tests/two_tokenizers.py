@@ -20,9 +20,8 @@ def byte_level(size: int = 320, texts: Sequence[str] = TEXTS) -> Any:
 
 def unigram(size: int = 150, texts: Sequence[str] = TEXTS) -> Any:
     """SentencePiece-like: NFKC, a space before the text, metaspaces, bytes for what is unknown."""
-    from transformers import PreTrainedTokenizerFast
-
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
