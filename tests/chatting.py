@@ -37,9 +37,8 @@ class InThisProcess(Renderer):
 
 def byte_tokenizer(specials: tuple[str, ...] = SPECIALS, template: str = CHATML, bos: str = "") -> Any:
     """A fast tokenizer whose tokens are the 256 bytes and the special tokens, of which the first ends a text."""
-    from transformers import PreTrainedTokenizerFast
-
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
