@@ -54,6 +54,16 @@ PLANTED: tuple[Planted, ...] = (
     # a pipeline has no bubble; the optimizer is not shared
     ("cost/training.py", "(stages - 1.0) / plan.interleave * slowest", "0.0 * slowest", "training_numbers"),
     ("cost/training.py", "plan.fsdp * plan.dp if plan.zero1 else plan.fsdp", "plan.fsdp", "training_numbers"),
+    # a rejected draft is replaced from the target's distribution; a draft counts though one before it was rejected; a
+    # step starts where a draft was accepted
+    (
+        "distill/generate/speculative.py",
+        "draws.of(residual(p[place], drafts.q[place]))",
+        "draws.of(p[place])",
+        "speculative",
+    ),
+    ("cost/phases.py", "np.multiply.accumulate(np.asarray(", "np.array(np.asarray(", "acceptance"),
+    ("evaluate/drafts/expected.py", "here * (1.0 - taken[place, start + place])", "here", "acceptance"),
 )
 
 
