@@ -166,6 +166,26 @@ def same_logits(model: Any, other: Any) -> bool:
     return bool((first - second).abs().max() <= 1e-5 * first.abs().max())
 
 
+@pytest.mark.parametrize("name", slow_but(["bailing_hybrid", "kimi_linear", "llama", "olmo_hybrid", "qwen3_5_text"]))
+def test_fused_operations_change_nothing(name: str) -> None:
+    import torch
+
+    from flashstill.distill.models import parts
+    from flashstill.distill.training.fused_ops import fused
+
+    model, tokens = zoo.tiny(name), drawn_tokens(1, 2, 12)
+    plain = parts(model).hidden(tokens)
+    their_gradients = gradients(model, plain.square().sum())
+    with fused(model, True):
+        ours = parts(model).hidden(tokens)
+        our_gradients = gradients(model, ours.square().sum())
+    assert torch.equal(plain, ours)
+    assert set(our_gradients) == set(their_gradients)
+    for each, gradient in their_gradients.items():
+        own = our_gradients[each].to_dense()
+        assert (own - gradient).abs().max() <= 1e-3 * gradient.abs().max() + 1e-4, each
+
+
 class NoTokenizer:
     """Stands for a tokenizer where none is needed."""
 
@@ -221,6 +241,27 @@ def test_the_text_part_of_a_vision_language_model(name: str, tmp_path: Path) -> 
     assert type(again) is type(text)
     assert same_logits(text, again)
     assert left_out(again, name) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma3", "jamba", "qwen3_next"])
+def test_a_distillation_from_end_to_end(
+    name: str, tiny_teacher: Path, sample_text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flashstill.cli import main
+    from flashstill.distill.models import load_model, load_tokenizer, save_model
+    from tests.distillations import written
+
+    teacher, tokenizer = zoo.tiny(name, vocab_size=384), load_tokenizer(tiny_teacher)
+    save_model(teacher, tokenizer, tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text(sample_text)
+    recipe = written(tmp_path / "recipe.toml", tmp_path / "teacher", tmp_path / "text.txt", tokens=256)
+    recipe.write_text(recipe.read_text().replace('"bf16"', '"fp32"'))
+    main(["distill", str(recipe), "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    student = load_model(tmp_path / "out" / "student")
+    assert student.config.num_hidden_layers == 3
+    assert ("only the text part is used" in error) == (name in zoo.VISION_NAMES)
 
 
 def test_a_padded_head_changes_no_loss_and_no_evaluation(tmp_path: Path) -> None:

@@ -85,13 +85,14 @@ def sparse_embedding(model: Model) -> Iterator[None]:
 def fused_norms(model: nn.Module) -> Iterator[None]:
     """Context in which norms of `model` are fused, where the fused norm gives bit-identical outputs.
 
-    Patches `forward` of the norms' classes and restores it at the end, so that copies of the model made inside are
-    ordinary models afterwards.
+    Patches `forward` of the classes of which every module of the model is proven the same, and restores it at the end,
+    so that copies of the model made inside are ordinary models afterwards.
     """
-    originals: dict[type[nn.Module], Any] = {}
+    proven: dict[type[nn.Module], bool] = {}
     for module in model.modules():
-        if type(module) not in originals and _same(module):
-            originals[type(module)] = type(module).forward
+        if proven.get(type(module), True):
+            proven[type(module)] = _same(module)
+    originals: dict[type[nn.Module], Any] = {kind: kind.forward for kind, is_same in proven.items() if is_same}
     try:
         for kind in originals:
             kind.forward = _forward
@@ -101,16 +102,27 @@ def fused_norms(model: nn.Module) -> Iterator[None]:
             kind.forward = forward
 
 
-@torch.no_grad()
 def _same(module: nn.Module) -> bool:
-    """Whether a module is an RMS norm: it has the attributes of one and gives the same outputs on random inputs."""
+    """Whether a module is an RMS norm: it has the attributes of one, and on random inputs gives the same outputs, bit
+    for bit, and the same gradients up to rounding."""
     weight = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(epsilon, float):
         return False
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(PROBE_ROWS + 1, weight.shape[0], generator=generator).to(weight.device, weight.dtype)
-    x, other = drawn[:-1], drawn[-1]
-    output = torch.func.functional_call(module, {"weight": other}, (x,))
-    ours: Tensor = _RmsNorm.apply(x, other, epsilon)  # type: ignore[no-untyped-call]
-    return isinstance(output, Tensor) and torch.equal(output, ours)
+    x, other = drawn[:-1].requires_grad_(), drawn[-1].detach().clone().requires_grad_()
+    with torch.enable_grad():
+        try:
+            output = torch.func.functional_call(module, {"weight": other}, (x,))
+        except Exception:  # a norm with further inputs, such as the gate of Qwen3-Next's
+            return False
+        ours: Tensor = _RmsNorm.apply(x, other, epsilon)  # type: ignore[no-untyped-call]
+    if not isinstance(output, Tensor) or not torch.equal(output, ours):
+        return False
+    slope = torch.linspace(-1.0, 1.0, output.numel(), device=x.device).view_as(output).to(output.dtype)
+    both = [torch.autograd.grad(each, (x, other), slope) for each in (output, ours)]
+    rounding = 8.0 * torch.finfo(weight.dtype).eps
+    return all(
+        bool((first - second).abs().max() <= rounding * first.abs().max()) for first, second in zip(*both, strict=True)
+    )
