@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from flashstill.distill.models import devices
+from flashstill.distill.models import devices, loading
+from flashstill.distill.models.placement import spread, weight_bytes
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe
@@ -47,6 +48,35 @@ class TestChoice:
         monkeypatch.setattr(devices, "there", lambda: ["cpu"])
         with pytest.raises(BadInput, match=why):
             devices.choose(asked)
+
+
+class TestSpreadTeacher:
+    """A teacher larger than one GPU: decided from its bytes before it is loaded."""
+
+    def test_over_the_gpus_of_one_process(self) -> None:
+        assert spread("t", 60e9, [80e9, 80e9], own=1, processes=1) == {}
+        assert spread("t", 100e9, [80e9, 60e9], own=0, processes=1) == {0: 68_000_000_000, 1: 51_000_000_000}
+
+    def test_several_processes_would_each_load_it(self) -> None:
+        with pytest.raises(BadInput, match=r"make the signals without torchrun, or ask it from a server"):
+            spread("t", 100e9, [80e9, 80e9], own=0, processes=2)
+
+    def test_what_would_hold_it(self) -> None:
+        with pytest.raises(BadInput, match=r"takes 810 GB, more than the 160 GB free on the 2 GPUs here: 12 GPUs"):
+            spread("t", 810e9, [80e9, 80e9], own=0, processes=1)
+
+    def test_the_loader_hands_on_where_it_goes(self, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Here to the CPU by way of accelerate; `.to` is not called on a model that is spread."""
+        asked: list[bool] = []
+
+        def placed(path: Path, dtype: torch.dtype, may_spread: bool) -> dict[str, Any]:
+            asked.append(may_spread)
+            return {"device_map": {"": "cpu"}}
+
+        monkeypatch.setattr(loading, "placement", placed)
+        model = loading.load_model(tiny_teacher, torch.float32, may_spread=True)
+        assert asked == [True]
+        assert weight_bytes(tiny_teacher, torch.float32) == sum(each.nbytes for each in model.parameters())
 
 
 class TestPretendedDevice:
@@ -117,11 +147,15 @@ def test_a_distillation_runs_where_the_student_does(
     recipe = read_toml(path, DistillRecipe)
     if compared := not ROUTES[route]:
         run_distillation(recipe, tmp_path / "cpu", Silent())
+    users = _users()
+    monkeypatch.setattr(devices, "_chosen", [torch.device("cpu")])  # for what counts memory and time
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 0))
     monkeypatch.setattr(devices, "current", lambda: GPU)
-    for module in _users():
+    for module in users:
         monkeypatch.setattr(module, "current", lambda: GPU)
     monkeypatch.setattr(devices, "choose", lambda asked="auto": GPU)
     monkeypatch.setattr(devices, "name_of", lambda device: "a GPU")
+    monkeypatch.setattr(loading, "placement", lambda *_: {})  # by way of the CPU: accelerate needs a real one
     with pretended():
         run_distillation(recipe, tmp_path / "gpu", Silent())
     assert metrics(tmp_path / "gpu")

@@ -67,10 +67,11 @@ class InOrder(GKDTrainer):
         return self.lr_scheduler
 
 
-clock = Clock()
+clock, on_gpu = Clock(), asked.get("device") == "cuda"
 with tempfile.TemporaryDirectory() as folder:
     config = GKDConfig(
-        output_dir=folder, use_cpu=True, bf16=asked["weights"] == "mixed", per_device_train_batch_size=asked["batch"],
+        output_dir=folder, use_cpu=not on_gpu, bf16=asked["weights"] == "mixed",
+        per_device_train_batch_size=asked["batch"],
         max_steps=asked["steps"], learning_rate=asked["rate"], lr_scheduler_type="constant", warmup_steps=0,
         weight_decay=0.0, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
         lmbda=0.0, beta=0.0, temperature=1.0, logging_steps=1, save_strategy="no", report_to=[], seed=0,
@@ -81,4 +82,5 @@ with tempfile.TemporaryDirectory() as folder:
         data_collator=collate, train_dataset=Dataset.from_dict({"input_ids": rows}),
     )  # fmt: skip
     trainer.train()
-report(step_s=clock.seconds, processor_s=clock.processor, loss=clock.losses)
+memory = {"peak_bytes": torch.cuda.max_memory_allocated()} if on_gpu else {}
+report(step_s=clock.seconds, processor_s=clock.processor, loss=clock.losses, **memory)

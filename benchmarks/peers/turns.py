@@ -15,4 +15,4 @@ def wait():
 def report(**found):
     """The last line, with the most memory that was held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({**found, "peak_bytes": peak}), flush=True)
+    print(json.dumps({"peak_bytes": peak, **found}), flush=True)

@@ -80,7 +80,7 @@ class Scoring:
 
     def _load(self, entrant: Entrant) -> Model:
         """Load a model. Raises BadInput if the text has ids outside its vocabulary."""
-        model = load_model(entrant.directory, self.arithmetic.dtype)
+        model = load_model(entrant.directory, self.arithmetic.dtype, may_spread=True)
         known = model.get_input_embeddings().weight.shape[0]
         for by_model in self.texts.values():
             largest = int(by_model[entrant.name].tokens.max())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.losses import Chunks
+from flashstill.distill.losses import usual_chunks
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.devices import current
 from flashstill.distill.signals import Kind, Sampled, TopK
@@ -123,8 +123,8 @@ def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     """Bytes of the buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and
     of a block for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
     vocabulary, width = parts(model).head.shape
-    rows = Chunks()
     size = parts(model).head.weight.element_size()
+    rows = usual_chunks(vocabulary, size)
     logits = size * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
     return logits + float(size) * vocabulary * width + 4.0 * piece_elements(current())
 

@@ -25,7 +25,7 @@ class Models:
 
         key = (directory, str(dtype))
         if key not in self._models:
-            self._models[key] = load_model(directory, dtype)
+            self._models[key] = load_model(directory, dtype, may_spread=True)
             note = left_out(self._models[key], directory.name)
             if note and say is not None:
                 say(note)

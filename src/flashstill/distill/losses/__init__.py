@@ -13,7 +13,7 @@ from flashstill.distill.losses.dense import (
     soft_cross_entropy,
     total_variation,
 )
-from flashstill.distill.losses.head import Chunks, Term, head_loss
+from flashstill.distill.losses.head import Chunks, Term, head_loss, usual_chunks
 from flashstill.distill.losses.logits import Head, as_head
 from flashstill.distill.losses.span_terms import SpanTeacher, span_divergence
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
@@ -45,4 +45,5 @@ __all__ = [
     "span_divergence",
     "sparse_loss",
     "total_variation",
+    "usual_chunks",
 ]

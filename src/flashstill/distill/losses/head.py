@@ -48,10 +48,12 @@ class Chunks:
         return Chunks(group=group, block=block, strip=min(self.strip, block) if on_cpu else block)
 
 
-def usual_chunks(vocabulary: int) -> Chunks:
-    """Default chunk sizes, with more tokens for smaller vocabularies so that the number of logits stays the same."""
+def usual_chunks(vocabulary: int, element_bytes: int = 2) -> Chunks:
+    """Default chunk sizes, with more tokens for smaller vocabularies so that the number of logits stays the same, and
+    smaller groups for wider formats so that a group's logits keep their bytes."""
     usual, more = Chunks(), max(1, MEASURED_VOCABULARY // vocabulary)
-    return Chunks(group=usual.group * more, block=usual.block * more, strip=usual.strip * more)
+    group = max(usual.block, 2 * usual.group // element_bytes)
+    return Chunks(group=group * more, block=usual.block * more, strip=usual.strip * more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,8 +95,8 @@ class _FusedHead(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=weights.dtype) if bias is not None and bias.requires_grad else None
         rule = replace(rule, weight=head, bias=bias)
         groups = [slice(first, min(first + chunks.group, tokens)) for first in range(0, tokens, chunks.group)]
-        total = None  # the sum over several groups is accumulated in float32 (see `wide`)
-        if grad_head is not None and len(groups) > 1:
+        total = None  # the sum over several groups is accumulated in float32 (see `wide`), in place if it is that
+        if grad_head is not None and len(groups) > 1 and head.dtype != weights.dtype:
             total = space.take("head", head.shape, weights.dtype, head.device).zero_()
         for group in groups:
             rows = group.stop - group.start
@@ -102,7 +104,9 @@ class _FusedHead(torch.autograd.Function):
             rule.raw(hidden[group], out=raw)
             _slope_in_place(space, raw, terms, weights, per_token, group, chunks, rule)
             torch.mm(raw, head, out=grad_hidden[group])
-            if grad_head is not None:
+            if grad_head is not None and group.start and total is None:
+                grad_head.addmm_(raw.T, hidden[group])
+            elif grad_head is not None:
                 torch.mm(raw.T, hidden[group], out=grad_head)
                 if total is not None:
                     total.add_(grad_head)
@@ -234,7 +238,7 @@ def head_loss(
     known = tuple(_below(term, shared.rows) for term in terms)
     result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
         hidden, shared.weight, shared.bias, weights, known, replace(shared.detach(), bias=None),
-        chunks or usual_chunks(shared.rows), space or Workspace(),
+        chunks or usual_chunks(shared.rows, head.dtype.itemsize), space or Workspace(),
     )  # fmt: skip
     return result
 

@@ -33,6 +33,7 @@ from flashstill.distill.models.directories import (
     restore_padding,
     shapes,
 )
+from flashstill.distill.models.placement import placement
 from flashstill.distill.models.text_part import auto_class, is_multimodal, text_model
 from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
@@ -42,12 +43,13 @@ STORED = torch.bfloat16
 Model = Any  # a transformers PreTrainedModel; the library's own types are too loose to help
 
 
-def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
+def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False) -> Model:
     """Load a causal language model from a directory, in eval mode; BadInput if the directory is unsafe or broken.
 
     Of a vision-language model the text part; its attribute `left_out` names the other tensors, which are checked too.
     dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.  It lies
-    on the device of this process (distill/models/devices.py).
+    on the device of this process (distill/models/devices.py); may_spread: of one that is only run, on several GPUs if
+    it is larger than one (distill/models/placement.py).
     """
     verify_checksums(path)
     check_directory(path)
@@ -55,10 +57,11 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     quiet()
     stored, config = shapes(path), plain_config(path)
     check_size(path, config, stored)
+    placed = placement(path, dtype, may_spread)
     try:
         model, info = auto_class(config).from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            output_loading_info=True,
+            output_loading_info=True, **placed,
         )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
@@ -67,7 +70,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     if is_multimodal(config):
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
-    return model.to(current()).eval()
+    return (model if placed else model.to(current())).eval()
 
 
 def left_out(model: Model, name: str) -> str | None:

@@ -107,7 +107,7 @@ def _split(
     dense: Any, sparse: Any, experts: Experts, scores: Tensor, inputs: Tensor, generator: torch.Generator
 ) -> None:
     """Fill one block's experts and router from its dense FFN."""
-    order = scores.argsort(descending=True)
+    order = scores.argsort(descending=True).to(dense.gate_proj.weight.device)
     shared, rest = order[: experts.shared * experts.neurons], order[experts.shared * experts.neurons :]
     gates = dense.gate_proj.weight.detach()[rest].float().cpu()  # clustered by SciPy
     groups = balanced_clusters(gates, len(rest) // experts.neurons, generator).to(rest.device)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from flashstill.distill.models import Model
+from flashstill.distill.training.fused_mlp import fused_ffns
 
 PROBE_ROWS = 16
 
@@ -61,6 +62,7 @@ def fused(model: Model, alone: bool) -> Iterator[None]:
     """Context in which a model trains with less memory traffic. alone: one process holds all its parameters."""
     with ExitStack() as stack:
         stack.enter_context(fused_norms(model))
+        stack.enter_context(fused_ffns(model))
         if alone and model.device.type == "cpu":  # a GPU adds dense gradients faster than it sorts rows
             stack.enter_context(sparse_embedding(model))
         yield

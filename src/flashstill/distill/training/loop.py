@@ -77,7 +77,7 @@ def train(
     model = model if files is not None else model.to(world.device)
     student = _Student(model, run or next_token(model, world.size > 1))
     state: MixedPrecisionAdamW | Sharded
-    if world.size == 1:
+    if world.size == 1 and files is None:
         state = MixedPrecisionAdamW(student, recipe)
     else:
         plain = Whole(model, world)
@@ -111,7 +111,7 @@ def train(
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
     again = recomputed(decoder_layers(model), recipe.recompute)
-    with fused(model, world.size == 1), again, own_draws(), task as advance:
+    with fused(model, isinstance(state, MixedPrecisionAdamW)), again, own_draws(), task as advance:
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)
@@ -193,9 +193,10 @@ def _run_micro_steps(
             return head_loss(hidden, head, terms, scaled, vocabulary, space=space)[0]
 
         part_loss = student(part, terms, loss)
-        if not math.isfinite(float(part_loss.detach())):
+        value = float(part_loss.detach())  # a GPU is waited for here, once a pass
+        if not math.isfinite(value):
             _check_teachers(terms, part)
-        total += float(part_loss.detach())
+        total += value
         (part_loss * world.size).backward()  # FSDP takes the mean over processes
         if micro_steps > 1:
             state.collect()

@@ -68,7 +68,8 @@ class World:
 def join_world() -> World:
     """Rank and size from torchrun's environment variables; initialises the process group on the first call."""
     size, device = int(os.environ.get("WORLD_SIZE", "1")), current()
-    if size > 1 and not dist.is_initialized():
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ  # which may start a single process, to be sharded or not
+    if (size > 1 or by_torchrun) and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=30))
     return World(rank=int(os.environ.get("RANK", "0")), size=size, device=device)
