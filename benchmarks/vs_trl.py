@@ -38,7 +38,8 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from flashstill.console import Console
-    from flashstill.distill.data.splits import packed_splits
+    from flashstill.distill.data.chats import Reading
+    from flashstill.distill.data.splits import Sizes, packed_splits
     from flashstill.distill.models import keep_layers, load_model, load_tokenizer, save_model
     from flashstill.distill.teachers import resolve_teacher
     from flashstill.distill.training import Offline
@@ -46,7 +47,8 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     teacher = resolve_teacher(TEACHER, Console())
     tokenizer, model = load_tokenizer(teacher), load_model(teacher)
     tokens = steps * BATCH * LENGTH
-    packed = packed_splits("cpython-docs", "cpython-code", tokenizer, LENGTH, tokens, 512, 512, SEED)["train"]
+    sizes = Sizes(window_tokens=LENGTH, train_tokens=tokens, heldout_tokens=512, out_of_domain_tokens=512)
+    packed = packed_splits("cpython-docs", "cpython-code", Reading(tokenizer=tokenizer), sizes, SEED)["train"]
     packed = dataclasses.replace(packed, starts=None)  # the other side masks no documents
     packed.save(folder / "packed.safetensors")
     order = Offline(packed, BATCH, SEED)

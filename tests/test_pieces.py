@@ -16,6 +16,7 @@ from flashstill.distill.data.packing import Packed, joined, pack, pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece, framing_of, text_pieces
 from flashstill.distill.data.text_files import Document
 from flashstill.distill.models import load_tokenizer
+from tests.drawn_pieces import some_pieces
 
 TEXTS = [Document(name=str(number), text=f"The cache holds {number} naïve tokens.") for number in range(6)]
 
@@ -77,18 +78,6 @@ def plainly(pieces: list[Piece], length: int) -> list[tuple[int, int, int, bool,
             size, owner = (int(piece.target_bytes[place]), index) if is_text else (0, -1)
             rows.append((token, size, owner, counted, first))
     return rows[: (len(rows) - 1) // length * length + 1]
-
-
-@st.composite
-def some_pieces(draw: st.DrawFn) -> list[Piece]:
-    pieces = []
-    for _ in range(draw(st.integers(1, 6))):
-        tokens = np.asarray(draw(st.lists(st.integers(0, 2), min_size=2, max_size=9)), dtype=np.int32)
-        sizes = np.asarray(draw(st.lists(st.integers(-1, 3), min_size=len(tokens), max_size=len(tokens))))
-        counts = draw(st.none() | st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)))
-        mask = None if counts is None else np.asarray(counts)
-        pieces.append(Piece(tokens=tokens, target_bytes=sizes.astype(np.int32), counts=mask))
-    return pieces
 
 
 @given(pieces=some_pieces(), length=st.integers(1, 3))

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from flashstill.checked import built, one_of, shaped, sized
 from flashstill.errors import BadInput, shortened
-from flashstill.recipes import budget, teachers
+from flashstill.recipes import budget, mixture, teachers
 from flashstill.recipes.adapter import AdapterRecipe, adapter_problems
 from flashstill.recipes.arithmetic import ARITHMETIC, DEVICES
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
 from flashstill.recipes.drafts import DraftRecipe, draft_problems
+from flashstill.recipes.mixture import SourceRecipe
 from flashstill.recipes.ranges import (
     Count,
     Decay,
@@ -139,6 +140,7 @@ class DistillRecipe:
     name: Name
     teachers: Annotated[tuple[TeacherRecipe, ...], sized(1, 64)]
     data: Given = "cpython-docs"
+    mixture: Annotated[tuple[SourceRecipe, ...], sized(0, 64)] = ()
     out_of_domain: Source = ""
     seed: Seed = 0
     mean: Annotated[str, one_of(MEANS)] = "arithmetic"
@@ -158,9 +160,14 @@ class DistillRecipe:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The training texts: each specialist's own, or `data`."""
+        """The training texts: each specialist's own, those of the mixture, or `data`."""
         own = tuple(teacher.data for teacher in self.teachers if teacher.data)
-        return own or (self.data,)
+        return own or tuple(each.source for each in self.mixture) or (self.data,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The share of each training text, not normalised."""
+        return tuple(each.weight for each in self.mixture) or (1.0,) * len(self.sources)
 
     @property
     def routed(self) -> bool:
@@ -211,6 +218,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     yield from records_problems(recipe.records)
     yield from adapter_problems(recipe)
     yield from spans_problems(recipe)
+    yield from mixture.problems(recipe.mixture, recipe.routed, recipe.align)
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
     yield from draft_problems(recipe)
@@ -239,7 +247,12 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
         for place, teacher in enumerate(recipe.teachers)
     )
     student = with_paths(recipe.student, where, "student.", "config", "model", "tokenizer", "base")
+    student = with_paths(recipe.student, where, "student.", "config", "model", "base")
+    sources = tuple(
+        with_paths(each, where, f"mixture[{place}].", "source") for place, each in enumerate(recipe.mixture)
+    )
     placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
+    placed = dataclasses.replace(placed, mixture=sources)
     chat = with_paths(recipe.chat, where, "chat.", "template")
     signals = with_directory(recipe.signals, where, "signals.dir")
     return dataclasses.replace(placed, teachers=tuple(teachers), student=student, chat=chat, signals=signals)

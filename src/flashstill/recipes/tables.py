@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from flashstill.checked import one_of
+from flashstill.recipes.mixture import WINDOWS
 from flashstill.recipes.ranges import Layers, Rows, Tokens, Window
 
 SEARCH_METHODS = ("greedy", "influence")
@@ -13,12 +14,16 @@ SEARCH_METHODS = ("greedy", "influence")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextRecipe:
-    """Amounts of text, and tokens per window. Held-out and out-of-domain tokens are never trained on."""
+    """Amounts of text, and tokens per window. Held-out and out-of-domain tokens are never trained on. windows: "stream"
+    lets documents go on from one window to the next, with "documents" each window begins with one. document_masks:
+    whether the documents of a window do not see each other."""
 
     window_tokens: Window = 256
     train_tokens: Tokens = 102_400
     heldout_tokens: Tokens = 8_192
     out_of_domain_tokens: Tokens = 8_192
+    windows: Annotated[str, one_of(WINDOWS)] = "stream"
+    document_masks: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

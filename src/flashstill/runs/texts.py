@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.runs.aligned import write_windows
-from flashstill.runs.workdir import DOMAINS
+from flashstill.runs.workdir import DOMAINS, packing_file
 
 if TYPE_CHECKING:
     from flashstill.distill.data.chats import Reading
@@ -30,36 +31,47 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
 
     teacher: the first teacher's directory; a recipe that aligns two tokenizers also packs the texts with that one.
     """
+    from flashstill.distill.data.mixtures import mixture, shares
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.rows import Tally
-    from flashstill.distill.data.splits import packed_splits
+    from flashstill.distill.data.splits import Sizes, packed_splits
     from flashstill.distill.models import load_tokenizer
 
-    if all((folder / f"{name}.safetensors").exists() for name in TEXTS):
+    if all(packing_file(folder, name).exists() for name in TEXTS):
         return
 
     def align(part: str, packed: Packed, documents: Sequence[Document]) -> None:
         write_windows(part, packed, documents, tokenizer_of, teacher, folder, progress)
 
-    tokenizer, sizes, share = load_tokenizer(tokenizer_of), recipe.text, len(recipe.sources)
-    tally = Tally(most=recipe.records.bad_share)
-    other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
+    companion = align if recipe.align == "spans" else None
+    tokenizer, text, sources = load_tokenizer(tokenizer_of), recipe.text, recipe.sources
+    tally, length = Tally(most=recipe.records.bad_share), text.window_tokens
+    other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in sources else "cpython-docs")
+    counts = shares(recipe.weights, max(1, text.train_tokens // length)) if recipe.mixture else []
+    splits: list[dict[str, Packed]] = []
     with reading_of(recipe, tokenizer, tokenizer_of.name, tally) as reading:
-        splits = [
-            packed_splits(
-                source, other, reading, sizes.window_tokens, sizes.train_tokens // share,
-                sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
-                align if recipe.align == "spans" else None,
-            )
-            for source in recipe.sources
-        ]  # fmt: skip
+        for place, source in enumerate(sources):
+            part = recipe.weights[place] / sum(recipe.weights)
+            sizes = Sizes(
+                window_tokens=length, windows=text.windows, document_masks=text.document_masks,
+                train_tokens=counts[place] * length if counts else text.train_tokens // len(sources),
+                heldout_tokens=int(text.heldout_tokens * part),
+                out_of_domain_tokens=int(text.out_of_domain_tokens * part),
+            )  # fmt: skip
+            own = folder if len(sources) == 1 else folder / f"source-{place}"
+            splits.append(packed_splits(source, other, reading, sizes, recipe.seed, own, progress, companion))
     for line in tally.lines():
         progress.say(line)
     write_text(folder / RECORDS, json.dumps(tally.as_dict(), indent=1))
     for name in TEXTS:
-        packed = joined([split[name] for split in splits])
-        packed.save(folder / f"{name}.safetensors")
+        parts = [split[name] for split in splits]
+        is_mixed = counts and name == "train"
+        packed = mixture(parts, counts, sources, folder / "train.npy") if is_mixed else joined(parts)
+        if not packed.known_hash:
+            packed.save(folder / f"{name}.safetensors")
         progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+    for leftover in (folder / "tokenising", *folder.glob("source-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager

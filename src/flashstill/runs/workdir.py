@@ -28,6 +28,12 @@ DOMAINS = ("heldout", "out-of-domain")
 """evaluation texts"""
 
 
+def packing_file(folder: Path, part: str) -> Path:
+    """The file of a packed text: of a large one PART.npy, which is read by memory map, else PART.safetensors."""
+    large = folder / f"{part}.npy"
+    return large if large.with_suffix(".json").exists() else folder / f"{part}.safetensors"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workdir:
     """out: directory of the run's own files, such as recipe, lock and records.
@@ -70,7 +76,7 @@ class Workdir:
 
     def packing(self, part: str) -> Path:
         """The file of a packed text."""
-        return self.data / f"{part}.safetensors"
+        return packing_file(self.data, part)
 
     def signals_of(self, teacher: int, part: str, kind: str) -> Path:
         """The directory of one teacher's signals on a packed text; kind: empty for hidden states."""

@@ -6,10 +6,10 @@ every token is a target once:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from flashstill.distill.data.pieces import Ints, Piece, text_pieces
+from flashstill.distill.data.stream import Columns, padding_of, stream_of
 from flashstill.distill.data.text_files import Document
 from flashstill.errors import BadInput
 from flashstill.files import replacing
@@ -33,7 +34,7 @@ class Packed:
     target_document [W, L]: index of the target's document (-1 for a separator).  target_mask [W, L]: 1 where the target
     counts in the loss; None if all count.  window_group [W]: index of the packing that a window came from (`joined`).
     starts [W, L]: 1 where an input begins a document, which sees nothing before it; None in files of earlier versions,
-    where the documents of a window see each other.
+    where the documents of a window see each other.  known_hash: of arrays that are not in memory (stored.py).
     """
 
     tokens: Ints
@@ -42,6 +43,7 @@ class Packed:
     target_mask: Ints | None = None
     window_group: Ints | None = None
     starts: Ints | None = None
+    known_hash: str = ""
 
     @property
     def windows(self) -> int:
@@ -76,21 +78,23 @@ class Packed:
     def hash(self) -> str:
         """SHA-256 of shape, tokens and document starts: what a model's outputs depend on; part of the key of cached
         teacher outputs."""
-        digest = hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes())
-        if self.starts is not None:
-            digest.update(self.starts.tobytes())
-        return digest.hexdigest()
+        if self.known_hash:
+            return self.known_hash
+        if self.starts is None:
+            return hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes()).hexdigest()
+        arrays = [np.ascontiguousarray(array, dtype=np.int32) for array in (self.tokens, self.starts)]
+        return hash_of(self.tokens.shape, *(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays))
 
     def first(self, windows: int) -> Packed:
         """A packing of only the first `windows` windows."""
-        return Packed(
-            tokens=self.tokens[:windows],
-            target_bytes=self.target_bytes[:windows],
-            target_document=self.target_document[:windows],
-            target_mask=None if self.target_mask is None else self.target_mask[:windows],
-            window_group=None if self.window_group is None else self.window_group[:windows],
-            starts=None if self.starts is None else self.starts[:windows],
-        )
+        return self.taken(slice(windows))
+
+    def taken(self, rows: slice | npt.NDArray[np.int64]) -> Packed:
+        """A packing of some windows."""
+        names = ("tokens", "target_bytes", "target_document", "target_mask", "window_group", "starts")
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in names}
+        taken: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        return Packed(**taken)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file atomically."""
@@ -106,11 +110,43 @@ class Packed:
 
     @staticmethod
     def load(path: Path) -> Packed:
-        """Read a file that `save` wrote; BadInput if it is damaged."""
+        """Read a file that `save` or `write_packing` (stored.py) wrote; BadInput if it is damaged."""
+        if path.suffix == ".npy":
+            return opened(path)
         try:
-            return Packed(**load_file(path))
+            arrays: dict[str, Any] = load_file(path)
+            return Packed(**arrays)
         except (SafetensorError, TypeError, OSError) as error:
             raise BadInput(f"{path} is an incomplete packing file; delete it and run again") from error
+
+
+def record_of(length: int) -> np.dtype[Any]:
+    """The layout of a window of `length` targets in a file of windows."""
+    return np.dtype([
+        ("tokens", "<i4", (length + 1,)), ("target_bytes", "<u2", (length,)), ("target_document", "<i4", (length,)),
+        ("counts", "u1", (length,)), ("starts", "u1", (length,)),
+    ])  # fmt: skip
+
+
+def opened(path: Path) -> Packed:
+    """A packing whose arrays stay on the disk (stored.py)."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        rows: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.dtype != record_of(rows.dtype["tokens"].shape[0] - 1) or len(rows) != about["windows"]:
+            raise ValueError("not as its description says")
+        digest = str(about["hash"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is an incomplete packing file; delete it and run again") from error
+    return Packed(
+        tokens=rows["tokens"], target_bytes=rows["target_bytes"], target_document=rows["target_document"],
+        target_mask=rows["counts"], starts=rows["starts"], known_hash=digest,
+    )  # fmt: skip
+
+
+def hash_of(shape: tuple[int, ...], tokens: str, starts: str) -> str:
+    """The hash of a packing, from the shape of its tokens and the SHA-256 of tokens and of starts, as int32."""
+    return hashlib.sha256(f"{tuple(map(int, shape))} {tokens} {starts}".encode()).hexdigest()
 
 
 def joined(parts: Sequence[Packed]) -> Packed:
@@ -131,10 +167,10 @@ def joined(parts: Sequence[Packed]) -> Packed:
 
 
 def _joined_starts(parts: Sequence[Packed]) -> Ints | None:
-    starts = [part.starts for part in parts if part.starts is not None]
-    if len(starts) not in (0, len(parts)):
-        raise BadInput("packings with and without document masks do not go together; pack the older ones again")
-    return np.concatenate(starts) if starts else None
+    if all(part.starts is None for part in parts):
+        return None
+    whole = [np.zeros((part.windows, part.length)) if part.starts is None else part.starts for part in parts]
+    return np.concatenate(whole).astype(np.int32)
 
 
 def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
@@ -177,84 +213,26 @@ def pack_pieces(pieces: Iterable[Piece], length: int, windows: int, whole: bool 
     of the other.  Otherwise the first token of a piece is a target that does not count.  whole: pad the last, partial
     window instead of dropping it.  Raises BadInput if the pieces do not fill one window.
     """
-    columns: list[_Columns] = []
+    columns: list[Columns] = []
     count = 0
-    for part in _stream(pieces):
+    for part in stream_of(pieces):
         columns.append(part)
         count += len(part.tokens)
         if count > windows * length:
             break
     missing = -(count - 1) % length if whole and count else 0
     if missing:
-        columns.append(_padding(int(columns[-1].tokens[-1]), missing))
+        columns.append(padding_of(int(columns[-1].tokens[-1]), missing))
     rows_count = min(windows, (count + missing - 1) // length)
     if rows_count < 1:
         raise BadInput(f"the text is only {max(0, count - 1)} tokens long; one window needs {length}")
     rows = np.arange(rows_count)[:, None] * length + np.arange(length + 1)[None, :]
-    flat: Callable[[str], Any] = lambda name: np.concatenate([getattr(each, name) for each in columns])
-    counts = flat("counts")[rows[:, 1:]]
-    starts = flat("starts").astype(np.int32)
+    flat = Columns.joined(columns)
+    counts = flat.counts[rows[:, 1:]]
     return Packed(
-        tokens=flat("tokens")[rows],
-        target_bytes=flat("target_bytes")[rows[:, 1:]],
-        target_document=flat("target_document")[rows[:, 1:]],
+        tokens=flat.tokens[rows],
+        target_bytes=flat.target_bytes[rows[:, 1:]],
+        target_document=flat.target_document[rows[:, 1:]],
         target_mask=None if counts.all() else counts.astype(np.int32),
-        starts=starts[rows[:, :-1]],
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Columns:
-    """What a piece adds to the stream of tokens, all [n]: see Packed; starts: whether a token begins a piece."""
-
-    tokens: Ints
-    target_bytes: Ints
-    target_document: Ints
-    counts: npt.NDArray[np.bool_]
-    starts: npt.NDArray[np.bool_]
-
-    def after_first(self) -> _Columns:
-        """The same without the first token."""
-        return _Columns(**{each.name: getattr(self, each.name)[1:] for each in dataclasses.fields(self)})
-
-
-def _stream(pieces: Iterable[Piece]) -> Iterator[_Columns]:
-    """The pieces one after another; a token that two of them share stands once."""
-    before: _Columns | None = None
-    for index, piece in enumerate(pieces):
-        if len(piece.tokens) < 2:  # no target
-            continue
-        columns = _columns_of(piece, index)
-        if before is not None:
-            if before.tokens[-1] == columns.tokens[0]:
-                before.starts[-1] = True
-                columns = columns.after_first()
-            yield before
-        before = columns
-    if before is not None:
-        yield before
-
-
-def _columns_of(piece: Piece, index: int) -> _Columns:
-    counts = np.ones(len(piece.tokens), dtype=np.bool_) if piece.counts is None else piece.counts.copy()
-    counts[0] = False
-    is_text = counts & (piece.target_bytes >= 0)
-    starts = np.zeros_like(counts)
-    starts[0] = True
-    return _Columns(
-        tokens=piece.tokens,
-        target_bytes=np.where(is_text, piece.target_bytes, 0).astype(np.int32),
-        target_document=np.where(is_text, index, -1).astype(np.int32),
-        counts=counts,
-        starts=starts,
-    )
-
-
-def _padding(token: int, count: int) -> _Columns:
-    return _Columns(
-        tokens=np.full(count, token, dtype=np.int32),
-        target_bytes=np.zeros(count, dtype=np.int32),
-        target_document=np.full(count, -1, dtype=np.int32),
-        counts=np.zeros(count, dtype=np.bool_),
-        starts=np.zeros(count, dtype=np.bool_),
+        starts=flat.starts[rows[:, :-1]].astype(np.int32),
     )

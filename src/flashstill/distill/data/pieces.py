@@ -8,7 +8,11 @@ that the first token of a text is predicted as well.  end: the end-of-text token
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +25,8 @@ from flashstill.errors import BadInput
 Ints = npt.NDArray[np.int32]
 NO_TEXT = -1
 """in `target_bytes`: a token that is no text, such as the end-of-text token, and that evaluation leaves out"""
+BATCH_CHARACTERS = 2**19
+"""encoded at a time; encodings take some hundred bytes a token"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +69,10 @@ def text_pieces(documents: Iterable[Document], tokenizer: Any, most_per_document
     many documents.
     """
     framing = framing_of(tokenizer)
-    for document in documents:
-        encoded = _encoded(document, tokenizer)
-        widths = text_bytes(document.text, encoded["offset_mapping"])
+    for document, encoded in _encoded(documents, tokenizer):
+        widths = text_bytes(document.text, encoded.offsets)
         span = _middle(len(widths), most_per_document)
-        yield framed(encoded["input_ids"][span], widths[span], framing, document.name)
+        yield framed(encoded.ids[span], widths[span], framing, document.name)
 
 
 def framed(ids: Sequence[int], widths: Sequence[int], framing: Framing, name: str) -> Piece:
@@ -80,13 +85,56 @@ def framed(ids: Sequence[int], widths: Sequence[int], framing: Framing, name: st
     )
 
 
-def _encoded(document: Document, tokenizer: Any) -> Any:
+def _encoded(documents: Iterable[Document], tokenizer: Any) -> Iterator[tuple[Document, Any]]:
+    """Each document with its encoding. The library's threads encode one batch while the one before is used."""
+    rules = copy.deepcopy(tokenizer.backend_tokenizer)
+    rules.no_truncation()
+    rules.no_padding()
+    with ThreadPoolExecutor(1) as ahead, parallel():
+        pending: tuple[list[Document], Future[list[Any]]] | None = None
+        for batch in _batches(documents):
+            coming = batch, ahead.submit(_encoded_batch, rules, batch)
+            if pending is not None:
+                yield from zip(pending[0], pending[1].result(), strict=True)
+            pending = coming
+        if pending is not None:
+            yield from zip(pending[0], pending[1].result(), strict=True)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _encoded_batch(rules: Any, batch: Sequence[Document]) -> list[Any]:
     try:
-        return tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encodings: list[Any] = rules.encode_batch([document.text for document in batch], add_special_tokens=False)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
             raise
-        raise BadInput(f"the tokenizer cannot read {document.name}: its rules backtrack without end") from error
+        if len(batch) > 1:  # which of them is it?
+            return [encoding for document in batch for encoding in _encoded_batch(rules, [document])]
+        raise BadInput(f"the tokenizer cannot read {batch[0].name}: its rules backtrack without end") from error
+    return encodings
+
+
+@contextmanager
+def parallel() -> Iterator[None]:
+    """Context in which the tokenizers library uses all processors (it looks at this variable in every call)."""
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        yield
+    finally:
+        os.environ["TOKENIZERS_PARALLELISM"] = before if before is not None else "false"
 
 
 def _middle(count: int, most: int | None) -> slice:

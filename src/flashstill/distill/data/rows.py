@@ -106,6 +106,14 @@ class Tally:
             "first_skipped": self.first, "notes": dict(self.notes.most_common()),
         }  # fmt: skip
 
+    @staticmethod
+    def restored(plain: dict[str, Any]) -> Tally:
+        """Counts from the plain values of `as_dict`."""
+        return Tally(
+            good=plain["used"], reasons=Counter(plain["reasons"]), first=plain["first_skipped"],
+            notes=Counter(plain["notes"]),
+        )  # fmt: skip
+
     def add(self, other: Tally) -> None:
         """Add the counts of another source."""
         self.good += other.good

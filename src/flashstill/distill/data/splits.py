@@ -2,67 +2,175 @@
 
 The split is by document, and paragraphs that also occur in the training text are removed from the other two sets.
 Those two take at most two windows' worth of tokens from the middle of each document, to cover many documents.
+
+A large source is never in memory: its documents are sorted on the disk (corpus.py), tokenised in chunks (chunks.py) and
+packed in blocks (stored.py); the packings are those of a source that is.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.chunks import tokenised
+from flashstill.distill.data.corpus import INDEX, Corpus
+from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.data.text import load_documents, shuffled, without_leaks
-from flashstill.distill.data.text_files import Document
-from flashstill.distill.data.windows import packed
+from flashstill.distill.data.rows import Tally
+from flashstill.distill.data.saved import files_of, located_source
+from flashstill.distill.data.stored import write_packing
+from flashstill.distill.data.stream import stream_of
+from flashstill.distill.data.text import common_paragraphs, read_documents, without_paragraphs
+from flashstill.distill.data.windows import DOCUMENTS, STREAM, packed, placed
 from flashstill.errors import BadInput
+from flashstill.files import make_directory, write_text
+from flashstill.progress import Progress, Silent
 
 CHARACTERS_PER_TOKEN = 4.0
 WINDOWS_PER_DOCUMENT = 2
 Companion = Callable[[str, Packed, Sequence[Document]], None]
+SPARE = 6.0
+"""out-of-domain documents that are considered, as a multiple of those that suffice if no paragraph leaks"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Tokens of a window and of each packing. windows: "stream" or "documents" (windows.py); document_masks: whether
+    the documents of a window do not see each other."""
+
+    window_tokens: int
+    train_tokens: int
+    heldout_tokens: int
+    out_of_domain_tokens: int
+    windows: str = STREAM
+    document_masks: bool = True
+
+    def count(self, tokens: int) -> int:
+        """Windows of so many tokens, at least one."""
+        return max(1, tokens // self.window_tokens)
 
 
 def packed_splits(
     data: str,
     out_of_domain: str,
     reading: Reading,
-    window_tokens: int,
-    train_tokens: int,
-    heldout_tokens: int,
-    out_of_domain_tokens: int,
+    sizes: Sizes,
     seed: int,
+    folder: Path | None = None,
+    progress: Progress | None = None,
     companion: Companion | None = None,
 ) -> dict[str, Packed]:
     """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
 
     data, out_of_domain: text sources (data/text.py).  reading: the tokenizer, how conversations are read, and a
-    count of the records.  companion: called with each packing and its documents, of which the last two sets are then
-    cut as text, to about as many characters, so that another tokenizer can read the same.  Raises BadInput if a
-    source is unusable or fills no window.
+    count of the records.  folder: for what a large source needs on the disk; the packing "train" of such a source stays
+    there, in train.npy.  companion: called with each packing and its documents, of which the last two sets are then
+    cut as text, to about as many characters, so that another tokenizer can read the same; the text is then in memory.
+    Raises BadInput if a source is unusable or fills no window.
     """
-    heldout, training = divided(data, heldout_tokens, window_tokens, seed, reading)
-    unseen = without_leaks(heldout, training)
-    strangers = without_leaks(
-        shuffled(load_documents(out_of_domain, reading.tally, reading.columns), seed), [*heldout, *training]
-    )
-    most = WINDOWS_PER_DOCUMENT * window_tokens
-
-    def windows(tokens: int) -> int:
-        return max(1, tokens // window_tokens)
-
-    most_tokens: int | None = most
+    shown, length = progress or Silent(), sizes.window_tokens
+    place = None if folder is None or companion is not None else folder / "tokenising"
+    corpus = corpus_of(data, seed, reading, place, shown)
+    heldout_count = _held_out(data, corpus, sizes)
+    heldout = list(corpus.documents(0, heldout_count))
+    strangers = _some(Corpus(read_documents(out_of_domain, reading.tally, reading.columns), seed), sizes)
+    shared = common_paragraphs([*heldout, *strangers], corpus.documents(heldout_count))
+    unseen = without_paragraphs(heldout, shared)
+    unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))
+    count = sizes.count(sizes.train_tokens)
+    most: int | None = WINDOWS_PER_DOCUMENT * length
+    training: list[Document] = []
     if companion is not None:
-        unseen, strangers = (middles(each, round(CHARACTERS_PER_TOKEN * most)) for each in (unseen, strangers))
-        most_tokens = None
+        cut = round(CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * length)
+        unseen, unknown, most = middles(unseen, cut), middles(unknown, cut), None
+    if folder is not None and place is not None and corpus.is_on_disk:
+        pieces = tokenised(corpus, heldout_count, reading, length + 1, place, shown, "tokenise")
+        columns = stream_of(placed(pieces, reading, length, sizes.windows))
+        if not sizes.document_masks:
+            columns = (dataclasses.replace(part, starts=np.zeros_like(part.starts)) for part in columns)
+        train = write_packing(folder / "train.npy", columns, length, count, whole=sizes.windows == DOCUMENTS)
+    else:
+        training = list(corpus.documents(heldout_count))
+        train = packed(training, reading, length, count, kind=sizes.windows)
     splits = {
-        "train": packed(training, reading, window_tokens, windows(train_tokens)),
-        "heldout": packed(unseen, reading, window_tokens, windows(heldout_tokens), most_tokens),
-        "out-of-domain": packed(strangers, reading, window_tokens, windows(out_of_domain_tokens), most_tokens),
+        "train": train,
+        "heldout": packed(unseen, reading, length, sizes.count(sizes.heldout_tokens), most, kind=sizes.windows),
+        "out-of-domain": packed(
+            unknown, reading, length, sizes.count(sizes.out_of_domain_tokens), most, kind=sizes.windows
+        ),
     }
     reading.tally.check()
-    for name, documents in {"train": training, "heldout": unseen, "out-of-domain": strangers}.items():
+    for name, documents in {"train": training, "heldout": unseen, "out-of-domain": unknown}.items():
         if companion is not None:
             companion(name, splits[name], documents)
-    return splits
+    if sizes.document_masks:
+        return splits
+    return {
+        name: split if split.known_hash else dataclasses.replace(split, starts=None) for name, split in splits.items()
+    }
+
+
+def corpus_of(data: str, seed: int, reading: Reading, folder: Path | None, progress: Progress) -> Corpus:
+    """The documents of a source in their order; a large one is read once and kept in `folder` until it is packed."""
+    key = _key(data, seed, reading)
+    if folder is not None and (folder / INDEX).exists():
+        kept = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+        corpus = Corpus.opened(folder) if kept["key"] == key else None
+        if corpus is not None:
+            reading.tally.add(Tally.restored(kept["tally"]))
+            return corpus
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    own = Tally(most=reading.tally.most)
+    progress.say(f"reading {data}")
+    corpus = Corpus(read_documents(data, own, reading.columns), seed, folder)
+    own.check()
+    if not len(corpus):
+        raise BadInput(f"data {data!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
+    if folder is not None and corpus.is_on_disk:
+        make_directory(folder)
+        write_text(folder / "key.json", json.dumps({"key": key, "tally": own.as_dict()}))
+        corpus.save(folder / INDEX)
+    reading.tally.add(own)
+    return corpus
+
+
+def _key(data: str, seed: int, reading: Reading) -> str:
+    """Digest of what the documents and their tokens depend on: files by their sizes and times."""
+    located = located_source(data)
+    files = [] if located is None else files_of(*located)
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    rules = reading.tokenizer.backend_tokenizer.to_str()
+    what = [data, seed, stats, rules, dataclasses.asdict(reading.columns), reading.learn, reading.long]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _held_out(data: str, corpus: Corpus, sizes: Sizes) -> int:
+    if len(corpus) < 2:
+        raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
+    most = WINDOWS_PER_DOCUMENT * sizes.window_tokens
+    return documents_to_hold_out(corpus.lengths.tolist(), sizes.heldout_tokens, most)
+
+
+def _some(corpus: Corpus, sizes: Sizes) -> list[Document]:
+    """The first documents of an out-of-domain source: several times as many as are needed if none leaks."""
+    wanted = SPARE * CHARACTERS_PER_TOKEN * sizes.out_of_domain_tokens
+    limit = CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * sizes.window_tokens
+    documents, useful = [], 0.0
+    for document in corpus.documents():
+        documents.append(document)
+        useful += min(len(document.text), limit)
+        if useful >= wanted:
+            break
+    return documents
 
 
 def middles(documents: Sequence[Document], characters: int) -> list[Document]:
@@ -84,13 +192,12 @@ def divided(
     data: str, heldout_tokens: int, window_tokens: int, seed: int, reading: Reading | None = None
 ) -> tuple[list[Document], list[Document]]:
     """Split the source `data` into (held-out documents, training documents); BadInput if it has only one document."""
-    tally, columns = (reading.tally, reading.columns) if reading else (None, None)
-    documents = shuffled(load_documents(data, tally, columns), seed)
-    if len(documents) < 2:
-        raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
-    sizes = [len(document.text) for document in documents]
-    heldout_count = documents_to_hold_out(sizes, heldout_tokens, WINDOWS_PER_DOCUMENT * window_tokens)
-    return documents[:heldout_count], documents[heldout_count:]
+    tally, columns = (reading.tally, reading.columns) if reading else (Tally(), None)
+    corpus = Corpus(read_documents(data, tally, columns), seed)
+    tally.check()
+    sizes = Sizes(window_tokens=window_tokens, train_tokens=0, heldout_tokens=heldout_tokens, out_of_domain_tokens=0)
+    count = _held_out(data, corpus, sizes)
+    return list(corpus.documents(0, count)), list(corpus.documents(count))
 
 
 def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:

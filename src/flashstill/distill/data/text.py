@@ -25,6 +25,7 @@ from flashstill.errors import BadInput, shortened, unknown
 BUILT_IN = ("cpython-docs", "cpython-code")
 MOST_CHARACTERS = 2**30
 """limit for text that is held in memory"""
+_PARTS = re.compile(r"\n\s*\n")
 SHORTEST_DOCSTRING_CHARACTERS = 200
 SHORTEST_PARAGRAPH_CHARACTERS = 80
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
@@ -85,11 +86,16 @@ def shuffled(documents: Iterable[Document], seed: int) -> list[Document]:
 
 
 def without_leaks(documents: Iterable[Document], training: Iterable[Document]) -> list[Document]:
-    """`documents` without the paragraphs of 80 or more characters that also occur in `training`.
+    """`documents` without the paragraphs of 80 or more characters that also occur in `training`."""
+    documents = list(documents)
+    return without_paragraphs(documents, common_paragraphs(documents, training))
+
+
+def without_paragraphs(documents: Iterable[Document], known: set[str]) -> list[Document]:
+    """`documents` without the paragraphs whose digests are known.
 
     A conversation cannot lose a part: it is left out if an answer in it has such a paragraph.
     """
-    known = {digest for document in training for digest, _ in _paragraphs(document.text)}
     kept = []
     for document in documents:
         if document.is_whole:
@@ -102,8 +108,21 @@ def without_leaks(documents: Iterable[Document], training: Iterable[Document]) -
     return kept
 
 
+def common_paragraphs(documents: Iterable[Document], training: Iterable[Document]) -> set[str]:
+    """Digests of the paragraphs of `documents` that are in `training` too, of which one document is read at a time."""
+    texts = [text for document in documents for text in [document.text, *document.learned]]
+    wanted = {digest for text in texts for digest, _ in _paragraphs(text)}
+    beginnings = {tuple(part.split(None, 3)[:3]) for text in texts for part in _PARTS.split(text)}
+    found: set[str] = set()
+    for document in training:
+        for part in _PARTS.split(document.text):
+            if tuple(part.split(None, 3)[:3]) in beginnings:  # most paragraphs need no digest
+                found.update(digest for digest, _ in _paragraphs(part) if digest in wanted)
+    return found
+
+
 def _paragraphs(text: str, everything: bool = False) -> Iterator[tuple[str, str]]:
-    for part in re.split(r"\n\s*\n", text):
+    for part in _PARTS.split(text):
         plain = " ".join(part.split())
         if len(plain) >= SHORTEST_PARAGRAPH_CHARACTERS:
             yield _digest(plain), part

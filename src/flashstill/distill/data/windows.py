@@ -1,4 +1,8 @@
-"""Pack documents of any kind: text goes on from one window to the next, a conversation stands in one window."""
+"""Pack documents of any kind: text goes on from one window to the next, a conversation stands in one window.
+
+With windows of "documents" a text stands in one window too: each window begins with a document, others follow as far as
+they fit whole, and padding fills it.  A text that is longer than a window is cut at the end.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from flashstill.distill.data.chats import Reading, pieces_of
+from flashstill.distill.data.chats import CUT, Reading, pieces_of
 from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.packing import Packed, pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
+
+STREAM, DOCUMENTS = "stream", "documents"
 
 
 def packed(
@@ -19,15 +25,35 @@ def packed(
     windows: int,
     most_per_text: int | None = None,
     whole: bool = False,
+    kind: str = STREAM,
 ) -> Packed:
     """Pack documents into at most `windows` windows of `length` targets; see `pieces_of` and `pack_pieces`.
 
-    The last window of conversations is padded.  Raises BadInput if there is not one window.
+    kind: of windows.  The last window of conversations is padded.  Raises BadInput if there is not one window.
     """
+    pieces = placed(pieces_of(documents, reading, length + 1, most_per_text), reading, length, kind)
+    padded = whole or kind == DOCUMENTS or any(document.is_whole for document in documents)
+    return pack_pieces(pieces, length, windows, padded)
+
+
+def placed(pieces: Iterable[Piece], reading: Reading, length: int, kind: str = STREAM) -> Iterator[Piece]:
+    """The pieces with padding where windows of a kind need it."""
     end = reading.tokenizer.eos_token_id
-    fillers = [each for each in (end, 0, 1, 2) if each is not None][:3]
-    pieces = whole_in_windows(pieces_of(documents, reading, length + 1, most_per_text), length, fillers)
-    return pack_pieces(pieces, length, windows, whole or any(document.is_whole for document in documents))
+    fillers = list(dict.fromkeys(each for each in (end, 0, 1, 2) if each is not None))[:3]
+    pieces = _cut(pieces, length + 1, reading) if kind == DOCUMENTS else pieces
+    return whole_in_windows(pieces, length, fillers)
+
+
+def _cut(pieces: Iterable[Piece], most: int, reading: Reading) -> Iterator[Piece]:
+    """Texts as pieces of at most `most` tokens that no window divides."""
+    for piece in pieces:
+        if piece.counts is not None:
+            yield piece
+            continue
+        if len(piece.tokens) > most:
+            reading.tally.note(CUT)
+        counts = np.ones(min(most, len(piece.tokens)), dtype=np.bool_)
+        yield Piece(tokens=piece.tokens[:most], target_bytes=piece.target_bytes[:most], counts=counts, name=piece.name)
 
 
 def whole_in_windows(pieces: Iterable[Piece], length: int, fillers: Sequence[int]) -> Iterator[Piece]:
