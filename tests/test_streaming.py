@@ -26,6 +26,7 @@ from flashstill.distill.data.text import load_documents, shuffled
 from flashstill.distill.data.windows import packed as packed_in_windows
 from flashstill.distill.models import load_tokenizer
 from flashstill.errors import BadInput
+from flashstill.recipes import read_distillation
 from tests.drawn_pieces import some_pieces
 
 SIZES = Sizes(window_tokens=32, train_tokens=3200, heldout_tokens=320, out_of_domain_tokens=320)
@@ -160,8 +161,10 @@ def test_encodings_do_not_depend_on_batches_and_threads(
     wanted = pack(documents, tokenizer, 32, 10**6)
     monkeypatch.setattr(pieces, "BATCH_CHARACTERS", 1)
     assert same(pack(documents, tokenizer, 32, 10**6), wanted)
-    for document, piece in zip(documents, pieces.text_pieces(documents, tokenizer), strict=True):
+    others = [Document(name="n", text="naïve café № 🙂 e\u0301 <|end|> \u00a0"), Document(name="m", text="\t a")]
+    for document, piece in zip(documents + others, pieces.text_pieces(documents + others, tokenizer), strict=True):
         assert piece.tokens[1:-1].tolist() == tokenizer(document.text, add_special_tokens=False)["input_ids"]
+        assert piece.target_bytes[1:-1].sum() == len(document.text.encode())
 
 
 def test_windows_begin_at_documents_when_asked(tokenizer: Any, source: tuple[str, str]) -> None:
@@ -206,3 +209,18 @@ class TestMixtures:
         assert on_disk.hash == mixed.hash
         with pytest.raises(BadInput, match=r"tokens of b, which has .*: 4\.\d epochs, where 4 are the most"):
             mixture(parts, [25, parts[1].windows * 4 + 1], ("a", "b"))
+
+    def test_a_recipe(self, tmp_path: Path) -> None:
+        head = 'name = "a"\nteachers = [{model = "smollm2-135m-instruct"}]\nstudent = {keep_layers = 2}\n'
+        (tmp_path / "web.txt").write_text("a")
+        table = '[[mixture]]\nsource = "web.txt"\nweight = 3\n[[mixture]]\nsource = "cpython-code"\n'
+        (tmp_path / "r.toml").write_text(head + table)
+        recipe = read_distillation(tmp_path / "r.toml")
+        assert recipe.sources == (str(tmp_path / "web.txt"), "cpython-code")
+        assert (recipe.weights, recipe.routed) == ((3.0, 1.0), False)
+        (tmp_path / "r.toml").write_text(head + table.replace("cpython-code", "web.txt"))
+        with pytest.raises(BadInput, match="names a source twice"):
+            read_distillation(tmp_path / "r.toml")
+        (tmp_path / "r.toml").write_text(head + '[text]\nwindows = "document"\n')
+        with pytest.raises(BadInput, match="documents"):
+            read_distillation(tmp_path / "r.toml")

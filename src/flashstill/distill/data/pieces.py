@@ -15,11 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.distill.data.text_files import Document
+from flashstill.distill.data.widths import token_bytes
 from flashstill.errors import BadInput
 
 Ints = npt.NDArray[np.int32]
@@ -69,27 +71,49 @@ def text_pieces(documents: Iterable[Document], tokenizer: Any, most_per_document
     many documents.
     """
     framing = framing_of(tokenizer)
-    for document, encoded in _encoded(documents, tokenizer):
-        widths = text_bytes(document.text, encoded.offsets)
+    for document, ids, widths in _encoded(documents, tokenizer):
         span = _middle(len(widths), most_per_document)
-        yield framed(encoded.ids[span], widths[span], framing, document.name)
+        yield framed(ids[span], widths[span], framing, document.name)
 
 
-def framed(ids: Sequence[int], widths: Sequence[int], framing: Framing, name: str) -> Piece:
+def framed(ids: Sequence[int] | Ints, widths: Sequence[int] | Ints, framing: Framing, name: str) -> Piece:
     """The piece of a text, from its tokens and their bytes."""
-    no_text = [NO_TEXT]
-    return Piece(
-        tokens=np.asarray([*framing.start, *ids, framing.end], dtype=np.int32),
-        target_bytes=np.asarray([*(no_text * len(framing.start)), *widths, *no_text], dtype=np.int32),
-        name=name,
-    )
+    first, count = len(framing.start), len(framing.start) + len(ids) + 1
+    tokens, target_bytes = np.empty(count, dtype=np.int32), np.full(count, NO_TEXT, dtype=np.int32)
+    tokens[:first], tokens[first:-1], tokens[-1] = framing.start, ids, framing.end
+    target_bytes[first:-1] = widths
+    return Piece(tokens=tokens, target_bytes=target_bytes, name=name)
 
 
-def _encoded(documents: Iterable[Document], tokenizer: Any) -> Iterator[tuple[Document, Any]]:
-    """Each document with its encoding. The library's threads encode one batch while the one before is used."""
-    rules = copy.deepcopy(tokenizer.backend_tokenizer)
-    rules.no_truncation()
-    rules.no_padding()
+_KNOWN: WeakKeyDictionary[Any, tuple[Any, Ints]] = WeakKeyDictionary()
+
+
+def _rules_of(tokenizer: Any) -> tuple[Any, Ints]:
+    """The library's tokenizer, a copy that other calls do not change, and the bytes of its tokens."""
+    if tokenizer not in _KNOWN:
+        rules = copy.deepcopy(tokenizer.backend_tokenizer)
+        rules.no_truncation()
+        rules.no_padding()
+        _KNOWN[tokenizer] = rules, token_bytes(rules)
+    return _KNOWN[tokenizer]
+
+
+def _encoded(documents: Iterable[Document], tokenizer: Any) -> Iterator[tuple[Document, Ints, Ints]]:
+    """Each document with its ids and their bytes. The library's threads encode one batch while the one before is used.
+
+    The bytes of a token are those of the vocabulary if they add up to the document's, else those of its characters.
+    """
+    rules, sizes = _rules_of(tokenizer)
+    for document, encoding in _encodings(documents, rules):
+        ids = np.array(encoding.ids, dtype=np.int32)
+        widths: Ints = sizes[ids]
+        if int(widths.sum()) != len(document.text.encode()):
+            slow = rules.encode(document.text, add_special_tokens=False)
+            widths = np.asarray(text_bytes(document.text, slow.offsets), dtype=np.int32)
+        yield document, ids, widths
+
+
+def _encodings(documents: Iterable[Document], rules: Any) -> Iterator[tuple[Document, Any]]:
     with ThreadPoolExecutor(1) as ahead, parallel():
         pending: tuple[list[Document], Future[list[Any]]] | None = None
         for batch in _batches(documents):
@@ -116,7 +140,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _encoded_batch(rules: Any, batch: Sequence[Document]) -> list[Any]:
     try:
-        encodings: list[Any] = rules.encode_batch([document.text for document in batch], add_special_tokens=False)
+        encodings: list[Any] = rules.encode_batch_fast([document.text for document in batch], add_special_tokens=False)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
             raise
@@ -149,11 +173,11 @@ def text_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
 
     offsets: first and last character of each token in `text`.
     """
-    if text.isascii():
-        ends = np.asarray([end for _, end in offsets], dtype=np.int64)
-    else:
-        width = np.cumsum([0] + [len(character.encode()) for character in text])
-        ends = width[[end for _, end in offsets]]
+    ends = np.asarray([end for _, end in offsets], dtype=np.int64)
+    if not text.isascii():
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        width = np.cumsum(1 + (codes >= 0x80) + (codes >= 0x800).astype(np.int64) + (codes >= 0x10000))
+        ends = np.concatenate([[0], width])[ends]
     ends = np.maximum.accumulate(ends) if len(ends) else ends
     sizes: list[int] = np.diff(ends, prepend=0).tolist()
     return sizes
