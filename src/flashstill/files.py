@@ -41,6 +41,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """As `disk_errors`, for a full disk alone: around long work, whose other errors are not those of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        with disk_errors(path):
+            raise
+
+
 def sync(path: Path) -> None:
     """Flush a file or a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

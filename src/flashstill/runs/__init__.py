@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from flashstill.economics import hourly_price
@@ -12,6 +13,7 @@ from flashstill.hardware import chip_from_facts
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe
 from flashstill.records import Record
+from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.family import Family
 from flashstill.runs.pace import Pace
 from flashstill.runs.run_lock import adopt, claim, lock
@@ -32,10 +34,13 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
         remove_leftovers(out)
         family = Family(recipe, out, progress, command)
         pace = family.pace = Pace(family) if recipe.minutes else None
+        trained = False
         for number, (name, stage) in enumerate(STAGES.items(), start=1):
             progress.say(f"[{number}/{len(STAGES)}] {name}")
             began = time.monotonic()
-            stage(family)
+            with kept_after_errors("the students are trained", out / "students") if trained else nullcontext():
+                stage(family)
+            trained = trained or name == "distil"
             if pace is not None:
                 pace.done(name, began)
                 if name == "teacher":

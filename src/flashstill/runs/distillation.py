@@ -16,9 +16,11 @@ from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.runs import budget, kept
+from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.drafts import DraftDistillation
 from flashstill.runs.engine import Distillation
 from flashstill.runs.extending import make_room
+from flashstill.runs.origins import check_origins
 from flashstill.runs.run_lock import adopt, claim, lock
 from flashstill.runs.workdir import Workdir
 
@@ -49,6 +51,8 @@ def run_distillation(
             workdir.tidy()
             make_room(recipe, workdir, changes, shown)
             adopt(recipe, workdir.out, RECIPE, changes, shown)
+            if not (workdir.out / "summary.json").exists():
+                check_origins(recipe, work.directories, work.models, workdir.out)
             shown.say(f"models run in {work.arithmetic}, on {name_of(world.device)}")
         world.barrier()
         work.text()
@@ -62,8 +66,9 @@ def run_distillation(
             work.first_weights()
         world.barrier()
         work.train()
-        if judged and world.is_main and not (workdir.out / "summary.json").exists():
-            work.evaluate()
+        with kept_after_errors("the student is trained", workdir.student):
+            if judged and world.is_main and not (workdir.out / "summary.json").exists():
+                work.evaluate()
         world.barrier()
     if not judged:
         return {}
@@ -86,6 +91,7 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     work = Distillation(recipe, Workdir.alone(out), progress, World())
     with lock(out, ".lock-text", wait=True):
         adopt(recipe, out, RECIPE, changes, progress)
+        check_origins(recipe, work.directories, work.models, out)
         progress.say(f"models run in {work.arithmetic}")
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):

@@ -19,6 +19,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.resuming import loop_keys
 from flashstill.runs import budget
+from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.aligned import aligned_source, judge_spans, tokenizer_of, windows_of
 from flashstill.runs.models import Models
 from flashstill.runs.outcome import judge, leave_summary
@@ -182,6 +183,7 @@ class Distillation:
         text, search = self.packed("train"), self.workdir.search
         student = first_student(self.recipe, origin, vocabulary, text, search, least_layers, self.progress)
         save_model(student, load_tokenizer(self.own), self.workdir.initial)
+        self.models.forget(student)  # a copy is the teacher itself, which saving has rounded
 
     def train(self) -> None:
         """Train the student from its initial weights."""
@@ -218,10 +220,12 @@ class Distillation:
                 loop_keys(), files,
             )  # fmt: skip
         if self.world.is_main:
-            write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
-            leave_student(self.recipe, trained, tokenizer, self.workdir, self._base())
-            if not self.workdir.keeps_state:
-                training.checkpoints.clear(folder)
+            with kept_after_errors("the training is finished", folder):
+                if not (folder / budget.MEMORY).exists():  # if it does, this process has only read the last checkpoint
+                    write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
+                leave_student(self.recipe, trained, tokenizer, self.workdir, self._base())
+                if not self.workdir.keeps_state:
+                    training.checkpoints.clear(folder)
         self.world.barrier()
 
     def _base(self) -> str:

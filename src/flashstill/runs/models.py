@@ -17,7 +17,7 @@ class Models:
 
     def __init__(self) -> None:
         self._models: dict[tuple[Path, str], Any] = {}
-        self._fingerprints: dict[tuple[Path, str], str] = {}
+        self._fingerprints: dict[Path, str] = {}
 
     def load(self, directory: Path, dtype: torch.dtype, say: Callable[[str], None] | None = None) -> Any:
         """The model of a directory in a dtype; callers must not change its weights. say: told what is left out."""
@@ -33,10 +33,18 @@ class Models:
 
     def fingerprint(self, teacher: TeacherRecipe, directory: Path) -> str:
         """The key of a teacher's signals: a hash of its weights, or its name if it is served."""
-        from flashstill.distill.models import fingerprint
         from flashstill.distill.teachers.served import known_model
 
-        key = (directory, teacher.name)
-        if key not in self._fingerprints:  # cached: a fingerprint reads all weights
-            self._fingerprints[key] = known_model(teacher.name) if teacher.served else fingerprint(directory)
-        return self._fingerprints[key]
+        return known_model(teacher.name) if teacher.served else self.fingerprint_of(directory)
+
+    def fingerprint_of(self, directory: Path) -> str:
+        """A hash of the weights in a directory; cached, as all of them are read."""
+        from flashstill.distill.models import fingerprint
+
+        if directory not in self._fingerprints:
+            self._fingerprints[directory] = fingerprint(directory)
+        return self._fingerprints[directory]
+
+    def forget(self, model: Any) -> None:
+        """Load a model again when it is next asked for, as its weights have been changed."""
+        self._models = {key: each for key, each in self._models.items() if each is not model}

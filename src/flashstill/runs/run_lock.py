@@ -16,7 +16,7 @@ from typing import Any
 
 from flashstill.checked import built, toml_tree
 from flashstill.errors import BadInput
-from flashstill.files import disk_errors, make_directory, write_text
+from flashstill.files import disk_errors, full_disk, make_directory, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, to_toml
 from flashstill.recipes.resuming import Change, changes_of, rule_of
@@ -85,7 +85,9 @@ def adopt(recipe: Any, out: Path, name: str, changes: Sequence[Change], progress
 @contextlib.contextmanager
 def lock(out: Path, name: str = ".lock", wait: bool = False) -> Iterator[None]:
     """An exclusive lock on a directory, released by the OS when the process ends. wait: for the lock, else raise."""
-    with disk_errors(out), (out / name).open("w") as stream:
+    with disk_errors(out):
+        stream = (out / name).open("w")
+    with stream, full_disk(out):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:

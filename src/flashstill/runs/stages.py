@@ -22,6 +22,7 @@ from flashstill.recipes import StudentRecipe
 from flashstill.records import MeasuredRecord, Record, write_records
 from flashstill.runs.family import Family
 from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
+from flashstill.runs.origins import check_origins
 from flashstill.runs.sharing import least_layers
 from flashstill.runs.students import rounded_plainly
 from flashstill.runs.tokenizers import tokenizers_differ
@@ -39,6 +40,7 @@ def teacher(family: Family) -> None:
             raise BadInput(
                 f"the teacher {family.recipe.teacher} has changed since {family.out} was begun; give another --out"
             )
+        _check_origins(family)
         return
     load_tokenizer(family.directory)
     own = tokenizer_fingerprint(family.directory)
@@ -60,7 +62,19 @@ def teacher(family: Family) -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "begun": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
+    _check_origins(family)
     write_text(path, json.dumps(provenance, indent=1))
+
+
+def _check_origins(family: Family) -> None:
+    """BadInput if a model that a student is made from has changed while the run was not finished."""
+    if family.stage_file("evaluate").exists():
+        return
+    for student in family.recipe.students:
+        check_origins(
+            family.recipe.distillation(student), family.located(student)[0], family.models, family.out,
+            f"students.{student.name}.",
+        )  # fmt: skip
 
 
 def _check_contexts(family: Family) -> None:

@@ -1,0 +1,64 @@
+"""Notices models that change between the beginning of a run and its continuation.
+
+origins.json   fingerprint of every model and tokenizer that the run is made from, by its key in the recipe
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashstill.checked import json_object
+from flashstill.errors import BadInput
+from flashstill.files import sha256, write_text
+from flashstill.runs.models import Models
+
+if TYPE_CHECKING:
+    from flashstill.recipes import DistillRecipe
+
+FILE = "origins.json"
+
+
+def check_origins(
+    recipe: DistillRecipe, directories: list[Path], models: Models, out: Path, prefix: str = "", name: str = FILE
+) -> None:
+    """Record what a run is made from in `out`, or compare it with the record; BadInput names what has changed.
+
+    directories: of the teachers (of a served one its tokenizer's); prefix: put before the keys, for students of a
+    family; name: of the record.  A key that is not on record, as in a run of an older version, is added.
+    """
+    path = out / name
+    recorded = json_object(path) if path.is_file() else {}
+    current = _origins(recipe, directories, models, prefix)
+    for key, (place, fingerprint) in current.items():
+        if recorded.get(key, fingerprint) != fingerprint:
+            raise BadInput(
+                f"{key} ({place}) has changed since {out} was begun, which would mix two models; put it back as it was,"
+                " or give another --out"
+            )
+    wanted = {**recorded, **{key: fingerprint for key, (_, fingerprint) in current.items()}}
+    if wanted != recorded:
+        write_text(path, json.dumps(wanted, indent=1))
+
+
+def _origins(
+    recipe: DistillRecipe, directories: list[Path], models: Models, prefix: str
+) -> Mapping[str, tuple[Path, str]]:
+    """Key -> path and fingerprint."""
+    from flashstill.distill.models import tokenizer_fingerprint
+    from flashstill.distill.teachers import resolve_teacher
+    from flashstill.progress import Silent
+
+    found: dict[str, tuple[Path, str]] = {}
+    for place, (teacher, directory) in enumerate(zip(recipe.teachers, directories, strict=True)):
+        found[f"{prefix}teachers[{place}]"] = directory, models.fingerprint(teacher, directory)
+        found[f"{prefix}teachers[{place}], tokenizer"] = directory, tokenizer_fingerprint(directory)
+    student = recipe.student
+    if student.model:
+        place_of = resolve_teacher(student.model, Silent(), "student.model", student.base)
+        found[f"{prefix}student.model"] = place_of, models.fingerprint_of(place_of)
+    if student.config and Path(student.config).is_file():
+        found[f"{prefix}student.config"] = Path(student.config), sha256(Path(student.config))
+    return found
