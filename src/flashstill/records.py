@@ -50,16 +50,23 @@ class ModelRecord:
     """origin of a student's training text: offline, on-policy or sequence; empty for other roles"""
 
 
+NO_INTERVAL = "one document: no interval"
+"""what is printed in the place of an interval over one document"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityRecord:
-    """One metric of one model on one domain, with a 95 % bootstrap interval over documents."""
+    """One metric of one model on one domain, with a 95 % bootstrap interval over documents.
+
+    low, high: None where no interval can be given: of a single document nothing is known about others.
+    """
 
     model: str
     domain: str
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     tokens: int
     documents: int
 

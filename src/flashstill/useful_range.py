@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from flashstill.records import QualityRecord
+from flashstill.records import NO_INTERVAL, QualityRecord
 
 LOWEST, HIGHEST = 0.10, 0.95
 """share of the way from chance to 1 below which, and score above which, a benchmark does not rank models"""
@@ -33,8 +33,8 @@ class RangeWarning:
     domain: str
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     chance: float
     lowest: float
     highest: float
@@ -68,9 +68,8 @@ def range_warnings(
 
 def _warning(record: QualityRecord, chance: float, lowest: float) -> RangeWarning:
     metric = record.metric.replace("_", " ")
-    score = (
-        f"{metric} of {record.model} on {record.domain} is {record.value:.1%} ({record.low:.1%} to {record.high:.1%})"
-    )
+    interval = NO_INTERVAL if record.low is None else f"{record.low:.1%} to {record.high:.1%}"
+    score = f"{metric} of {record.model} on {record.domain} is {record.value:.1%} ({interval})"
     if lowest > HIGHEST:
         why = f"and chance is {chance:.1%} of all: no score tells models apart; take another benchmark"
     elif record.value > HIGHEST:

@@ -100,7 +100,7 @@ def evaluate(
 def _print_quality(records: Sequence[Record]) -> None:
     """Print one table per text with one row per model; each figure has its 95 % interval."""
     from flashstill.printing import print_table
-    from flashstill.records import QualityRecord
+    from flashstill.records import NO_INTERVAL, QualityRecord
 
     quality = [record for record in records if isinstance(record, QualityRecord)]
     for domain in dict.fromkeys(record.domain for record in quality):
@@ -108,7 +108,8 @@ def _print_quality(records: Sequence[Record]) -> None:
         models = dict.fromkeys(model for model, _ in here)
         metrics = [metric for metric in METRICS if any((model, metric) in here for model in models)]
         documents = next(iter(here.values())).documents
-        heading = [f"{domain}, {documents:,} documents", *(HEADINGS.get(metric, metric) for metric in metrics)]
+        count = NO_INTERVAL if documents == 1 else f"{documents:,} documents"
+        heading = [f"{domain}, {count}", *(HEADINGS.get(metric, metric) for metric in metrics)]
         rows = [[model, *(_figure(here.get((model, metric))) for metric in metrics)] for model in models]
         print_table([heading, *rows], ("accuracy", "perplexity", "agreement"))
 
@@ -117,4 +118,6 @@ def _figure(record: QualityRecord | None) -> str:
     if record is None:
         return "-"
     digits = 1 if record.value >= 100 else 2 if record.value >= 10 else 4
+    if record.low is None:  # the heading says why
+        return f"{record.value:.{digits}f}"
     return f"{record.value:.{digits}f} ({record.low:.{digits}f} to {record.high:.{digits}f})"

@@ -153,6 +153,7 @@ def _signal_lines(signals: Mapping[str, Any]) -> list[str]:
 
 
 def _student_lines(summary: Mapping[str, Any]) -> list[str]:
+    from flashstill.records import NO_INTERVAL
     from flashstill.runs.budget import outcome_lines
 
     if "acceptance" in summary:
@@ -167,6 +168,12 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     how = f"{summary['arithmetic']['precision']} arithmetic, {summary['arithmetic']['threads']} threads"
     trained = f"trained in {summary['training_s']:,.0f} s at {summary['tokens_per_s']:,.0f} tokens/s ({how})"
     lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
+    texts = {domain: metrics for domains in summary["quality"].values() for domain, metrics in domains.items()}
+    lines += [
+        f"{domain}: {NO_INTERVAL}"
+        for domain, metrics in texts.items()
+        if any(low is None for _, low, _ in metrics.values())
+    ]
     lines += _segment_lines(summary.get("segments", []))
     return [*lines, *outcome_lines(summary["budget"])] if "budget" in summary else lines
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashstill.evaluate.intervals import Floats, with_intervals
+from flashstill.evaluate.intervals import Floats, ends, with_intervals
 from flashstill.evaluate.summary import COLUMNS, FORMULAS, Sums
 from flashstill.records import QualityRecord
 
@@ -22,13 +22,14 @@ def _bits_per_byte(total: Floats, place: int) -> Floats:
 
 
 def has_gap(teacher: Sums, control: Sums, seed: int) -> bool:
-    """Whether the teacher is significantly better than the control, by bootstrap over documents."""
+    """Whether the teacher is significantly better than the control, by bootstrap over documents; never for a single
+    document."""
     _, low, _ = with_intervals(
         np.concatenate([control, teacher], axis=1),
         lambda total: (_bits_per_byte(total, 0) - _bits_per_byte(total, 1))[None],
         seed,
     )
-    return bool(low[0] > 0)
+    return low is not None and bool(low[0] > 0)
 
 
 def gap_closed(sums: Sums, teacher: Sums, control: Sums, model: str, domain: str, seed: int) -> QualityRecord:
@@ -38,8 +39,9 @@ def gap_closed(sums: Sums, teacher: Sums, control: Sums, model: str, domain: str
         ours, best, plain = (_bits_per_byte(total, place) for place in range(3))
         return ((plain - ours) / (plain - best))[None]
 
-    [value], [low], [high] = with_intervals(np.concatenate([sums, teacher, control], axis=1), share, seed)
+    [value], lows, highs = with_intervals(np.concatenate([sums, teacher, control], axis=1), share, seed)
+    [(low, high)] = ends(lows, highs, 1)
     return QualityRecord(
-        model=model, domain=domain, metric=GAP_CLOSED, value=float(value), low=float(low), high=float(high),
+        model=model, domain=domain, metric=GAP_CLOSED, value=float(value), low=low, high=high,
         tokens=int(sums[:, 4].sum()), documents=len(sums),
     )  # fmt: skip

@@ -22,16 +22,16 @@ MOST_INDICES = 4_000_000
 
 def with_intervals(
     per_document: Floats, statistics: Callable[[Floats], Floats], seed: int
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats | None, Floats | None]:
     """Values [M] of the statistics on all documents, and the lower and upper ends [M] of their intervals.
 
     per_document [D, C]: contribution of each document to C sums; statistics: sums [C, ...] -> values [M, ...].  For a
-    single document both ends equal the value.
+    single document both ends are None: nothing is known about other documents.
     """
     values = statistics(per_document.sum(axis=0))
     documents = len(per_document)
     if documents < 2:
-        return values, values, values
+        return values, None, None
 
     def statistic(drawn: Floats, axis: int) -> Floats:
         return statistics(drawn.sum(axis=axis))
@@ -41,3 +41,10 @@ def with_intervals(
         vectorized=True, batch=max(1, min(DRAWS, MOST_INDICES // documents)), rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
     return values, found.low, found.high
+
+
+def ends(low: Floats | None, high: Floats | None, count: int) -> list[tuple[float | None, float | None]]:
+    """The ends of `count` intervals as plain numbers, (None, None) for each where there is no interval."""
+    if low is None or high is None:
+        return [(None, None)] * count
+    return [(float(lower), float(upper)) for lower, upper in zip(low, high, strict=True)]

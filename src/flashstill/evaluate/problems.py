@@ -65,11 +65,16 @@ def quality_records(model: str, figures: Mapping[str, Mapping[str, Any]], domain
     return [
         QualityRecord(
             model=model, domain=domain, metric=metric, value=figure["value"],
-            low=figure["value"] - NORMAL_95 * figure["se"], high=figure["value"] + NORMAL_95 * figure["se"],
+            low=_end(figure, -NORMAL_95), high=_end(figure, NORMAL_95),
             tokens=round(figure["tokens"] * figure["n"]), documents=figure["n"],
         )
         for metric, figure in figures.items()
     ]  # fmt: skip
+
+
+def _end(figure: Mapping[str, Any], errors: float) -> float | None:
+    """The end of an interval, so many standard errors away; None for a single problem."""
+    return float(figure["value"] + errors * figure["se"]) if figure["n"] > 1 else None
 
 
 def answer_texts(chains: Chains, tokenizer: Any) -> Sequence[Sequence[str]]:

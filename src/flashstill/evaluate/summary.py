@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.evaluate.intervals import with_intervals
+from flashstill.evaluate.intervals import ends, with_intervals
 from flashstill.evaluate.token_scores import METRICS, TokenScores
 from flashstill.records import QualityRecord
 from flashstill.units import LN_2
@@ -62,8 +62,8 @@ def metric_records(sums: Sums, metrics: Sequence[str], model: str, domain: str, 
     values, low, high = with_intervals(sums, lambda total: np.stack([FORMULAS[name](total) for name in metrics]), seed)
     return [
         QualityRecord(
-            model=model, domain=domain, metric=metric, value=float(value), low=float(lower), high=float(upper),
+            model=model, domain=domain, metric=metric, value=float(value), low=lower, high=upper,
             tokens=int(sums[:, 4].sum()), documents=len(sums),
         )
-        for metric, value, lower, upper in zip(metrics, values, low, high, strict=True)
+        for metric, value, (lower, upper) in zip(metrics, values, ends(low, high, len(metrics)), strict=True)
     ]  # fmt: skip

@@ -150,10 +150,17 @@ def _against(
         "distilled": {"value": made.value, "low": made.low, "high": made.high},
         "on_labels": None if other is None else {"value": other.value, "low": other.low, "high": other.high},
         "is_better": None if other is None else made.value < other.value,
-        "overlap": None if other is None else made.low <= other.high and other.low <= made.high,
+        "overlap": None if other is None else _overlap(made, other),
         "training_s": student.training_s,
         "times_the_seconds_on_labels": seconds,
     }
+
+
+def _overlap(one: QualityRecord, other: QualityRecord) -> bool | None:
+    """Whether two intervals share a value; None if one of them is over a single document, and so is none."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return None
+    return one.low <= other.high and other.low <= one.high
 
 
 def _of_summary(path: Path, tokens_per_day: float, chip: str) -> tuple[FamilyPlan, dict[str, Any], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.files import write_text
-from flashstill.records import QualityRecord, Record, read_records
+from flashstill.records import NO_INTERVAL, QualityRecord, Record, read_records
 from flashstill.report import kept
 from flashstill.report.figures import (
     COST_TITLES,
@@ -80,6 +80,8 @@ def _pareto(records: Sequence[Record], view: View, chip: str, metric: str) -> di
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:
+    if record.low is None or record.high is None:
+        return {"value": form.format(record.value), "range": NO_INTERVAL}
     return {"value": form.format(record.value), "range": f"{form.format(record.low)} to {form.format(record.high)}"}
 
 

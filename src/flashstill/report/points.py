@@ -20,8 +20,8 @@ class PricedModel:
     batch: int
     cost: float
     quality: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     on_front: bool
 
 

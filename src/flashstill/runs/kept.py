@@ -80,7 +80,7 @@ class StudentSummary:
     parameters: dict[str, Annotated[int, between(1, LARGEST)]]
     training_s: Amount
     tokens_per_s: Amount
-    quality: dict[str, dict[str, dict[str, tuple[Number, Number, Number]]]]
+    quality: dict[str, dict[str, dict[str, tuple[Number, Number | None, Number | None]]]]
 
 
 def search(path: Path) -> Search:

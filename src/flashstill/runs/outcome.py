@@ -88,9 +88,9 @@ def judge(
     return records
 
 
-def as_table(records: list[QualityRecord]) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """[model][domain][metric] -> value, low and high."""
-    table: dict[str, dict[str, dict[str, list[float]]]] = {}
+def as_table(records: list[QualityRecord]) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """[model][domain][metric] -> value, low and high, which are None of a single document."""
+    table: dict[str, dict[str, dict[str, list[Any]]]] = {}
     for record in records:
         place = table.setdefault(record.model, {}).setdefault(record.domain, {})
         place[record.metric] = [record.value, record.low, record.high]
