@@ -68,6 +68,8 @@ def _beside(recipe: DistillRecipe) -> Iterator[str]:
     if recipe.routed:
         yield f"a regime of kind {regime.kind} makes text that belongs to no specialist; use teachers without data"
     if regime.kind == "on-policy":
+        if not recipe.losses:
+            yield "losses is empty: without a teacher (on-policy) a student's own text has nothing to teach it"
         if recipe.signals.kind != "none":
             yield "signals.kind must be none in an on-policy regime: no signals on the disk know what a student writes"
         if regime.prompt_tokens + regime.new_tokens > window + 1:

@@ -55,9 +55,13 @@ class Sparse:
         return Sparse(ids=self.ids.masked_fill(beyond, 0), weights=weights * (whole / rest)[:, None], tail=self.tail)
 
 
-def one_hot(targets: Tensor) -> Sparse:
-    """The ground-truth tokens, targets [N], as a teacher with probability 1 on each target."""
-    return Sparse(ids=targets[:, None], weights=torch.ones(len(targets), 1, device=targets.device))
+def one_hot(targets: Tensor, weights: Tensor | None = None) -> Sparse:
+    """The ground-truth tokens, targets [N], as a teacher with probability 1 on each target.
+
+    weights [N]: multiply the loss of each token; None for 1.
+    """
+    ones = torch.ones(len(targets), device=targets.device)
+    return Sparse(ids=targets[:, None], weights=(ones if weights is None else weights)[:, None])
 
 
 def sparse_loss(student_logits: Tensor, teacher: Sparse) -> Tensor:

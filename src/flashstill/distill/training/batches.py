@@ -19,20 +19,26 @@ class Batch:
     """tokens [B, L+1]; mask [B, L]: loss weight of each target; windows [B]: their indices in the packed text.
 
     windows is None for text generated during training, for which no signals are stored.  starts [B, L]: nonzero where
-    an input begins a document, which sees nothing before it; None if each window is one document.  made: metrics of the
-    step about that generation.
+    an input begins a document, which sees nothing before it; None if each window is one document.  own [B]: whether the
+    student wrote a window, None if it wrote none.  made: metrics of the step about that generation.
     """
 
     tokens: Tensor
     mask: Tensor
     windows: np.ndarray | None
     starts: Tensor | None = None
+    own: Tensor | None = None
     made: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Tensor:
         """[B, L]"""
         return self.tokens[:, :-1]
+
+    @property
+    def of_text(self) -> Tensor | None:
+        """[B L]: 1 for a target of the text, 0 for one that the student wrote; None if all are of the text."""
+        return None if self.own is None else (~self.own).float().repeat_interleave(self.mask.shape[1])
 
     @property
     def targets(self) -> Tensor:
@@ -46,12 +52,14 @@ class Batch:
             mask=self.mask[part],
             windows=None if self.windows is None else self.windows[part],
             starts=None if self.starts is None else self.starts[part],
+            own=None if self.own is None else self.own[part],
         )
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        starts = None if self.starts is None else self.starts.to(device)
-        return Batch(tokens=self.tokens.to(device), mask=self.mask.to(device), windows=self.windows, starts=starts)
+        starts, own = (None if each is None else each.to(device) for each in (self.starts, self.own))
+        tokens, mask = self.tokens.to(device), self.mask.to(device)
+        return Batch(tokens=tokens, mask=mask, windows=self.windows, starts=starts, own=own)
 
 
 Student = Callable[[], Model]

@@ -8,7 +8,7 @@ Gradients of several micro-steps are accumulated in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,27 +143,28 @@ class MixedPrecisionAdamW:
         self._step = step
 
 
-def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
-    """torch's AdamW over float32 weights, with the settings of the recipe."""
+def adamw(weights: Mapping[str, Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
+    """torch's AdamW over float32 weights, by name, with the settings of the recipe."""
     groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in weights if _decays(weight)], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in weights if not _decays(weight)], "weight_decay": 0.0},
+        {"params": [each for name, each in weights.items() if decays(name, each)], "weight_decay": recipe.weight_decay},
+        {"params": [each for name, each in weights.items() if not decays(name, each)], "weight_decay": 0.0},
     ]
     filled = [group for group in groups if group["params"]]
     return torch.optim.AdamW(filled, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
-def _decays(weight: Tensor) -> bool:
-    """Whether weight decay applies: not to norms and biases."""
-    return weight.dim() > 1
+def decays(name: str, weight: Tensor) -> bool:
+    """Whether weight decay applies: not to norms and biases, nor to the logarithms of a state space's decay rates, a
+    matrix in Mamba, which it would pull towards one rate for all."""
+    return weight.dim() > 1 and not name.endswith("A_log")
 
 
 def _pieces(weights: Mapping[str, Tensor], elements: int, weight_decay: float) -> list[_Piece]:
     """All parameters in pieces of at most `elements`; parameters with and without weight decay in separate pieces."""
     pieces: list[_Piece] = []
     for decay, chosen in (
-        (weight_decay, [name for name, weight in weights.items() if _decays(weight)]),
-        (0.0, [name for name, weight in weights.items() if not _decays(weight)]),
+        (weight_decay, [name for name, weight in weights.items() if decays(name, weight)]),
+        (0.0, [name for name, weight in weights.items() if not decays(name, weight)]),
     ):
         parts: list[_Part] = []
         room = elements

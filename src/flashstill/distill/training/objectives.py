@@ -35,7 +35,10 @@ class Soft:
 
 
 def distillation(teacher: TeacherSource, soft: Sequence[Soft] = (Soft(),), hard_weight: float = 0.0) -> Objective:
-    """Divergences to `teacher` and `hard_weight` times the cross-entropy to the text."""
+    """Divergences to `teacher` and `hard_weight` times the cross-entropy to the text.
+
+    What the student wrote has divergences alone: its own text as a label would teach it what it does already.
+    """
 
     def objective(batch: Batch) -> Sequence[Term]:
         teacher_output = teacher(batch)
@@ -43,7 +46,9 @@ def distillation(teacher: TeacherSource, soft: Sequence[Soft] = (Soft(),), hard_
             Term(teacher=teacher_output, divergence=each.divergence, temperature=each.temperature, weight=each.weight)
             for each in soft
         ]
-        return [*terms, Term(teacher=one_hot(batch.targets), weight=hard_weight)] if hard_weight else terms
+        return (
+            [*terms, Term(teacher=one_hot(batch.targets, batch.of_text), weight=hard_weight)] if hard_weight else terms
+        )
 
     return objective
 

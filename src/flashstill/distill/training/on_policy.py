@@ -89,7 +89,8 @@ class OnPolicy:
             starts = starts.clone()
             starts[own] = False  # the student continued the whole prompt
         windows = None if own.any() else text.windows
-        return Batch(tokens=tokens, mask=mask, windows=windows, starts=starts, made=made)
+        written = torch.from_numpy(own) if own.any() else None
+        return Batch(tokens=tokens, mask=mask, windows=windows, starts=starts, own=written, made=made)
 
     def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For the windows of a step: is it sampled, is it replayed, and the buffer index to replay, all [B]."""

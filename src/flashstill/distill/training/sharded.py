@@ -110,7 +110,7 @@ class Sharded:
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         if files is not None:
             _read_shards(dict(module.named_parameters()), files)
-        self.optimizer = adamw(list(self.weights.values()), recipe)
+        self.optimizer = adamw(self.weights, recipe)
 
     def collect(self) -> None:
         """Does nothing: FSDP accumulates the gradients of several micro-steps in float32."""
