@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.generate import Sampling
 from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
 from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import keep_layers
 from flashstill.distill.signals import Hidden, Sampled, TopK, build, signal_key
 from flashstill.distill.teachers import Online
+from flashstill.distill.teachers.sequence_level import Continuations, text_key, write_text
 from flashstill.distill.teachers.served.answers import checked
 from flashstill.distill.teachers.served.questions import APIS
 from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, hard, take, train
@@ -81,6 +83,15 @@ class TestTeachers:
         model, key = spoiled(teacher, int(packed.tokens[place]), float("nan")), signal_key(kind, "t", "t", packed)
         with pytest.raises(BadInput, match=said):
             build(model, kind, key, packed, tmp_path, SILENT, "s", teacher="giant")
+        assert not list(tmp_path.glob("windows-*"))
+
+    def test_text_that_it_writes(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        sampling = Sampling(new_tokens=3, batch=8)
+        asked = Continuations(prompt_tokens=4, samples=1, sampling=sampling)
+        with torch.no_grad():
+            teacher.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
+        with pytest.raises(BadInput, match=r"text of giant: the teacher's outputs are not finite .* of window 0"):
+            write_text(teacher, packed, asked, text_key("t", "t", packed, asked), tmp_path, SILENT, "text of giant")
         assert not list(tmp_path.glob("windows-*"))
 
     def test_a_head(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A finished run that goes on with more tokens: its student is put aside, and training continues from its last state.
 
 training/step-*/        the state after the last step (weights in float32 and moments), kept by a student's own run
-earlier/tokens-N/       student, packed student and summary as they were after N tokens
+earlier/tokens-N/       student (packed, its adapter) and summary as they were after N tokens
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def make_room(recipe: DistillRecipe, workdir: Workdir, changes: Sequence[Change]
             f' give another --out, and begin there with student.kind = "copy" and student.model = "{workdir.student}"'
         )
     aside = workdir.out / "earlier" / f"tokens-{more[0].was}"
-    results = (workdir.student, workdir.packed_student, workdir.out / "summary.json", workdir.out / "records.jsonl")
+    files = (workdir.out / "summary.json", workdir.out / "records.jsonl")
+    results = (workdir.student, workdir.packed_student, workdir.adapter, *files)
     left = [path for path in reversed(results) if path.exists()]
     with disk_errors(aside):
         for path in left:  # the student last: without it the run is not finished

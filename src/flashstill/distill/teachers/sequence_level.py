@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.generate import Sampling, continued, sample
+from flashstill.distill.generate import Samples, Sampling, continued, sample
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model
 from flashstill.distill.signals.making import Built
@@ -74,11 +74,23 @@ def write_text(
             rows = np.asarray(store.range(start))
             prompts = packed.tokens[rows // continuations.samples, : continuations.prompt_tokens]
             samples = sample(model, list(prompts), continuations.sampling, rows.tolist(), advance, space)
+            _check_finite(samples, rows // continuations.samples, name)
             store.write(
                 shard(start), {"tokens": torch.from_numpy(samples.tokens), "log_p": torch.from_numpy(samples.log_p)}
             )
             counted += int(samples.lengths.sum())
     return Built(tokens=counted, seconds=time.perf_counter() - started, bytes=store.bytes)
+
+
+def _check_finite(samples: Samples, windows: np.ndarray, name: str) -> None:
+    """BadInput if the log-probability of a sampled token is not finite. windows [R]: of the prompts; name: a label."""
+    bad = (samples.tokens >= 0) & ~np.isfinite(samples.log_p)
+    if bad.any():
+        row, place = (int(each) for each in np.argwhere(bad)[0])
+        raise BadInput(
+            f"{name}: the teacher's outputs are not finite (NaN or infinity) at new token {place} after the prompt of"
+            f" window {int(windows[row])}; look at its weights, or run it in another arithmetic (train.arithmetic)"
+        )
 
 
 def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> Packed:
