@@ -53,7 +53,7 @@ class TestRecipes:
             f"{table}.{name}" for table in ("train", "signals") for name in dataclasses.asdict(ONE)[table]
         } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)}  # fmt: skip
         assert {rule.key for rule in RULES} <= keys
-        assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainRecipe)}
+        assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}
 
     @pytest.mark.parametrize(
         "changed",
