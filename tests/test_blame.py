@@ -38,16 +38,16 @@ RECIPE = TrainRecipe(tokens=256, windows_per_step=8, learning_rate=1e-3, checkpo
 def spoiled(teacher: Any, token: int, value: float) -> Any:
     """A teacher whose output is not finite where the text holds `token`."""
 
-    def spoil(module: Any, args: Any, output: Any) -> Any:
-        seen = args[0] if args else module.seen
-        states = output.last_hidden_state
-        return dataclasses.replace(output, last_hidden_state=torch.where(seen[..., None] == token, value, states))
+    seen: list[Any] = []
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
-        module.seen = kwargs.get("input_ids")
+        seen[:] = [kwargs.get("input_ids", args[0] if args else None)]
+
+    def spoil(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output if seen[0] is None else torch.where(seen[0][..., None] == token, value, output)
 
     teacher.model.register_forward_pre_hook(note, with_kwargs=True)
-    teacher.model.register_forward_hook(spoil)
+    teacher.model.norm.register_forward_hook(spoil)
     return teacher
 
 
