@@ -39,6 +39,7 @@ from flashstill.distill.training import (
     window_order,
 )
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW, adamw, decays
+from flashstill.distill.training.passes import Student, next_token
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
@@ -68,7 +69,8 @@ class _Share(World):
 
 def gradient(student: Any, batch: Batch, objective: Any, micro_steps: int, processes: int) -> list[Tensor]:
     """The gradient of a step of `processes` processes, one after the other, as FSDP would average it."""
-    module = loop._Student(copy.deepcopy(student), sharded=False)
+    twin = copy.deepcopy(student)
+    module = Student(twin, next_token(twin, sharded=False))
     state = MixedPrecisionAdamW(module, RECIPE)
     sums = [torch.zeros_like(each, dtype=torch.float32) for each in module.parameters()]
     for rank in range(processes):

@@ -129,6 +129,7 @@ def _record(
 ) -> AcceptanceRecord:
     used = sums[sums[:, 0] > 0]
     values, low, high = with_intervals(used, rates, asked.seed)
+    low, high = values if low is None else low, values if high is None else high  # the record has no place for none
     count = asked.draft_tokens
     return AcceptanceRecord(
         target=asked.target, draft=draft.name, domain=prompts.domain, temperature=asked.sampling.temperature,
