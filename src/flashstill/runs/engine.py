@@ -26,7 +26,7 @@ from flashstill.runs.outcome import judge, leave_summary
 from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
 from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
-from flashstill.runs.small_amounts import remarks
+from flashstill.runs.small_amounts import tell
 from flashstill.runs.sources import teacher_of
 from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly, student_to_train
 from flashstill.runs.texts import pack_texts
@@ -206,8 +206,7 @@ class Distillation:
                 f"{type(student).__name__} keeps the documents of a window apart only where each is a row of its own:"
                 " rows are padded, and passes take longer"
             )
-        for remark in remarks(self.recipe.train, packed.windows, packed.length):
-            self.progress.say(remark)
+        tell(self.progress, self.recipe.train, packed.windows, packed.length)
         after_step = made_ready(self.recipe, student)
         recipe = train_recipe_of(self.recipe)
         teacher, sizes = teacher_of(self, packed) if asks_teachers(self.recipe) else (None, [])

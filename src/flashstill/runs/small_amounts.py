@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flashstill.progress import Progress
 from flashstill.recipes.distillation import TrainTable
+
+
+def tell(progress: Progress, train: TrainTable, windows: int, window_tokens: int) -> None:
+    """Say all remarks about a training."""
+    for remark in remarks(train, windows, window_tokens):
+        progress.say(remark)
 
 
 def remarks(train: TrainTable, windows: int, window_tokens: int) -> Iterator[str]:
