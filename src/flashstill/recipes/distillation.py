@@ -18,6 +18,7 @@ from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
 from flashstill.recipes.drafts import DraftRecipe, draft_problems
 from flashstill.recipes.mixture import SourceRecipe
 from flashstill.recipes.ranges import (
+    BY_KIND,
     Count,
     Decay,
     Given,
@@ -30,6 +31,7 @@ from flashstill.recipes.ranges import (
     RowsOrNone,
     Seed,
     Share,
+    ShareOrByKind,
     Source,
     Temperature,
     Tokens,
@@ -84,6 +86,8 @@ class ShapeRecipe:
     upcycle: experts of expert_neurons each, some of them shared; dense: an MoE teacher without its experts.  model:
     the model it is made from, if not the first teacher; base: the base of that model if it is a LoRA adapter;
     tokenizer: of a student of kind scratch, if not the teacher's.
+    balance_rate: of the routers' correction biases, balance_loss: coefficient of an auxiliary loss, both negative (not
+    given) for upcycled students only, whose routers are new.
     quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
     compensate_windows: windows of training text to calibrate the initial weights of an int4 copy (GPTQ); 0: the
     teacher's own weights."""
@@ -101,7 +105,8 @@ class ShapeRecipe:
     experts_per_token: WidthOrNone = 0
     shared_experts: WidthOrNone = 0
     expert_neurons: WidthOrNone = 0
-    balance_rate: Share = 1e-3
+    balance_rate: ShareOrByKind = BY_KIND
+    balance_loss: ShareOrByKind = BY_KIND
     quantise: Annotated[str, one_of(QUANTISED)] = ""
     group: Width = 64
     compensate_windows: RowsOrNone = 0

@@ -53,6 +53,9 @@ RowsOrNone: TypeAlias = Annotated[int, between(0, 2**20)]
 Batches: TypeAlias = Annotated[tuple[Rows, ...], sized(1, 64)]
 
 Share: TypeAlias = Annotated[float, between(0, 1)]
+BY_KIND = -1.0
+ShareOrByKind: TypeAlias = Annotated[float, between(-1, 1)]
+"""a share; negative if not given: the default then depends on other keys"""
 InnerShare: TypeAlias = Annotated[float, between(0, 1, open_low=True, open_high=True)]
 TopP: TypeAlias = Annotated[float, between(0, 1, open_low=True)]
 Dropout: TypeAlias = Annotated[float, between(0, 1, open_high=True)]

@@ -16,6 +16,9 @@ from flashstill.recipes import DistillRecipe, SearchRecipe
 from flashstill.runs import kept
 from flashstill.runs.workdir import Workdir
 
+BIAS_RATE, LOSS_WEIGHT = 1e-3, 1e-2
+"""of upcycled students, whose routers are new: rate of a correction bias, else coefficient of an auxiliary loss"""
+
 if TYPE_CHECKING:
     import torch
 
@@ -155,16 +158,24 @@ def student_to_train(
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Make a loaded student quantisation-aware, or put its adapter on, if its recipe says so; returns the load balancer
     of an MoE student of which all weights are trained."""
-    from flashstill.distill.students import LoadBalance, balanced_routers, quantise_aware
+    from flashstill.distill.students import LoadBalance, bias_buffers, quantise_aware, routers
 
-    if recipe.student.adapter.rank:
+    shape = recipe.student
+    if shape.adapter.rank:
         from flashstill.distill.adapters.training import attach
 
+        if shape.balance_rate > 0 or shape.balance_loss > 0:
+            raise BadInput("an adapter leaves the routers as they are; leave balance_rate and balance_loss out")
         attach(student, _adapter(recipe))
         return None
-    if recipe.student.quantise:
+    if shape.quantise:
         quantise_aware(student, _format(recipe))
-    return LoadBalance(student, recipe.student.balance_rate) if balanced_routers(student) else None
+    is_new, has_bias = shape.kind == "upcycle", bool(bias_buffers(student))
+    rate = shape.balance_rate if shape.balance_rate >= 0 else BIAS_RATE if is_new and has_bias else 0.0
+    loss = shape.balance_loss if shape.balance_loss >= 0 else LOSS_WEIGHT if is_new and not has_bias else 0.0
+    if not (rate or loss or routers(student)):
+        return None
+    return LoadBalance(student, rate, loss, recipe.train.windows_per_step * recipe.text.window_tokens)
 
 
 def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:

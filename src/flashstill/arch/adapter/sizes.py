@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashstill.arch.adapter.fields import CONTEXT, DEPTH, HEADS, WIDTH, Config, Fields
+from flashstill.arch.adapter.fields import CHOSEN, CONTEXT, DEPTH, HEADS, WIDTH, Config, Fields
 from flashstill.arch.adapter.text import HOLDERS
 
 __all__ = [
@@ -22,7 +22,9 @@ FEED_FORWARD = ("intermediate_size",)
 VOCABULARY = ("vocab_size",)
 KIND = "model_type"
 _HEAD_WIDTH = "head_dim"
-_EXPERT_WIDTH = {"mixtral": FEED_FORWARD}  # other kinds have a separate field for the expert width
+_EXPERT_WIDTH = ("moe_intermediate_size", *FEED_FORWARD)  # the latter in kinds without dense FFNs
+_SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
+_SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
 def size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int:
@@ -44,9 +46,10 @@ def head_width(configuration: Any) -> int:
 
 def chosen_neurons(configuration: Any) -> int:
     """FFN neurons used by one token in a block: its routed experts and the shared ones."""
-    width = size(configuration, _EXPERT_WIDTH.get(kind(configuration) or "", ("moe_intermediate_size",)))
-    shared = value(configuration, "n_shared_experts") or 0
-    return width * (size(configuration, ("num_experts_per_tok",)) + int(shared))
+    width, chosen = size(configuration, _EXPERT_WIDTH), size(configuration, CHOSEN)
+    shared = next((value(configuration, name) for name in _SHARED if value(configuration, name)), 0)
+    beside = next((value(configuration, name) for name in _SHARED_WIDTH if value(configuration, name)), 0)
+    return width * (chosen + int(shared)) + int(beside)
 
 
 def kind(configuration: Any) -> str | None:

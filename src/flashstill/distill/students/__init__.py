@@ -1,9 +1,10 @@
 """Students: pruned in depth or width, upcycled to MoE, made dense, quantised, or trained from scratch."""
 
+from flashstill.distill.students.balance import LoadBalance, bias_buffers, routers
 from flashstill.distill.students.compensate import compensated
 from flashstill.distill.students.compressed import rounded_weights, write_compressed
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
-from flashstill.distill.students.experts import Experts, LoadBalance, balanced_routers, dense_of, upcycle
+from flashstill.distill.students.experts import Experts, dense_of, upcycle
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
 from flashstill.distill.students.width import Plan, Width, importance, narrow, plan
@@ -15,7 +16,7 @@ __all__ = [
     "LoadBalance",
     "Plan",
     "Width",
-    "balanced_routers",
+    "bias_buffers",
     "block_influence",
     "compensated",
     "dense_of",
@@ -30,6 +31,7 @@ __all__ = [
     "read_fields",
     "round_model",
     "rounded_weights",
+    "routers",
     "settle",
     "upcycle",
     "write_compressed",

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -28,7 +27,6 @@ from flashstill.arch.adapter import edit
 from flashstill.arch.adapter.axes import NEURONS
 from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.models.devices import current, widest
 from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.students.axes import find_axis
 from flashstill.distill.students.importance import measured
@@ -74,8 +72,7 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
         )
     shape = Glm4MoeConfig(**fields)
     check_memory(shape.to_dict(), "the student")
-    first = next(model.parameters())
-    sparse = cast(Glm4MoeForCausalLM(shape), first.dtype).to(first.device)
+    sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
     _copy_common(model, sparse)
     layout = proven(model, find_axis(model, NEURONS))
     by_name = measured(model, {NEURONS: layout}, tokens)[NEURONS]
@@ -109,8 +106,7 @@ def _split(
     """Fill one block's experts and router from its dense FFN."""
     order = scores.argsort(descending=True).to(dense.gate_proj.weight.device)
     shared, rest = order[: experts.shared * experts.neurons], order[experts.shared * experts.neurons :]
-    gates = dense.gate_proj.weight.detach()[rest].float().cpu()  # clustered by SciPy
-    groups = balanced_clusters(gates, len(rest) // experts.neurons, generator).to(rest.device)
+    groups = balanced_clusters(dense.gate_proj.weight.detach()[rest].float(), len(rest) // experts.neurons, generator)
     with torch.no_grad():
         for name, axis in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
             chosen = getattr(dense, name).weight.index_select(axis, shared)
@@ -123,7 +119,7 @@ def _split(
             sparse.experts.down_proj[expert].copy_(dense.down_proj.weight[:, own])
             row = gate.float().mean(0)
             spread = (inputs @ row).std().clamp_min(1e-6)
-            noise = torch.randn(row.shape, generator=generator).to(row.device) * row.std()
+            noise = torch.randn(row.shape, generator=generator) * row.std()
             sparse.gate.weight[expert].copy_((row + NOISE * noise) * SPREAD / spread)
 
 
@@ -141,48 +137,6 @@ def balanced_clusters(rows: Tensor, groups: int, generator: torch.Generator) -> 
     return owner
 
 
-def balanced_routers(model: Model) -> list[Any]:
-    """The routers that have a correction bias, in block order."""
-    return [module for module in model.modules() if hasattr(module, "e_score_correction_bias")]
-
-
-class LoadBalance:
-    """Counts the tokens of every expert and updates the routers' biases after each step; returns metrics."""
-
-    def __init__(self, model: Model, rate: float) -> None:
-        self.rate = rate
-        self.routers = balanced_routers(model)
-        if not self.routers:
-            raise BadInput("the model has no router with a correction bias to balance")
-        wide, device = widest(current()), current()  # the model itself may be on meta still
-        self.loads = [torch.zeros(router.weight.shape[0], dtype=wide, device=device) for router in self.routers]
-        for index, router in enumerate(self.routers):
-            router.register_forward_hook(self._watch(index))
-
-    def _watch(self, index: int) -> Any:
-        def look(module: nn.Module, args: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
-            if module.training:
-                chosen = output[2].detach().flatten()
-                counts = torch.bincount(chosen, minlength=len(self.loads[index]))
-                self.loads[index] = self.loads[index].to(counts.device) + counts  # where NCCL can sum them
-
-        return look
-
-    def __call__(self, model: Model, step: int) -> dict[str, float]:
-        """Update the biases; returns max / mean load of the worst router, and the number of experts without tokens."""
-        if dist.is_initialized():
-            for load in self.loads:
-                dist.all_reduce(load)
-        fullest, idle = 0.0, 0
-        for router, load in zip(self.routers, self.loads, strict=True):
-            mean = load.mean()
-            router.e_score_correction_bias += self.rate * torch.sign(mean - load).float()
-            fullest = max(fullest, float(load.max() / mean.clamp_min(1.0)))
-            idle += int((load == 0).sum())
-            load.zero_()
-        return {"fullest_expert": round(fullest, 4), "idle_experts": float(idle)}
-
-
 def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     """A dense model with the weights of an MoE model except its experts; FFNs of `feed_forward` neurons start random.
 
@@ -196,8 +150,7 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     check_memory(shape.to_dict(), "the student")
     torch.manual_seed(seed)
     dense = AutoModelForCausalLM.from_config(shape)
-    first = next(model.parameters())
-    dense = cast(dense, first.dtype).to(first.device)
+    dense = cast(dense, next(model.parameters()).dtype)
     given, own = model.state_dict(), dense.state_dict()
     shared = {name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape}
     dense.load_state_dict(shared, strict=False)
