@@ -9,13 +9,10 @@ import pytest
 
 from flashstill.arch import from_hf
 from flashstill.arch.adapter.edit import (
-    dense,
-    dense_relative,
     depth_changes,
     new_llama,
     new_sparse,
     set_fields,
-    upcycled,
     width_changes,
     with_end,
     with_quantization,
@@ -38,10 +35,22 @@ from flashstill.arch.adapter.sizes import (
     size,
     stated_size,
 )
+from flashstill.arch.adapter.sparse import dense, dense_relatives, mixture_of, upcycled
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
 LLAMA = new_llama(width=64, depth=6, heads=8, key_heads=2, feed_forward=160, context=512, tied=True)
 OLDER = {"model_type": "gpt2", "n_embd": 48, "n_layer": 5, "n_head": 4, "n_positions": 128, "vocab_size": 300}
+
+
+class Stored(SimpleNamespace):
+    """A configuration as an object of transformers, for what is asked of one."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields."""
+        return dict(vars(self))
 
 
 class TestReading:
@@ -98,21 +107,31 @@ class TestWriting:
         mixer = from_hf(with_vocabulary(narrow, 100), "narrow").layers[0].attention
         assert mixer.parameters(48) == 48 * 8 * (4 + 1 + 1 + 4)
 
-    def test_there_and_back(self) -> None:
-        rotary = {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
-        sparse = upcycled(rotary, routed=8, per_token=2, shared=1, neurons=40)
-        assert (sparse["n_routed_experts"], sparse["routed_scaling_factor"]) == (8, 2.0)
-        glm = {**sparse, "model_type": "glm4_moe"}
-        assert dense_relative(glm) == "llama"
-        back = dense(glm, glm, {"intermediate_size": 1, "hidden_size": 1}, 0)
-        assert back == {"intermediate_size": 40 * 3, "hidden_size": 64}
-        assert dense(glm, glm, {"intermediate_size": 1}, 24) == {"intermediate_size": 24}
+    def test_a_mixture_takes_what_both_families_have(self) -> None:
+        known = {"model_type": "m", "hidden_size": 1, "num_experts": 1, "moe_intermediate_size": 1, "norm_topk_prob": 0}
+        asked: dict[str, Any] = {"routed": 8, "per_token": 2, "neurons": 40, "biases": False, "norms": False}
+        sparse = upcycled(Stored(LLAMA), known, shared=0, **asked)
+        assert (sparse["num_experts"], sparse["moe_intermediate_size"], sparse["hidden_size"]) == (8, 40, 64)
+        assert sparse["norm_topk_prob"] is True
+        assert "vocab_size" not in sparse
+        with pytest.raises(BadInput, match=r"m has no shared experts; set student\.shared_experts to 0"):
+            upcycled(Stored(LLAMA), known, shared=1, **asked)
+
+    def test_a_dense_model_of_a_mixture(self) -> None:
+        fields = new_sparse(width=64, depth=2, heads=4, context=512, routed=8, per_token=2, shared=1, neurons=40)
+        mixture = Stored(fields)
+        assert dense_relatives(mixture) == ["llama", "glm4_moe"]
+        assert dense_relatives(mixture, "qwen3") == ["qwen3"]
+        known = {"model_type": "llama", "hidden_size": 1, "intermediate_size": 1}
+        assert dense(mixture, known, 0) == {"intermediate_size": 40 * 3, "hidden_size": 64, "head_dim": 16}
+        assert dense(mixture, known, 24)["intermediate_size"] == 24
+        own = dense(mixture, {"model_type": "glm4_moe", "first_k_dense_replace": 1}, 0)
+        assert own["first_k_dense_replace"] == 2  # all blocks
 
     def test_refusals(self) -> None:
-        with pytest.raises(UnsupportedArchitecture, match="only models of Llama's kind are upcycled so far, not gpt2"):
-            upcycled(OLDER, routed=8, per_token=2, shared=1, neurons=40)
-        with pytest.raises(UnsupportedArchitecture, match="no dense relative of gpt2 is known; known: mixtral"):
-            dense_relative(OLDER)
+        with pytest.raises(UnsupportedArchitecture, match=r"the relative of gpt2 .its FFN has no gate.; name one in"):
+            mixture_of(OLDER)
+        assert mixture_of(OLDER, "mixtral") == "mixtral"
         with pytest.raises(BadInput, match="a vocabulary of 300, the teacher 400; leave it out"):
             with_vocabulary(OLDER, 400)
 

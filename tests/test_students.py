@@ -29,8 +29,8 @@ from flashstill.distill.students import (
     settle,
     upcycle,
 )
+from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.compensate import compensate
-from flashstill.distill.students.experts import balanced_clusters
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent

@@ -63,6 +63,11 @@ def _unlike_a_divergence(name: str) -> str:
     return f"be one of {', '.join(DIVERGENCES)}, {shared}, with a share between 0 and 1 after the colon"
 
 
+def _unlike_a_kind(name: str) -> str:
+    plain = all(letter.isalnum() or letter in "_-" for letter in name)
+    return "" if plain and len(name) <= 64 else "be a model_type of transformers, such as qwen3_moe"
+
+
 def _is_inner_share(text: str) -> bool:
     try:
         return 0.0 < float(text) < 1.0
@@ -86,6 +91,7 @@ class ShapeRecipe:
     upcycle: experts of expert_neurons each, some of them shared; dense: an MoE teacher without its experts.  model:
     the model it is made from, if not the first teacher; base: the base of that model if it is a LoRA adapter;
     tokenizer: of a student of kind scratch, if not the teacher's.
+    into: the model_type that an upcycled or a dense student becomes, by default the nearest relative.
     balance_rate: of the routers' correction biases, balance_loss: coefficient of an auxiliary loss, both negative (not
     given) for upcycled students only, whose routers are new.
     quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
@@ -105,6 +111,7 @@ class ShapeRecipe:
     experts_per_token: WidthOrNone = 0
     shared_experts: WidthOrNone = 0
     expert_neurons: WidthOrNone = 0
+    into: Annotated[str, shaped(_unlike_a_kind)] = ""
     balance_rate: ShareOrByKind = BY_KIND
     balance_loss: ShareOrByKind = BY_KIND
     quantise: Annotated[str, one_of(QUANTISED)] = ""

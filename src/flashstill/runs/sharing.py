@@ -64,9 +64,8 @@ def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
     shape, usual = student.shape, ShapeRecipe()
     if not shape.compensate_windows:  # without compensation, quantisation starts with training
         shape = dataclasses.replace(shape, quantise=usual.quantise, group=usual.group)
-    shape = dataclasses.replace(
-        shape, balance_rate=usual.balance_rate, balance_loss=usual.balance_loss, model="", base="", adapter=usual.adapter
-    )  # fmt: skip
+    shape = dataclasses.replace(shape, balance_rate=usual.balance_rate, balance_loss=usual.balance_loss)
+    shape = dataclasses.replace(shape, model="", base="", adapter=usual.adapter)
     return _origin(recipe, student), shape, student.search if student.kind in SEARCHED else None
 
 

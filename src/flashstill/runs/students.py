@@ -76,9 +76,9 @@ def first_student(
             routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
             neurons=shape.expert_neurons,
         )  # fmt: skip
-        return upcycle(teacher, experts, tokens, recipe.seed)
+        return upcycle(teacher, experts, tokens, recipe.seed, shape.into)
     if shape.kind == "dense":
-        return dense_of(teacher, shape.feed_forward, recipe.seed)
+        return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
     if shape.compensate_windows:
         return compensated(teacher, _format(recipe), tokens, progress)
     if shape.kind == "copy":

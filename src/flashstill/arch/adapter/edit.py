@@ -1,4 +1,4 @@
-"""Configurations of students: a teacher's made shallower or narrower, dense to sparse and back, or new.
+"""Configurations of students: a teacher's made shallower or narrower, or new ones.
 
 Each function returns config.json fields as plain values; `set_fields` writes them to a transformers configuration.
 """
@@ -15,14 +15,12 @@ from flashstill.arch.adapter.sizes import (
     KEY_HEADS,
     KIND,
     VOCABULARY,
-    chosen_neurons,
     head_width,
-    kind,
     size,
     stated_size,
     value,
 )
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput
 
 Changes = dict[str, Any]
 OF_ITS_WEIGHTS = (
@@ -34,8 +32,6 @@ OF_ITS_WEIGHTS = (
     "quantization_config",
 )
 """fields about the origin and storage of the weights, not the architecture"""
-UPCYCLED_KINDS = ("llama", "mistral")
-DENSE_RELATIVES = {"mixtral": "mistral", "qwen3_moe": "qwen3", "glm4_moe": "llama"}
 
 
 def set_fields(configuration: Any, changes: Mapping[str, Any]) -> None:
@@ -93,28 +89,6 @@ def width_changes(configuration: Any, *, hidden: int, feed_forward: int, key_hea
     }
 
 
-def upcycled(configuration: Any, *, routed: int, per_token: int, shared: int, neurons: int) -> Changes:
-    """Fields of `glm4_moe` with a dense model's attention; UnsupportedArchitecture if that is not Llama's.
-
-    routed, shared: numbers of experts; per_token: routed experts per token; neurons: hidden width of one expert.
-    """
-    if kind(configuration) not in UPCYCLED_KINDS:
-        raise UnsupportedArchitecture(f"only models of Llama's kind are upcycled so far, not {kind(configuration)}")
-    same = (
-        "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-        "intermediate_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "bos_token_id",
-        "eos_token_id", "pad_token_id",
-    )  # fmt: skip
-    return {name: value(configuration, name) for name in same} | {
-        "head_dim": head_width(configuration),
-        "rope_parameters": {**value(configuration, "rope_parameters"), "partial_rotary_factor": 1.0},
-        "attention_bias": bool(value(configuration, "attention_bias")),
-        "use_qk_norm": False,
-        "norm_topk_prob": True,
-        **_experts(routed=routed, per_token=per_token, shared=shared, neurons=neurons),
-    }
-
-
 def _experts(*, routed: int, per_token: int, shared: int, neurons: int) -> Changes:
     """Expert fields of `glm4_moe`: experts in every block, routing weights summing to experts per token, no groups."""
     return {
@@ -127,26 +101,6 @@ def _experts(*, routed: int, per_token: int, shared: int, neurons: int) -> Chang
         "n_group": 1,
         "topk_group": 1,
     }
-
-
-def dense_relative(configuration: Any) -> str:
-    """Name of the dense counterpart of a sparse architecture; UnsupportedArchitecture if there is none."""
-    relative = DENSE_RELATIVES.get(kind(configuration) or "")
-    if relative is None or value(configuration, "use_qk_norm"):
-        known = ", ".join(DENSE_RELATIVES)
-        raise UnsupportedArchitecture(f"no dense relative of {kind(configuration)} is known; known: {known}")
-    return relative
-
-
-def dense(configuration: Any, fields: Mapping[str, Any], known: Mapping[str, Any], feed_forward: int) -> Changes:
-    """The `fields` of a sparse model that its dense counterpart also has, with an FFN of `feed_forward` neurons.
-
-    feed_forward 0: the neurons that one token uses in the sparse model.
-    """
-    kept = {
-        name: content for name, content in without_weights(fields).items() if name in known and name != "model_type"
-    }
-    return {**kept, FEED_FORWARD[0]: feed_forward or chosen_neurons(configuration)}
 
 
 def new_llama(

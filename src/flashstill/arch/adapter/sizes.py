@@ -23,6 +23,7 @@ VOCABULARY = ("vocab_size",)
 KIND = "model_type"
 _HEAD_WIDTH = "head_dim"
 _EXPERT_WIDTH = ("moe_intermediate_size", *FEED_FORWARD)  # the latter in kinds without dense FFNs
+_NO_OTHER_WIDTH = ("mixtral", "olmoe", "flex_olmo", "gpt_oss", "granitemoe", "phimoe", "minimax", "minimax_m2")
 _SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
 _SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
@@ -46,7 +47,8 @@ def head_width(configuration: Any) -> int:
 
 def chosen_neurons(configuration: Any) -> int:
     """FFN neurons used by one token in a block: its routed experts and the shared ones."""
-    width, chosen = size(configuration, _EXPERT_WIDTH), size(configuration, CHOSEN)
+    widths = FEED_FORWARD if kind(configuration) in _NO_OTHER_WIDTH else _EXPERT_WIDTH
+    width, chosen = size(configuration, widths), size(configuration, CHOSEN)
     shared = next((value(configuration, name) for name in _SHARED if value(configuration, name)), 0)
     beside = next((value(configuration, name) for name in _SHARED_WIDTH if value(configuration, name)), 0)
     return width * (chosen + int(shared)) + int(beside)

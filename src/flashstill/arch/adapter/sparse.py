@@ -48,8 +48,8 @@ def mixture_of(configuration: Any, into: str = "") -> str:
     family = next((name for name in _WHY_NOT if dense.startswith(name)), "")
     reason = f" ({_WHY_NOT[family]})" if family else ""
     raise UnsupportedArchitecture(
-        f"no mixture of experts is known as the relative of {dense}{reason}; name one in student.into, or upcycle one of"
-        f" {', '.join(MIXTURES)}"
+        f"no mixture of experts is known as the relative of {dense}{reason}; name one in student.into, or upcycle"
+        f" one of {', '.join(MIXTURES)}"
     )
 
 
@@ -60,7 +60,7 @@ def upcycled(
     """Fields of a mixture with a dense model's attention. known: default fields of the mixture.
 
     routed, shared: numbers of experts; per_token: routed experts per token; neurons: hidden width of one expert;
-    biases, norms: whether queries and keys have biases, and norms.  Raises BadInput if the mixture has no shared experts.
+    biases, norms: whether queries and keys have biases, and norms.  Raises BadInput if the mixture has no shared ones.
     """
     own = without_weights(configuration.to_dict())
     fields: Changes = {name: value for name, value in own.items() if name in known and name not in _NOT_COMMON}
@@ -72,7 +72,8 @@ def upcycled(
         "rope_parameters": {**rotary, "partial_rotary_factor": partial} if rotary else own.get("rope_parameters"),
     }
     constant = {
-        "qkv_bias": biases, "use_qk_norm": norms, "attention_bias": own.get("attention_bias", biases), "norm_topk_prob": True, "n_group": 1,
+        "qkv_bias": biases, "use_qk_norm": norms, "attention_bias": own.get("attention_bias", biases),
+        "norm_topk_prob": True, "n_group": 1,
         "topk_group": 1, "first_k_dense_replace": 0, "decoder_sparse_step": 1, "mlp_only_layers": [],
         "moe_layer_start_index": 0, "moe_layer_end_index": depth - 1, "moe_layer_interval": 1,
         "mlp_layer_types": ["sparse"] * depth, "is_moe_layer": [True] * depth, _SCALE: float(per_token),

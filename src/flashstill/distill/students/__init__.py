@@ -3,10 +3,11 @@
 from flashstill.distill.students.balance import LoadBalance, bias_buffers, routers
 from flashstill.distill.students.compensate import compensated
 from flashstill.distill.students.compressed import rounded_weights, write_compressed
+from flashstill.distill.students.densifying import dense_of
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
-from flashstill.distill.students.experts import Experts, dense_of, upcycle
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
+from flashstill.distill.students.upcycling import Experts, upcycle
 from flashstill.distill.students.width import Plan, Width, importance, narrow, plan
 
 __all__ = [

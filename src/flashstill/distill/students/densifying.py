@@ -1,17 +1,19 @@
 """Dense students of a mixture of experts: everything but its experts, and FFNs that start random.
 
-The dense model is of the mixture's dense family, or of its own class with dense blocks only.  Everything outside the FFNs
-is carried over tensor by tensor; on a small float64 copy, both models without their FFNs must give the same.
+The dense model is of the mixture's dense family, or of its own class with dense blocks only.  Everything outside the
+FFNs is carried over tensor by tensor; on a small float64 copy, both models without their FFNs must give the same.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from flashstill.arch.adapter import sparse as fields
 from flashstill.arch.adapter.axes import EXPERT_COUNT, NEURONS, choices
+from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models import Model, cast, decoder_layers
 from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.students.axes import block_path, find_axis
@@ -25,7 +27,7 @@ def dense_of(model: Model, feed_forward: int, seed: int, into: str = "") -> Mode
     feed_forward 0: as many neurons as are active per token in the MoE model.  into: model_type of the dense model.
     Raises UnsupportedArchitecture in one sentence if no dense family has all that is outside the FFNs.
     """
-    own = fields.kind(model.config)
+    own = kind(model.config)
     if next(choices(model.config, EXPERT_COUNT), None) is None:
         raise UnsupportedArchitecture(f"no dense relative of {own} is known: it has no experts to leave out")
     twin = small_copy(model)
@@ -93,9 +95,8 @@ def ffn_prefixes(model: Model) -> tuple[str, ...]:
     for name, weight in model.named_parameters():
         if weight.dim() == 3 and "experts" in name:
             inside.add(name.removeprefix(f"{path}.").split(".", 1)[1].rpartition(".experts")[0])
-    try:
-        inside |= {group.name.removeprefix(f"{path}.").split(".", 1)[1] for group in find_axis(model, NEURONS).layouts[0]}
-    except UnsupportedArchitecture:  # all FFNs are experts whose width has another field
-        pass
+    with suppress(UnsupportedArchitecture):  # all FFNs are experts whose width has another field
+        groups = find_axis(model, NEURONS).layouts[0]
+        inside |= {group.name.removeprefix(f"{path}.").split(".", 1)[1] for group in groups}
     outermost = {name for name in inside if not any(name.startswith(f"{other}.") for other in inside)}
     return tuple(f"{path}.{index}.{name}." for index in range(len(decoder_layers(model))) for name in outermost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flashstill.distill.models import Model, decoder_layers
@@ -75,7 +76,9 @@ def mixtures(model: Model) -> list[Mixture]:
         holder = name.rpartition(".")[0]
         router = next((module for other, module in watched.items() if other.startswith(f"{holder}.")), None)
         if router is None or gate_up.shape[1] != 2 * down.shape[2]:
-            raise UnsupportedArchitecture(f"the experts of {type(model).__name__} are no stacked gated FFNs with a router")
+            raise UnsupportedArchitecture(
+                f"the experts of {type(model).__name__} are no stacked gated FFNs with a router"
+            )
         inside = {
             other: weight for other, weight in model.get_submodule(holder).named_parameters() if "shared" in other
         }
@@ -109,12 +112,13 @@ def split_queries(state: dict[str, Tensor], sizes: tuple[int, int, int], wanted:
     for name, tensor in state.items():
         parts = [name.replace("qkv_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
         if "qkv_proj" in name and parts[0] in wanted and len(tensor) == sum(sizes):
-            split |= dict(zip(parts, tensor.split(sizes), strict=True))
+            split |= dict(zip(parts, torch.split(tensor, list(sizes)), strict=True))
         else:
             split[name] = tensor
     return split
 
 
 def _unlike(model: Model, why: str) -> UnsupportedArchitecture:
-    return UnsupportedArchitecture(f"{type(model).__name__} cannot be upcycled: {why}, but a gated FFN per block is needed")
-
+    return UnsupportedArchitecture(
+        f"{type(model).__name__} cannot be upcycled: {why}, but a gated FFN per block is needed"
+    )

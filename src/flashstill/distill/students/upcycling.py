@@ -4,8 +4,8 @@ As in the literature (Komatsuzaki et al. 2023, "Sparse Upcycling"; Dai et al. 20
 experts): the most active neurons of a gated FFN become the shared experts; the others are clustered by their rows of
 the gate projection into groups of equal size, and every group becomes one or several experts.
 A router row is the mean gate row of its group, scaled so that its scores on training text have a small spread; copies
-of a group differ by noise.  Router weights sum to k, or to one and the experts' outputs are multiplied by k, so a chosen
-expert adds what its neurons added in the dense FFN.
+of a group differ by noise.  Router weights sum to k, or to one and the experts' outputs are multiplied by k, so a
+chosen expert adds what its neurons added in the dense FFN.
 
 The mixture is any class of transformers with stacked gated experts.  Everything but the FFN is carried over tensor by
 tensor; on a small float64 copy, all experts together with an even router must give what the dense model gives.
@@ -144,9 +144,7 @@ def _inputs(model: Model, dense: list[Gated], tokens: Tensor) -> list[Tensor]:
     def look(module: object, args: tuple[Tensor, ...]) -> None:
         inputs.append(args[0].detach().flatten(0, -2).float())
 
-    run_watched(
-        model, tokens, [model.get_submodule(ffn.name).register_forward_pre_hook(look) for ffn in dense]
-    )
+    run_watched(model, tokens, [model.get_submodule(ffn.name).register_forward_pre_hook(look) for ffn in dense])
     return inputs
 
 
