@@ -15,6 +15,7 @@ The gradient of the loss enters where the router's weights leave it, so that tra
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from flashstill.arch.adapter.axes import EXPERT_COUNT, choices, chosen_experts, units
 from flashstill.distill.models import Model
+from flashstill.distill.models.devices import widest
 from flashstill.errors import BadInput
 
 _ROUTER = re.compile(r"(Router|Gating|MoEGate|MoEV1Gate)$", re.IGNORECASE)
@@ -39,10 +41,10 @@ class LoadBalance:
 
     def __init__(self, model: Model, rate: float = 0.0, coefficient: float = 0.0, step_tokens: int = 0) -> None:
         self.rate, self.coefficient, self.step_tokens = rate, coefficient, step_tokens
-        self.routers, self.biases, self.per_token = routers(model), bias_buffers(model), chosen_experts(model.config)
+        self.routers, self.per_token = routers(model), chosen_experts(model.config)
         if not self.routers:
             raise BadInput(f"{type(model).__name__} has no router of experts to balance")
-        if rate and not self.biases:
+        if rate and not bias_buffers(model):
             raise BadInput(
                 f"the routers of {type(model).__name__} have no correction bias that balance_rate could move; use"
                 " balance_loss"
@@ -58,7 +60,8 @@ class LoadBalance:
             if not module.training or routing is None:
                 return None
             logits, chosen, place = routing
-            counts = torch.bincount(chosen.detach().flatten(), minlength=logits.shape[-1])[: logits.shape[-1]].double()
+            counts = torch.bincount(chosen.detach().flatten(), minlength=logits.shape[-1])[: logits.shape[-1]]
+            counts = counts.to(widest(counts.device))
             self.loads[name] = self.loads[name] + counts if name in self.loads else counts
             if not self.coefficient or not torch.is_grad_enabled():
                 return None
@@ -77,20 +80,20 @@ class LoadBalance:
         """Update the biases; returns max / mean load of the worst router, experts without tokens, and the loss."""
         if (self.rate or self.coefficient) and not self.loads:
             raise BadInput(f"the routers of {type(model).__name__} do not say what they chose; they cannot be balanced")
-        fullest, idle = 0.0, 0
+        fullest, idle, biases = 0.0, 0, bias_buffers(model)  # new ones, if the model was on meta at first
         for name in sorted(self.loads):
             load = self.loads[name]
             if dist.is_initialized():
                 dist.all_reduce(load)
             mean = load.mean()
-            bias = self._bias_of(name)
+            bias = _bias_of(name, biases)
             if self.rate and bias is not None:
                 bias += (self.rate * torch.sign(mean - load)).to(bias.dtype).view_as(bias)
             fullest = max(fullest, float(load.max() / mean.clamp_min(1.0)))
             idle += int((load == 0).sum())
         row = {"fullest_expert": round(fullest, 4), "idle_experts": float(idle)}
         if self.losses:
-            total = torch.stack(self.losses).double().mean()
+            total = torch.stack(self.losses).mean()
             if dist.is_initialized():
                 dist.all_reduce(total)
                 total /= dist.get_world_size()
@@ -99,12 +102,13 @@ class LoadBalance:
         self.losses.clear()
         return row
 
-    def _bias_of(self, router: str) -> Tensor | None:
-        """The bias in the router or in the block that holds it."""
-        holder = router.rpartition(".")[0]
-        inside = [name for name in self.biases if name.startswith(f"{router}.")]
-        beside = [name for name in self.biases if name.rpartition(".")[0] == holder]
-        return self.biases[(inside or beside)[0]] if inside or beside else None
+
+def _bias_of(router: str, biases: Mapping[str, Tensor]) -> Tensor | None:
+    """The bias in the router or in the block that holds it."""
+    holder = router.rpartition(".")[0]
+    inside = [name for name in biases if name.startswith(f"{router}.")]
+    beside = [name for name in biases if name.rpartition(".")[0] == holder]
+    return biases[(inside or beside)[0]] if inside or beside else None
 
 
 class _WithLoss(torch.autograd.Function):

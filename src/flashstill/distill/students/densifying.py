@@ -59,7 +59,8 @@ def _made(model: Model, relative: str, feed_forward: int, seed: int) -> Model:
 
     shape = _shape(model, relative, feed_forward)
     torch.manual_seed(seed)
-    dense = cast(AutoModelForCausalLM.from_config(shape), next(model.parameters()).dtype)
+    first = next(model.parameters())
+    dense = cast(AutoModelForCausalLM.from_config(shape), first.dtype).to(first.device)
     if any("experts" in name and weight.dim() == 3 for name, weight in dense.named_parameters()):
         raise UnsupportedArchitecture(f"{type(dense).__name__} has experts in every block")
     given, own = model.state_dict(), dense.state_dict()

@@ -53,9 +53,9 @@ def small_copy(model: Model) -> Model:
     reason = ""
     few = _fewer_blocks(model) if sum(weight.numel() for weight in model.parameters()) > SMALL else model
     for dtype in (torch.float64, torch.float32):
-        twin = copy.deepcopy(few).to(dtype).eval()
-        twin.set_experts_implementation("eager")  # the others know no float64
         try:
+            twin = copy.deepcopy(few).to(dtype).eval()
+            twin.set_experts_implementation("eager")  # the others know no float64
             outputs(twin, some_tokens(twin, torch.Generator().manual_seed(0)))
         except (RuntimeError, ValueError, TypeError) as error:
             reason = first_line(error)

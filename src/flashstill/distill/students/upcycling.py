@@ -108,7 +108,8 @@ def _converted(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = _shape(model, experts, into)
-    sparse = cast(AutoModelForCausalLM.from_config(config), next(model.parameters()).dtype)
+    first = next(model.parameters())
+    sparse = cast(AutoModelForCausalLM.from_config(config), first.dtype).to(first.device)
     blocks = mixtures(sparse)
     _carry(model, sparse, dense, blocks)
     is_scaled = fields.scales_weights(AutoConfig.for_model(into).to_dict())
@@ -155,7 +156,7 @@ def _fill(
     """Fill one block's experts and router from its dense FFN. factor: of the experts' outputs."""
     order = scores.argsort(descending=True)
     shared, rest = order[: experts.shared * experts.neurons], order[experts.shared * experts.neurons :]
-    groups = balanced_clusters(dense.gate[rest].float(), len(rest) // experts.neurons, generator)
+    groups = balanced_clusters(dense.gate[rest].float().cpu(), len(rest) // experts.neurons, generator)
     with torch.no_grad():
         if experts.shared:
             _fill_shared(dense, sparse, shared)
@@ -165,7 +166,7 @@ def _fill(
             sparse.down[expert].copy_(factor * dense.down[:, own])
             row = dense.gate[own].float().mean(0)
             spread = (inputs @ row).std().clamp_min(1e-6)
-            noise = torch.randn(row.shape, generator=generator) * row.std()
+            noise = torch.randn(row.shape, generator=generator).to(row.device) * row.std()
             router_rows(sparse)[expert].copy_((row + NOISE * noise) * SPREAD / spread)
         for weight in sparse.router.parameters():
             if weight.dim() == 1:
@@ -187,7 +188,7 @@ def _prove(twin: Model, experts: Experts, into: str) -> None:
     """UnsupportedArchitecture unless all experts with an even router compute what the dense twin computes."""
     dense = gated(twin, proven(twin, find_axis(twin, NEURONS)))
     even = [torch.arange(len(ffn.gate)).float() for ffn in dense]
-    inputs = [torch.ones(2, ffn.gate.shape[1]) for ffn in dense]
+    inputs = [torch.ones(2, ffn.gate.shape[1], device=ffn.gate.device) for ffn in dense]
     sparse = _converted(twin, dense, experts, into, even, inputs, 0).to(next(twin.parameters()).dtype)
     sparse.set_experts_implementation("eager")
     for mixture in mixtures(sparse):

@@ -205,7 +205,8 @@ def _built(model: Model, config: Config, state: dict[str, Tensor]) -> Model:
             f"{type(model).__name__} cannot be cut to this width: its configuration makes {wrong[0]} of shape"
             f" {shapes.get(wrong[0])}, but {tuple(state[wrong[0]].shape)} is left"
         )
-    student = cast(type(model)(config), next(model.parameters()).dtype)
+    first = next(model.parameters())
+    student = cast(type(model)(config), first.dtype).to(first.device)
     student.load_state_dict(state)
     student.eval()
     try:
