@@ -13,6 +13,7 @@ tensor; on a small float64 copy, all experts together with an even router must g
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,7 +110,9 @@ def _converted(
 
     config = _shape(model, experts, into)
     first = next(model.parameters())
-    sparse = cast(AutoModelForCausalLM.from_config(config), first.dtype).to(first.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # of no shared experts
+        sparse = cast(AutoModelForCausalLM.from_config(config), first.dtype).to(first.device)
     blocks = mixtures(sparse)
     _carry(model, sparse, dense, blocks)
     is_scaled = fields.scales_weights(AutoConfig.for_model(into).to_dict())
