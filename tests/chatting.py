@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.distill.data import rendering
-from flashstill.distill.data.templates import Renderer
+from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.templates import Renderer, template_of
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -86,3 +87,40 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     """A file of JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def reading_of(template: str, **settings: Any) -> Reading:
+    """How a byte tokenizer with a template reads conversations."""
+    tokenizer = byte_tokenizer(template=template)
+    found = template_of(tokenizer)
+    return Reading(tokenizer=tokenizer, renderer=InThisProcess(found) if found else None, **settings)
+
+
+TURNS = [
+    {"role": "user", "content": "What?"},
+    {"role": "assistant", "content": "<think>hm</think>This."},
+    {"role": "user", "content": "Sure?"},
+    {"role": "assistant", "content": "Yes, ça va."},
+]
+RECIPE = """
+name = "chat"
+data = "{data}"
+out_of_domain = "{other}"
+[[teachers]]
+model = "{teacher}"
+[student]
+kind = "depth"
+keep_layers = 1
+[text]
+window_tokens = 96
+train_tokens = 1920
+heldout_tokens = 192
+out_of_domain_tokens = 192
+[records]
+bad_share = 0.05
+[train]
+tokens = 768
+windows_per_step = 4
+arithmetic = "fp32"
+"""
+"""a small distillation of conversations"""

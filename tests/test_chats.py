@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from flashstill.cli import cli
 from flashstill.cli.data import marked
 from flashstill.distill.data import templates
-from flashstill.distill.data.chats import APART, CUT, DROPPED, Reading, pieces_of, whole_pieces
+from flashstill.distill.data.chats import APART, CUT, DROPPED, ENDLESS, Reading, pieces_of, whole_pieces
 from flashstill.distill.data.layouts import Chat, Columns, Document, document_of
 from flashstill.distill.data.packing import pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
@@ -24,12 +24,14 @@ from flashstill.distill.data.windows import whole_in_windows
 from flashstill.errors import BadInput
 from tests.chatting import (
     CHATML,
+    RECIPE,
     SPECIALS,
     TAGGED,
-    InThisProcess,
+    TURNS,
     byte_tokenizer,
     chatting_model,
     conversations,
+    reading_of,
     write_lines,
 )
 
@@ -41,19 +43,6 @@ PROMPT_OPENS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% 
 """the prompt opens a thought that earlier answers do not have, as DeepSeek-R1's"""
 PARTS = CHATML.replace("{{ m.content }}", "{% for part in m.content %}{{ part.text }}{% endfor %}")
 """content must be a list of parts, as in templates of vision-language models"""
-TURNS = [
-    {"role": "user", "content": "What?"},
-    {"role": "assistant", "content": "<think>hm</think>This."},
-    {"role": "user", "content": "Sure?"},
-    {"role": "assistant", "content": "Yes, ça va."},
-]
-
-
-def reading_of(template: str, **settings: Any) -> Reading:
-    """How a byte tokenizer with a template reads conversations."""
-    tokenizer = byte_tokenizer(template=template)
-    found = template_of(tokenizer)
-    return Reading(tokenizer=tokenizer, renderer=InThisProcess(found) if found else None, **settings)
 
 
 def learned(template: str, messages: list[dict[str, Any]] = TURNS, learn: str = "assistant") -> list[list[str]]:
@@ -79,6 +68,12 @@ class TestWhatIsLearned:
         if template == PROMPT_OPENS:  # the prompt has opened the thought
             answers[0] = answers[0].removeprefix("<think>")
         assert learned(template) == [answers]
+
+    def test_answers_that_never_end_are_told(self) -> None:
+        reading = reading_of("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+                             "{% if add_generation_prompt %}assistant: {% endif %}")  # fmt: skip
+        whole_pieces(document_of({"messages": TURNS}, "x", Columns()), reading)
+        assert reading.tally.notes == {ENDLESS: 1}
 
     def test_end_of_text(self) -> None:
         found = learned(ENDS_TEXT)
@@ -198,29 +193,6 @@ def test_windows_cut_no_conversation() -> None:
             assert set(window) == {window[0]}
             assert packed.tokens[window[0], place[0] : place[-1] + 2].tolist() == piece.tokens.tolist()
         assert packed.mask.sum() == sum(len(piece.tokens) - 1 for piece in pieces)
-
-
-RECIPE = """
-name = "chat"
-data = "{data}"
-out_of_domain = "{other}"
-[[teachers]]
-model = "{teacher}"
-[student]
-kind = "depth"
-keep_layers = 1
-[text]
-window_tokens = 96
-train_tokens = 1920
-heldout_tokens = 192
-out_of_domain_tokens = 192
-[records]
-bad_share = 0.05
-[train]
-tokens = 768
-windows_per_step = 4
-arithmetic = "fp32"
-"""
 
 
 @pytest.mark.slow

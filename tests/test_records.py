@@ -237,6 +237,12 @@ class TestLayouts:
                 continue
 
 
+def write(path: Path, text: str) -> Path:
+    """A file of text."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 class TestBadRecords:
     """Bad records are counted and skipped up to a share, then the first is named, with the reasons counted."""
 
@@ -254,6 +260,17 @@ class TestBadRecords:
     def test_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"line 2 is not JSON; 3 of 103 records .*is not JSON: 2; has no .*1\.00%"):
             load_documents(self.write(tmp_path, 100, ["{", "]", '{"text": 1}']))
+
+    def test_nothing_that_can_be_used(self, tmp_path: Path) -> None:
+        with pytest.raises(BadInput, match="line 1 is not JSON; no record of data"):
+            load_documents(str(write(tmp_path / "a.jsonl", "{")), Tally(most=1.0))
+
+    def test_reasons_are_bounded(self) -> None:
+        tally = Tally(most=1.0)
+        for number in range(1000):
+            tally.skip("here", f"is refused: {number}")
+        assert tally.bad == 1000
+        assert len(tally.reasons) <= 201
 
     def test_refused_before_the_end(self, tmp_path: Path) -> None:
         tally = Tally()

@@ -231,6 +231,15 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     yield from adapter_problems(recipe)
     yield from spans_problems(recipe)
     yield from mixture.problems(recipe.mixture, recipe.routed, recipe.align)
+    if any(teacher.prompted for teacher in recipe.teachers):
+        if recipe.chat.learn == "all":
+            yield "teachers.system is not seen by the student, who cannot learn all of a conversation: set chat.learn"
+        if recipe.mixture:
+            yield "teachers.system does not go with a mixture of sources yet; give one as data"
+        if recipe.align:
+            yield f"teachers.system does not go with align = {recipe.align!r} yet; use students of its tokenizer"
+        if (regime := recipe.regime.kind) != "offline":
+            yield f"teachers.system is for conversations as they are: regime.kind must be offline, not {regime}"
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
     yield from draft_problems(recipe)
@@ -255,7 +264,7 @@ def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:
 
 def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
     teachers = (
-        with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer", "base")
+        with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer", "base", "system_file")
         for place, teacher in enumerate(recipe.teachers)
     )
     student = with_paths(recipe.student, where, "student.", "config", "model", "tokenizer", "base")

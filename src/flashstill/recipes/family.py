@@ -204,7 +204,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
 
 def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> tuple[TeacherRecipe, ...]:
     return tuple(
-        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer", "base")
+        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer", "base", "system_file")
         for place, teacher in enumerate(teachers)
     )
 

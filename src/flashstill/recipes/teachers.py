@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from flashstill.checked import one_of
-from flashstill.recipes.ranges import Given, Positive, Rows, Seconds, Source
+from flashstill.recipes.ranges import Given, Positive, Prose, Rows, Seconds, Source
 
 APIS = ("vllm", "echo", "sglang")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherRecipe:
-    """A teacher. weight: in an ensemble; data: the text it is a specialist for, empty for all.
+    """A teacher. weight: in an ensemble; data: the text it is a specialist for, empty for all.  system: a system
+    prompt that this teacher sees and the student does not; system_file: the same in a file.
 
     For a served teacher `model` is the server's URL, up to /v1; name: of the model on the server; tokenizer: the
     directory of its tokenizer; api: how it returns log-probabilities of a prompt; in_flight: concurrent requests;
@@ -29,12 +30,19 @@ class TeacherRecipe:
     api: Annotated[str, one_of(APIS)] = "vllm"
     in_flight: Rows = 8
     time_limit_s: Seconds = 300.0
+    system: Prose = ""
+    system_file: Source = ""
     base: Source = ""
 
     @property
     def served(self) -> bool:
         """Whether it is behind a server."""
         return is_address(self.model)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether it sees a system prompt that the student does not."""
+        return bool(self.system or self.system_file)
 
 
 class Asked(Protocol):
@@ -71,6 +79,8 @@ def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, orig
     """Contradictions between teachers, signals and student (their kinds); origin: model the student is cut from."""
     for teacher in teachers:
         yield from misaddressed(teacher, "teachers")
+        if teacher.system and teacher.system_file:
+            yield "teachers.system and teachers.system_file are the same prompt; give one of them"
     if any(teacher.served for teacher in teachers):
         if signals != "topk":
             yield f'a teacher behind a server gives its likeliest ids: signals.kind must be "topk", not {signals!r}'

@@ -31,6 +31,7 @@ from flashstill.runs.sources import teacher_of
 from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly, student_to_train
 from flashstill.runs.texts import pack_texts
 from flashstill.runs.tokenizers import check_cut
+from flashstill.runs.views import label_of, view_for
 from flashstill.runs.workdir import DOMAINS, Workdir
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Distillation:
         from flashstill.distill.signals import signal_key
 
         kind = self.kind(part)
-        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.rows(part))
+        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.rows(part), view_for(self, index, part))
         if self.recipe.signals.dir:
             return shared_place(Path(self.recipe.signals.dir), key), key
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
@@ -159,12 +160,13 @@ class Distillation:
         from flashstill.distill.signals import build
 
         teacher, packed, kind = self.recipe.teachers[index], self.rows(part), self.kind(part)
-        directory, key = self._signals_at(index, part)
+        (directory, key), view = self._signals_at(index, part), view_for(self, index, part)
         with one_builder(directory, share, self.progress) if self.recipe.signals.dir else contextlib.nullcontext():
             if teacher.served:
                 tokenizer = load_tokenizer(self.directories[index])
-                return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
-            return build(self.model(index), kind, key, packed, directory, self.progress, label, share, teacher.model)
+                return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share, view)
+            model, name = self.model(index), teacher.model
+            return build(model, kind, key, packed, directory, self.progress, label, share, name, view)
 
     def open(self, index: int, part: str) -> Signals:
         """Open a teacher's stored signals on a packed text."""
@@ -273,8 +275,3 @@ class Distillation:
         for domain in DOMAINS:
             self._build(0, domain, f"teacher on {domain} text")
         return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}
-
-
-def label_of(kind: Kind) -> str:
-    """Directory suffix that distinguishes kinds of signals on the same text."""
-    return "-".join(str(value) for name, value in kind.key.items() if name != "seed")

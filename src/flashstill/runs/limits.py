@@ -9,6 +9,7 @@ from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, VOCABULARY, stated_siz
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
+from flashstill.recipes.teachers import TeacherRecipe
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
@@ -57,6 +58,20 @@ def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:
     for key, count in asked.items():
         if vocabulary is not None and count > vocabulary:
             raise BadInput(f"{key} is {count:,}, but {name} knows only {vocabulary:,} tokens; give at most that many")
+
+
+def check_view(tokens: int, teacher: TeacherRecipe, directory: Path) -> None:
+    """Raises BadInput if a teacher with a system prompt reads longer windows than it was made for. directory: its."""
+    from flashstill.distill.models.directories import check_directory
+
+    if teacher.served:  # asked document by document, and the server is asked for its limit
+        return
+    most = stated_size(check_directory(directory), CONTEXT, Path(teacher.model).name)
+    if most is not None and tokens > most:
+        raise BadInput(
+            f"with its system prompt the teacher {Path(teacher.model).name} reads windows of up to {tokens:,} tokens,"
+            f" but it was made for {most:,}; lower text.window_tokens or shorten the prompt"
+        )
 
 
 def check_candidates(search: SearchRecipe, depth: int) -> None:

@@ -59,17 +59,21 @@ def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary:
         mix=regime.mix, replay=regime.replay, buffer=regime.buffer, every=regime.every,
         prompt_tokens=regime.prompt_tokens,
     )  # fmt: skip
-    return OnPolicy(packed, per_step, recipe.seed, mixing, _sampling(recipe, tokenizer, vocabulary), world)
+    return OnPolicy(packed, per_step, recipe.seed, mixing, _sampling(recipe, packed, tokenizer, vocabulary), world)
 
 
-def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Sampling:
-    """Sampling settings: rows end at the end-of-text id, and ids of padded heads beyond the tokenizer are excluded."""
+def _sampling(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int) -> Sampling:
+    """Sampling settings: rows end at the end-of-text id or the token that ends an answer of the packed conversations,
+    and ids of padded heads beyond the tokenizer are excluded."""
+    from flashstill.distill.data.prompts import ends_of_turns
+    from flashstill.distill.data.templates import special_ids
     from flashstill.distill.generate import Sampling
 
+    ends = {int(tokenizer.eos_token_id), *ends_of_turns(packed, list(special_ids(tokenizer)))}
     regime = recipe.regime
     return Sampling(
         new_tokens=regime.new_tokens_in(recipe.text.window_tokens), temperature=regime.temperature, top_p=regime.top_p,
-        top_k=regime.top_k, stop=(int(tokenizer.eos_token_id),), vocabulary=min(vocabulary, len(tokenizer)),
+        top_k=regime.top_k, stop=tuple(sorted(ends)), vocabulary=min(vocabulary, len(tokenizer)),
         batch=regime.batch, seed=recipe.seed,
     )  # fmt: skip
 
@@ -96,7 +100,7 @@ class TeacherText:
         from flashstill.distill.teachers.sequence_level import Continuations, text_key
 
         tokenizer, known = load_tokenizer(self.directory), size(check_directory(self.directory), VOCABULARY)
-        regime, sampling = self.recipe.regime, _sampling(self.recipe, tokenizer, known)
+        regime, sampling = self.recipe.regime, _sampling(self.recipe, self.packed, tokenizer, known)
         continuations = Continuations(prompt_tokens=regime.prompt_tokens, samples=regime.samples, sampling=sampling)
         return continuations, text_key(*self.fingerprints, self.packed, continuations)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.data.views import View
     from flashstill.distill.signals import Kind
     from flashstill.distill.signals.making import Built
 
@@ -32,6 +33,7 @@ def build_from(
     progress: Progress,
     label: str,
     share: tuple[int, int],
+    view: View | None = None,
 ) -> Built:
     """Build a served teacher's signals on a packed text (distill/teachers/served)."""
     from flashstill.distill.signals import TopK
@@ -45,7 +47,7 @@ def build_from(
         in_flight=teacher.in_flight,
         time_limit_s=teacher.time_limit_s,
     )
-    return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share)
+    return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share, view)
 
 
 def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:

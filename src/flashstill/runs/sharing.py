@@ -89,11 +89,11 @@ def signals_keys(recipe: FamilyRecipe, student: StudentRecipe) -> set[Any]:
     return {(_asked(teacher), student.signals, text) for teacher in student.teachers or recipe.teachers}
 
 
-def _models(recipe: FamilyRecipe) -> list[tuple[str, str]]:
+def _models(recipe: FamilyRecipe) -> list[tuple[str, ...]]:
     """All distinct teachers, starting with the family's."""
     listed = [*recipe.teachers, *(teacher for student in recipe.students for teacher in student.teachers)]
     return list(dict.fromkeys(_asked(teacher) for teacher in listed))
 
 
-def _asked(teacher: Any) -> tuple[str, str]:
-    return teacher.model, teacher.name
+def _asked(teacher: Any) -> tuple[str, ...]:
+    return teacher.model, teacher.name, teacher.system, teacher.system_file

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flashstill.recipes import DistillRecipe
+from flashstill.runs.views import view_for
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
@@ -23,8 +24,8 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
         packed = work.rows(work.taught)
     if recipe.signals.kind == "none":
         members: list[TeacherSource] = [
-            Online(work.model(index), True, recipe.teachers[index].model, packed.target_document)
-            for index in range(count)
+            Online(work.model(index), True, teacher.model, packed.target_document, view_for(work, index, work.taught))
+            for index, teacher in enumerate(recipe.teachers)
         ]
         sizes = [parts(work.model(index)).head.shape[0] for index in range(count)]
     else:

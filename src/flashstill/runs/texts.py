@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.bounded import read_bounded
+from flashstill.errors import BadInput
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.runs.aligned import write_windows
 from flashstill.runs.workdir import DOMAINS, packing_file
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from flashstill.distill.data.rows import Tally
 
 TEXTS = ("train", *DOMAINS)
+MOST_SYSTEM_BYTES = 2**20
 RECORDS = "records.json"
 """counts of the records that were read, beside the packed texts"""
 
@@ -35,9 +40,12 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.rows import Tally
     from flashstill.distill.data.splits import Sizes, packed_splits
+    from flashstill.distill.data.views import View, joined_views
     from flashstill.distill.models import load_tokenizer
 
-    if all(packing_file(folder, name).exists() for name in TEXTS):
+    systems = tuple(dict.fromkeys(system_of(teacher) for teacher in recipe.teachers if teacher.prompted))
+    paths = [view_path(folder, name, system) for name in TEXTS for system in systems]
+    if all(path.exists() for path in (*paths, *(packing_file(folder, name) for name in TEXTS))):
         return
 
     def align(part: str, packed: Packed, documents: Sequence[Document]) -> None:
@@ -49,7 +57,8 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
     other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in sources else "cpython-docs")
     counts = shares(recipe.weights, max(1, text.train_tokens // length)) if recipe.mixture else []
     splits: list[dict[str, Packed]] = []
-    with reading_of(recipe, tokenizer, tokenizer_of.name, tally) as reading:
+    views: list[dict[str, list[View]]] = []
+    with reading_of(recipe, tokenizer, tokenizer_of.name, tally, systems) as reading:
         for place, source in enumerate(sources):
             part = recipe.weights[place] / sum(recipe.weights)
             sizes = Sizes(
@@ -59,7 +68,10 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
                 out_of_domain_tokens=int(text.out_of_domain_tokens * part),
             )  # fmt: skip
             own = folder if len(sources) == 1 else folder / f"source-{place}"
-            splits.append(packed_splits(source, other, reading, sizes, recipe.seed, own, progress, companion))
+            views.append({})
+            splits.append(
+                packed_splits(source, other, reading, sizes, recipe.seed, own, progress, companion, views[-1])
+            )
     for line in tally.lines():
         progress.say(line)
     write_text(folder / RECORDS, json.dumps(tally.as_dict(), indent=1))
@@ -69,13 +81,35 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
         packed = mixture(parts, counts, sources, folder / "train.npy") if is_mixed else joined(parts)
         if not packed.known_hash:
             packed.save(folder / f"{name}.safetensors")
+        for which, system in enumerate(systems):
+            joined_views([seen[name][which] for seen in views]).save(view_path(folder, name, system))
         progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
     for leftover in (folder / "tokenising", *folder.glob("source-*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def system_of(teacher: TeacherRecipe) -> str:
+    """The system prompt that only this teacher sees; BadInput if its file is unreadable or empty."""
+    if not teacher.system_file:
+        return teacher.system
+    try:
+        text = read_bounded(Path(teacher.system_file), MOST_SYSTEM_BYTES).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the system prompt {teacher.system_file} is not UTF-8") from error
+    if not text:
+        raise BadInput(f"the system prompt {teacher.system_file} is empty")
+    return text
+
+
+def view_path(folder: Path, part: str, system: str) -> Path:
+    """The file of a packed text as teachers read it that see this system prompt."""
+    return folder / f"{part}-system-{hashlib.sha256(system.encode()).hexdigest()[:12]}.safetensors"
+
+
 @contextlib.contextmanager
-def reading_of(recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally) -> Iterator[Reading]:
+def reading_of(
+    recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally, systems: tuple[str, ...] = ()
+) -> Iterator[Reading]:
     """How a recipe reads its records with a tokenizer; `named` is its directory, for messages."""
     from flashstill.distill.data.chats import Reading
     from flashstill.distill.data.layouts import Columns
@@ -88,6 +122,6 @@ def reading_of(recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally) 
     )  # fmt: skip
     with renderer_of(template_of(tokenizer, chat.template, chat.arguments)) as renderer:
         yield Reading(
-            tokenizer=tokenizer, renderer=renderer, named=named, learn=chat.learn, long=chat.long, columns=columns,
-            tally=tally,
+            tokenizer=tokenizer, renderer=renderer, named=named, learn=chat.learn, long=chat.long,
+            systems=systems, columns=columns, tally=tally,
         )  # fmt: skip

@@ -6,6 +6,7 @@ turn, and the white space behind it are learned but are no text: evaluation leav
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,25 +19,28 @@ from flashstill.distill.data.layouts import Columns, Document
 from flashstill.distill.data.pieces import NO_TEXT, Piece, framed, framing_of, text_bytes, text_pieces
 from flashstill.distill.data.rows import Tally, Unusable
 from flashstill.distill.data.templates import Rendered, Renderer, special_ids
+from flashstill.distill.data.views import MISALIGNED, check_aligned, prompted
 from flashstill.errors import BadInput
 
 LONG = ("cut", "drop")
 CUT, DROPPED = "longer than a window: cut at the end", "longer than a window: left out"
 APART = "one piece for each answer, as the chat template rewrites earlier turns"
+ENDLESS = "no special token ends an answer, so that a student does not learn where to stop"
 TOO_LONG = "is longer than a window before its first answer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """How conversations are read. renderer: of the chat template, None if there is none; named: the tokenizer, for
-    messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; columns: names of
-    the entries of a record; tally: counts what could not be used."""
+    messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; systems: prompts
+    that only teachers see; columns: names of the entries of a record; tally: counts what could not be used."""
 
     tokenizer: Any
     renderer: Renderer | None = None
     named: str = "the model"
     learn: str = "assistant"
     long: str = "cut"
+    systems: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
     tally: Tally = field(default_factory=Tally)
 
@@ -72,7 +76,24 @@ def whole_pieces(document: Document, reading: Reading) -> list[Piece]:
     texts, is_apart = reading.renderer.texts(document.chat, reading.learn)
     if is_apart:
         reading.tally.note(APART)
-    return [rendered_piece(text, reading.tokenizer, document.name) for text in texts]
+    pieces = [rendered_piece(text, reading.tokenizer, document.name) for text in texts]
+    if not all(_ends(piece, reading.tokenizer) for piece in pieces):
+        reading.tally.note(ENDLESS)
+    return [_with_seen(pieces, document, reading, place) for place in range(len(pieces))] if reading.systems else pieces
+
+
+def _with_seen(pieces: Sequence[Piece], document: Document, reading: Reading, place: int) -> Piece:
+    """One of the pieces of a conversation, with itself as teachers read it; Unusable if they do not align."""
+    assert document.chat is not None
+    assert reading.renderer is not None
+    seen = []
+    for system in reading.systems:
+        texts, _ = reading.renderer.texts(prompted(document.chat, system), reading.learn)
+        if len(texts) != len(pieces):
+            raise Unusable(MISALIGNED)
+        seen.append(rendered_piece(texts[place], reading.tokenizer, document.name))
+        check_aligned(pieces[place], seen[-1])
+    return dataclasses.replace(pieces[place], seen=tuple(seen))
 
 
 def rendered_piece(rendered: Rendered, tokenizer: Any, name: str) -> Piece:
@@ -84,6 +105,13 @@ def rendered_piece(rendered: Rendered, tokenizer: Any, name: str) -> Piece:
     special = np.isin(ids, list(special_ids(tokenizer)))
     bytes_of = np.where(special | _behind(special, counts, rendered.text, offsets), NO_TEXT, widths)
     return Piece(tokens=ids, target_bytes=bytes_of.astype(np.int32), counts=counts, name=name)
+
+
+def _ends(piece: Piece, tokenizer: Any) -> bool:
+    """Whether a special token stands at the end of the last answer."""
+    assert piece.counts is not None
+    last = int(np.flatnonzero(piece.counts)[-1])
+    return bool(np.isin(piece.tokens[max(0, last - 3) : last + 1], list(special_ids(tokenizer))).any())
 
 
 def _completed(document: Document, reading: Reading) -> Piece:
@@ -150,8 +178,7 @@ def _fitted(pieces: Sequence[Piece], most: int, reading: Reading) -> Iterator[Pi
         counts = None if piece.counts is None else piece.counts[:most]
         if counts is None or counts[1:].any():
             learned += 1
-            yield Piece(
-                tokens=piece.tokens[:most], target_bytes=piece.target_bytes[:most], counts=counts, name=piece.name
-            )
+            tokens, target_bytes = piece.tokens[:most], piece.target_bytes[:most]
+            yield dataclasses.replace(piece, tokens=tokens, target_bytes=target_bytes, counts=counts)
     if not learned:
         raise Unusable(TOO_LONG)

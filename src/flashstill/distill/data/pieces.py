@@ -37,13 +37,14 @@ class Piece:
 
     tokens [n]: ids; the first is never a target.  target_bytes [n]: UTF-8 bytes of text that each token adds, or
     NO_TEXT.  counts [n]: whether a token counts in the loss when it is the target; None if all do.  name: of the
-    document, for error messages.
+    document, for error messages.  seen: the document as teachers read it that see a system prompt (views.py).
     """
 
     tokens: Ints
     target_bytes: Ints
     counts: npt.NDArray[np.bool_] | None = None
     name: str = ""
+    seen: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -152,6 +152,8 @@ def main() -> None:
     """Main loop of the isolated process: one output line per input line."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    from transformers.utils.chat_template_utils import render_jinja_template  # noqa: F401  takes seconds; not later
+
     try:
         renderer = Renderer(json.loads(sys.stdin.readline()))
         print("{}", file=answers, flush=True)

@@ -15,7 +15,9 @@ from flashstill.errors import BadInput
 BAD_SHARE = 0.01
 EARLY = 100
 """bad records after which reading stops before the end of the data, if their share is too large by then"""
-MOST_REASONS = 8
+MOST_REASONS, MOST_KINDS = 8, 200
+"""reasons in a sentence; and counted apart, as those that a template gives may all differ"""
+OTHER = "another reason"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,8 @@ class Tally:
     def skip(self, where: str, problem: str, kind: str = "") -> None:
         """Count a bad record; BadInput at once if there are already many, and too many."""
         self.first = self.first or f"{where} {problem}"
-        self.reasons[kind or problem] += 1
+        reason = kind or problem
+        self.reasons[reason if reason in self.reasons or len(self.reasons) < MOST_KINDS else OTHER] += 1
         if self.bad >= EARLY:
             self.check()
 

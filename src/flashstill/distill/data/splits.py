@@ -29,6 +29,7 @@ from flashstill.distill.data.saved import files_of, located_source
 from flashstill.distill.data.stored import write_packing
 from flashstill.distill.data.stream import stream_of
 from flashstill.distill.data.text import common_paragraphs, read_documents, without_paragraphs
+from flashstill.distill.data.views import View
 from flashstill.distill.data.windows import DOCUMENTS, STREAM, packed, placed
 from flashstill.errors import BadInput
 from flashstill.files import make_directory, write_text
@@ -67,6 +68,7 @@ def packed_splits(
     folder: Path | None = None,
     progress: Progress | None = None,
     companion: Companion | None = None,
+    views: dict[str, list[View]] | None = None,
 ) -> dict[str, Packed]:
     """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
 
@@ -75,11 +77,15 @@ def packed_splits(
     there, in train.npy.  companion: called with each packing and its documents, of which the last two sets are then
     cut as text, to about as many characters, so that another tokenizer can read the same; the text is then in memory.
     Raises BadInput if a source is unusable or fills no window.
+    views: filled with those of each packing by the system prompts of `reading` (data/views.py).
     """
     shown, length = progress or Silent(), sizes.window_tokens
     place = None if folder is None or companion is not None else folder / "tokenising"
     corpus = corpus_of(data, seed, reading, place, shown)
     heldout_count = _held_out(data, corpus, sizes)
+    seen: dict[str, list[View]] = {name: [] for name in ("train", "heldout", "out-of-domain")}
+    if reading.systems:
+        _check_prompted(data, corpus, heldout_count)
     heldout = list(corpus.documents(0, heldout_count))
     strangers = _some(Corpus(read_documents(out_of_domain, reading.tally, reading.columns), seed), sizes)
     shared = common_paragraphs([*heldout, *strangers], corpus.documents(heldout_count))
@@ -99,15 +105,25 @@ def packed_splits(
         train = write_packing(folder / "train.npy", columns, length, count, whole=sizes.windows == DOCUMENTS)
     else:
         training = list(corpus.documents(heldout_count))
-        train = packed(training, reading, length, count, kind=sizes.windows)
+        train = packed(training, reading, length, count, kind=sizes.windows, views=seen["train"])
     splits = {
         "train": train,
-        "heldout": packed(unseen, reading, length, sizes.count(sizes.heldout_tokens), most, kind=sizes.windows),
+        "heldout": packed(
+            unseen, reading, length, sizes.count(sizes.heldout_tokens), most, kind=sizes.windows, views=seen["heldout"]
+        ),
         "out-of-domain": packed(
-            unknown, reading, length, sizes.count(sizes.out_of_domain_tokens), most, kind=sizes.windows
+            unknown,
+            reading,
+            length,
+            sizes.count(sizes.out_of_domain_tokens),
+            most,
+            kind=sizes.windows,
+            views=seen["out-of-domain"],
         ),
     }
     reading.tally.check()
+    if views is not None:
+        views.update(seen)
     for name, documents in {"train": training, "heldout": unseen, "out-of-domain": unknown}.items():
         if companion is not None:
             companion(name, splits[name], documents)
@@ -151,6 +167,16 @@ def _key(data: str, seed: int, reading: Reading) -> str:
     rules = reading.tokenizer.backend_tokenizer.to_str()
     what = [data, seed, stats, rules, dataclasses.asdict(reading.columns), reading.learn, reading.long]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _check_prompted(data: str, corpus: Corpus, first: int) -> None:
+    """BadInput unless the training documents are in memory and hold conversations, for a teacher's system prompt."""
+    if corpus.is_on_disk:
+        raise BadInput(f"a teacher's system prompt needs data that fit into memory; give a part of {data!r}")
+    if all(document.chat is None for document in corpus.documents(first)):
+        raise BadInput(
+            f"a teacher's system prompt is for conversations, and data {data!r} holds none; see records.as_chat"
+        )
 
 
 def _held_out(data: str, corpus: Corpus, sizes: Sizes) -> int:

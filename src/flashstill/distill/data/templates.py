@@ -6,6 +6,7 @@ Templates are rendered by transformers in a sandboxed process (rendering.py).
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ def template_of(tokenizer: Any, file: str = "", arguments: Mapping[str, Any] | N
     return Template(source=source, tokens=tokens, specials=specials, arguments=dict(arguments or {}))
 
 
+@functools.lru_cache(maxsize=8)
 def special_ids(tokenizer: Any) -> dict[int, str]:
     """Id and text of every special token."""
     added = {place: str(token) for place, token in tokenizer.added_tokens_decoder.items() if token.special}

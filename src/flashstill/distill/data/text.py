@@ -40,6 +40,8 @@ def load_documents(source: str, tally: Tally | None = None, columns: Columns | N
     counts = tally or Tally()
     documents = _without_duplicates(_within_memory(read_documents(source, counts, columns), source))
     counts.check()
+    if not documents and counts.bad:
+        raise BadInput(f"{counts.first}; no record of data {source!r} can be used ({counts.counted})")
     if not documents:
         raise BadInput(f"data {source!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
     return documents

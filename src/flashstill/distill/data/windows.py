@@ -14,6 +14,8 @@ from flashstill.distill.data.chats import CUT, Reading, pieces_of
 from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.packing import Packed, pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
+from flashstill.distill.data.views import View, view_of
+from flashstill.errors import BadInput
 
 STREAM, DOCUMENTS = "stream", "documents"
 
@@ -26,14 +28,31 @@ def packed(
     most_per_text: int | None = None,
     whole: bool = False,
     kind: str = STREAM,
+    views: list[View] | None = None,
 ) -> Packed:
     """Pack documents into at most `windows` windows of `length` targets; see `pieces_of` and `pack_pieces`.
 
-    kind: of windows.  The last window of conversations is padded.  Raises BadInput if there is not one window.
+    kind: of windows.  views: filled with the windows as teachers read them that see a system prompt of `reading`.  The
+    last window of conversations is padded.  Raises BadInput if there is not one window.
     """
+    kept: list[Piece] = []
     pieces = placed(pieces_of(documents, reading, length + 1, most_per_text), reading, length, kind)
+    pieces = _noted(pieces, kept) if views is not None and reading.systems else pieces
     padded = whole or kind == DOCUMENTS or any(document.is_whole for document in documents)
-    return pack_pieces(pieces, length, windows, padded)
+    try:
+        packing = pack_pieces(pieces, length, windows, padded)
+    except BadInput:
+        reading.tally.check()  # there may be no text because no record could be used
+        raise
+    if views is not None:
+        views += [view_of(kept, which, length, packing.windows) for which in range(len(reading.systems))]
+    return packing
+
+
+def _noted(pieces: Iterable[Piece], kept: list[Piece]) -> Iterator[Piece]:
+    for piece in pieces:
+        kept.append(piece)
+        yield piece
 
 
 def placed(pieces: Iterable[Piece], reading: Reading, length: int, kind: str = STREAM) -> Iterator[Piece]:
@@ -94,4 +113,5 @@ def _padded(piece: Piece, token: int, count: int) -> Piece:
         target_bytes=np.pad(piece.target_bytes, (0, count), constant_values=NO_TEXT),
         counts=np.pad(counts, (0, count)),
         name=piece.name,
+        seen=piece.seen,
     )

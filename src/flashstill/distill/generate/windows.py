@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,16 +12,19 @@ from flashstill.distill.data.pieces import Ints
 FILLER = 0  # pads a row after its end; causal attention and the target mask keep it out of the loss
 
 
-def continued(prompts: np.ndarray, drawn: np.ndarray, length: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Token windows [R, length+1] and target mask [R, length] from prompts [R, P] and sampled ids [R, N].
+def continued(
+    prompts: Sequence[np.ndarray] | np.ndarray, drawn: np.ndarray, length: int
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Token windows [R, length+1] and target mask [R, length] from R prompts of any lengths and sampled ids [R, N].
 
-    Ids after the end of a row are -1.  Only sampled ids are targets; the prompt is not.
+    Ids after the end of a row are -1; what does not fit a window is cut.  Only sampled ids are targets, not the prompt.
     """
-    rows, begun = prompts.shape
-    end = begun + drawn.shape[1]
-    tokens = np.full((rows, length + 1), FILLER, dtype=np.int32)
-    mask = np.zeros((rows, length), dtype=np.bool_)
-    tokens[:, :begun] = prompts
-    tokens[:, begun:end] = np.where(drawn < 0, FILLER, drawn)
-    mask[:, begun - 1 : end - 1] = drawn >= 0
+    tokens = np.full((len(prompts), length + 1), FILLER, dtype=np.int32)
+    mask = np.zeros((len(prompts), length), dtype=np.bool_)
+    for row, (prompt, ids) in enumerate(zip(prompts, drawn, strict=True)):
+        begun = len(prompt)
+        fits = ids[: length + 1 - begun]
+        tokens[row, :begun] = prompt
+        tokens[row, begun : begun + len(fits)] = np.where(fits < 0, FILLER, fits)
+        mask[row, begun - 1 : begun - 1 + len(fits)] = fits >= 0
     return tokens, mask

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.views import View
 from flashstill.distill.losses import Head
 from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.models.documents import states_of
@@ -49,10 +50,17 @@ def inputs_of(packed: Packed, windows: range) -> tuple[Tensor, Tensor | None]:
     return rows, None if packed.starts is None else torch.from_numpy(packed.starts[part] != 0)
 
 
-def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
+def aligned(states: Tensor, place: Tensor) -> Tensor:
+    """States [B, L, d] at the student's targets, of a teacher's [B, M, d] (data/views.py); place [B, L], any at -1."""
+    wanted = place.clamp(min=0).to(states.device, torch.int64)
+    return states.gather(1, wanted[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed, view: View | None = None) -> dict[str, Any]:
     """The key that identifies signals in their manifest. teacher, tokenizer: fingerprints (models/fingerprints.py)."""
     kind_key: Mapping[str, Any] = kind.key
-    return {**kind_key, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
+    key = {**kind_key, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
+    return {**key, "view": view.hash} if view else key
 
 
 def build(
@@ -65,10 +73,12 @@ def build(
     name: str,
     share: tuple[int, int] = (0, 1),
     teacher: str = "",
+    view: View | None = None,
 ) -> Built:
     """Build the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    name: label of the progress bar; teacher: its name in messages.  Raises BadInput if the directory was built for
+    name: label of the progress bar; teacher: its name in messages; view: what it reads, if not the packed
+    text.  Raises BadInput if the directory was built for
     another teacher, tokenizer or packing, if the packing holds token ids outside the teacher's vocabulary, or if the
     teacher's outputs are not finite.
     """
@@ -90,14 +100,16 @@ def build(
             pieces = []
             for first in store.range(start)[::WINDOWS_PER_PASS]:
                 windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
-                rows, starts = inputs_of(packed, windows)
+                rows, starts = inputs_of(view.packed if view else packed, windows)
                 with torch.inference_mode():
                     states = hidden_states(model, rows, starts)
+                    if view:
+                        states = aligned(states, torch.from_numpy(view.place[windows.start : windows.stop]))
                     finite.check_teacher(states, teacher or name, windows, packed.target_document)
                     tensors = kind.encode(states, head, windows)
                 pieces.append({part: tensor.cpu() for part, tensor in tensors.items()})
-                counted += rows.numel()
-                advance(rows.numel())
+                counted += len(windows) * packed.length
+                advance(len(windows) * packed.length)
             store.write(shard(start), {part: torch.cat([piece[part] for piece in pieces]) for part in pieces[0]})
     return Built(tokens=counted, seconds=time.perf_counter() - started, bytes=store.bytes)
 

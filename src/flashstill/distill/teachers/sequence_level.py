@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.pieces import Ints
+from flashstill.distill.data.prompts import digest_of, prompts_of
 from flashstill.distill.generate import Samples, Sampling, continued, sample
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model
@@ -33,7 +35,8 @@ ROWS_PER_SHARD = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continuations:
-    """What to generate: `samples` continuations of the first `prompt_tokens` tokens of every window."""
+    """What to generate: `samples` continuations of every prompt: of conversations all before the last answer, of text
+    the first `prompt_tokens` tokens of every window."""
 
     prompt_tokens: int
     samples: int
@@ -43,6 +46,9 @@ class Continuations:
 def text_key(teacher: str, tokenizer: str, packed: Packed, continuations: Continuations) -> dict[str, Any]:
     """The key that identifies a teacher's generated text in its manifest. teacher, tokenizer: fingerprints."""
     key = {"teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, **asdict(continuations)}
+    prompts = _prompts(packed, continuations)
+    if len(prompts) != packed.windows or any(len(prompt) != continuations.prompt_tokens for prompt in prompts):
+        key["prompts"] = digest_of(prompts)
     plain: dict[str, Any] = json.loads(json.dumps(key))  # tuples become lists, as when the manifest is read back
     return plain
 
@@ -64,6 +70,7 @@ def write_text(
     """
     if continuations.prompt_tokens > packed.length + 1:
         raise BadInput(f"prompts of {continuations.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
+    prompts = _prompts(packed, continuations)
     store = _store(directory, key, packed, continuations)
     store.begin()
     missing = store.missing(share)
@@ -72,8 +79,8 @@ def write_text(
     with progress.task(name, whole, "rows", whole - left) as advance:
         for start in missing:
             rows = np.asarray(store.range(start))
-            prompts = packed.tokens[rows // continuations.samples, : continuations.prompt_tokens]
-            samples = sample(model, list(prompts), continuations.sampling, rows.tolist(), advance, space)
+            asked = [prompts[row // continuations.samples] for row in rows.tolist()]
+            samples = sample(model, asked, continuations.sampling, rows.tolist(), advance, space)
             _check_finite(samples, rows // continuations.samples, name)
             store.write(
                 shard(start), {"tokens": torch.from_numpy(samples.tokens), "log_p": torch.from_numpy(samples.log_p)}
@@ -96,16 +103,18 @@ def _check_finite(samples: Samples, windows: np.ndarray, name: str) -> None:
 def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> Packed:
     """All generated text as a packing: each row is a prompt with one continuation, and only the latter is a target.
 
-    target_document is the index of the prompt's window; target_bytes is 0.  Raises BadInput if a shard is missing.
+    target_document is the index of the prompt; target_bytes is 0.  Raises BadInput if a shard is missing.
     """
     lacking = missing_shards(packed, continuations, key, directory)
     if lacking:
         raise BadInput(f"the teacher's text in {directory} lacks {lacking} shards; run it again to make them")
     store = _store(directory, key, packed, continuations)
     drawn = np.concatenate([store.open(start).get_tensor("tokens").numpy() for start in store.starts])
+    prompts = _prompts(packed, continuations)
     windows = np.arange(store.windows) // continuations.samples
-    length = continuations.prompt_tokens + continuations.sampling.new_tokens - 1
-    tokens, mask = continued(packed.tokens[windows, : continuations.prompt_tokens], drawn, length)
+    longest = max(len(prompt) for prompt in prompts)
+    length = min(packed.length, longest + continuations.sampling.new_tokens - 1)
+    tokens, mask = continued([prompts[window] for window in windows.tolist()], drawn, length)
     return Packed(
         tokens=tokens,
         target_bytes=np.zeros(mask.shape, dtype=np.int32),
@@ -121,4 +130,9 @@ def missing_shards(packed: Packed, continuations: Continuations, key: Mapping[st
 
 
 def _store(directory: Path, key: Mapping[str, Any], packed: Packed, continuations: Continuations) -> Store:
-    return Store(directory, key, packed.windows * continuations.samples, ROWS_PER_SHARD, "texts")
+    count = len(_prompts(packed, continuations)) * continuations.samples
+    return Store(directory, key, count, ROWS_PER_SHARD, "texts")
+
+
+def _prompts(packed: Packed, continuations: Continuations) -> list[Ints]:
+    return prompts_of(packed, continuations.prompt_tokens, packed.length)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flashstill.distill.data.views import View
 from flashstill.distill.losses import DenseTeacher, RoutedTeacher, SpanTeacher, Sparse
 from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
+from flashstill.distill.signals.making import aligned
 from flashstill.distill.training.batches import Batch
 from flashstill.distill.training.objectives import TeacherSource
 from flashstill.errors import BadInput
@@ -21,13 +24,19 @@ class Online:
     """A teacher that runs during training, in eval mode, and so also covers text generated during training.
 
     as_kept: round hidden states to bfloat16, whatever the model's dtype, to match exact signals on disk.  name: of the
-    teacher, and documents [W, L]: of the packed text's targets, for messages.  Raises BadInput, when it is made or
-    called, if weights of the head or outputs are not finite.
+    teacher, and documents [W, L]: of the packed text's targets, for messages; view: what it reads, if not the batch.
+    Raises BadInput, when it is made or called, if weights of the head or outputs are not finite.
     """
 
     def __init__(
-        self, model: Model, as_kept: bool = False, name: str = "", documents: np.ndarray | None = None
+        self,
+        model: Model,
+        as_kept: bool = False,
+        name: str = "",
+        documents: np.ndarray | None = None,
+        view: View | None = None,
     ) -> None:
+        self._view = view
         self._as_kept, self._name, self._documents = as_kept, name or type(model).__name__, documents
         self._parts = parts(model.eval())
         self._head = self._parts.head.detach()
@@ -38,10 +47,21 @@ class Online:
         if self._head.device != device:  # of a teacher that is spread over several devices: one copy, kept
             self._head = self._head.to(device)
         with torch.no_grad():
-            hidden = states_of(self._parts, batch.inputs, batch.starts).to(device)
+            hidden = self._states(batch).to(device)
         finite.check_teacher(hidden, self._name, batch.windows, self._documents)
         hidden = hidden.to(STORED) if self._as_kept else hidden
         return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._head,))
+
+    def _states(self, batch: Batch) -> Tensor:
+        """Final hidden states [B, L, d] at the targets of a batch."""
+        if self._view is None:
+            return states_of(self._parts, batch.inputs, batch.starts)
+        if batch.windows is None:
+            raise BadInput("a teacher with a system prompt of its own reads the packed text only, not generated text")
+        tokens = torch.from_numpy(self._view.tokens[batch.windows, :-1].astype(np.int64))
+        starts = torch.from_numpy(self._view.starts[batch.windows] != 0)
+        place = torch.from_numpy(self._view.place[batch.windows])
+        return aligned(states_of(self._parts, tokens, starts), place)
 
 
 class Ensemble:

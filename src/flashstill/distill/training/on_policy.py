@@ -12,6 +12,7 @@ steps are sampled in one batch by the student of the first of these steps, since
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.prompts import prompt_for
 from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import Workspace
 from flashstill.distill.training.batches import Batch, Student, take, window_order
@@ -102,20 +104,25 @@ class OnPolicy:
     def _sample(self, first: int, student: Student) -> None:
         """Sample new windows for the steps from `first` on; windows of earlier steps move to the replay buffer."""
         self._old = _last(self._old, self._new, self.mixing.buffer)
-        windows, rows = [], []
+        windows: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
         for step in range(first, first + self.mixing.every):
             places = np.flatnonzero(self._coins(step)[0])
             windows.append(window_order(self.seed, self.packed.windows, step, self.per_step)[places])
             rows.append(step * self.per_step + places)
-        prompts = self.packed.tokens[np.concatenate(windows), : self.mixing.prompt_tokens]
-        if not len(prompts):
+        most, turns = self.packed.length, np.concatenate(rows)
+        prompts = [
+            prompt_for(self.packed, window, turn, self.mixing.prompt_tokens, most)
+            for window, turn in zip(np.concatenate(windows).tolist(), turns.tolist(), strict=True)
+        ]
+        if not prompts:
             self._new = _nothing(self.packed.length)
             return
-        drawn = self._shared(student, prompts, np.concatenate(rows))
+        drawn = self._shared(student, prompts, turns)
         tokens, mask = continued(prompts, drawn, self.packed.length)
         self._new = torch.from_numpy(tokens), torch.from_numpy(mask)
 
-    def _shared(self, student: Student, prompts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _shared(self, student: Student, prompts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Each process samples its share of the continuations; all processes receive all of them."""
         rank, size = self.world.rank, self.world.size
         share = slice(rank, None, size)

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.views import View
 from flashstill.distill.signals.kinds import TopK, narrowest
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard, shard_of
@@ -22,6 +24,8 @@ from flashstill.distill.teachers.served.client import Conversation, Server, comp
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
+NEVER = -60.0
+"""log-probability of ids that a target which is not learned does not have"""
 BYTES_PER_ENTRY = 1024
 """limit on the size of one entry (id, log-probability, rank and text) in a response"""
 
@@ -41,10 +45,12 @@ def build_from_server(
     progress: Progress,
     name: str,
     share: tuple[int, int] = (0, 1),
+    view: View | None = None,
 ) -> Built:
     """Build the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    tokenizer: the one that the packing was made with.  Raises BadInput if the server refuses, keeps failing, or returns
+    tokenizer: the one that the packing was made with; view: what the teacher reads, if not the packed
+    text.  Raises BadInput if the server refuses, keeps failing, or returns
     no valid distribution over its vocabulary, or if the directory was built with another key.
     """
     store = Store(directory, key, packed.windows)
@@ -57,7 +63,7 @@ def build_from_server(
     )
     started = time.perf_counter()
     with progress.task(name, whole, "tokens", whole - left) as advance:
-        work = _Asking(server, kind, packed, tokenizer, store, advance, progress)
+        work = _Asking(server, kind, packed, tokenizer, store, advance, progress, view)
         completed(work.all(missing))
     return Built(tokens=left, seconds=time.perf_counter() - started, bytes=store.bytes)
 
@@ -74,7 +80,10 @@ class _Asking:
         store: Store,
         advance: Advance,
         progress: Progress,
+        view: View | None = None,
     ) -> None:
+        self.view, self._text_length, self._is_read = view, packed.length, False
+        packed = view.packed if view else packed
         self.server, self.kind, self.packed, self.tokenizer, self.store = server, kind, packed, tokenizer, store
         self.advance, self.progress = advance, progress
         self.vocabulary = len(tokenizer)
@@ -87,7 +96,8 @@ class _Asking:
             windows = iter([window for start in starts for window in self.store.range(start)])
             first = next(windows)
             answer = await self._ask(talk, first)
-            self._check_reading(answer, first)
+            if not self.view:
+                self._check_reading(answer.text, self.packed.tokens[first, 1:].tolist())
             self._done(first, answer)
 
             async def one(window: int) -> None:
@@ -97,7 +107,10 @@ class _Asking:
 
     async def _ask(self, talk: Conversation, window: int) -> TokenScores:
         """The scores of a window; each of its documents is asked for by itself."""
-        answers = [await self._ask_document(talk, window, part) for part in self.packed.documents_in(window)]
+        documents = self.packed.documents_in(window)
+        if self.view:
+            return await self._ask_view(talk, window, documents, self.view.place[window])
+        answers = [await self._ask_document(talk, window, part) for part in documents]
         texts = [answer.text for answer in answers]
         return TokenScores(
             ids=torch.cat([answer.ids for answer in answers]),
@@ -105,6 +118,24 @@ class _Asking:
             target_log_p=torch.cat([answer.target_log_p for answer in answers]),
             text=None if None in texts else "".join(map(str, texts)),
         )
+
+    async def _ask_view(
+        self, talk: Conversation, window: int, documents: Sequence[slice], place: np.ndarray
+    ) -> TokenScores:
+        """The scores of the student's targets, from the documents that hold them; others get the first id for sure."""
+        count, k = len(place), self.kind.k
+        ids, log_p = torch.zeros((count, k), dtype=torch.int64), torch.full((count, k), NEVER)
+        ids[:], log_p[:, 0] = torch.arange(k), 0.0
+        target_log_p = torch.zeros(count)
+        for part in documents:
+            here = np.flatnonzero((place >= part.start) & (place < part.stop))
+            if len(here):
+                answer = await self._ask_document(talk, window, part)
+                self._check_reading(answer.text, self.packed.tokens[window, part.start + 1 : part.stop + 1].tolist())
+                rows, own = torch.from_numpy(here), torch.from_numpy(place[here] - part.start).long()
+                ids[rows], log_p[rows] = answer.ids[own], answer.log_p[own]
+                target_log_p[rows] = answer.target_log_p[own]
+        return TokenScores(ids=ids, log_p=log_p, target_log_p=target_log_p, text=None)
 
     async def _ask_document(self, talk: Conversation, window: int, part: slice) -> TokenScores:
         """The scores of the targets of a document's inputs `part`."""
@@ -124,7 +155,7 @@ class _Asking:
     def _done(self, window: int, answer: TokenScores) -> None:
         """Store a window's answer, and write its shard if it is now complete."""
         self._held[window] = answer
-        self.advance(self.packed.length)
+        self.advance(self._text_length)
         start, _ = shard_of(window)
         windows = self.store.range(start)
         if any(each not in self._held for each in windows):
@@ -139,21 +170,33 @@ class _Asking:
 
     def _check_context(self, longest: int | None) -> None:
         tokens = self.packed.length + 1 + self.server.asking.answer_tokens
-        if longest is not None and tokens > longest:
-            fits = longest - tokens + self.packed.length
+        if self.view:  # asked for document by document
+            parts = [part for window in range(self.packed.windows) for part in self.packed.documents_in(window)]
+            tokens = max(part.stop - part.start for part in parts) + 1 + self.server.asking.answer_tokens
+        if longest is None or tokens <= longest:
+            return
+        if self.view:
             raise BadInput(
-                f"a window needs {tokens} tokens, but {self.server.name} at {self.server.base} takes {longest}; lower"
-                f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
+                f"with its system prompt {self.server.name} at {self.server.base} reads conversations of {tokens}"
+                f" tokens, but takes {longest}; lower text.window_tokens, or start it with more (--max-model-len)"
             )
+        fits = longest - tokens + self.packed.length
+        raise BadInput(
+            f"a window needs {tokens} tokens, but {self.server.name} at {self.server.base} takes {longest}; lower"
+            f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
+        )
 
-    def _check_reading(self, answer: TokenScores, window: int) -> None:
-        """BadInput if the server decodes token ids differently; a warning if it does not say how it decodes them."""
-        if answer.text is None:
+    def _check_reading(self, text: str | None, targets: Sequence[int]) -> None:
+        """BadInput if the server decodes token ids differently; said once if it does not say how it decodes them."""
+        if self._is_read:
+            return
+        self._is_read = True
+        if text is None:
             self.progress.say(
                 f"{self.server.base} does not say how it reads token ids; see to it that it reads them alike"
             )
-        elif not reads_alike(answer.text, self.packed.tokens[window, 1:].tolist(), self.tokenizer):
+        elif not reads_alike(text, targets, self.tokenizer):
             raise BadInput(
-                f"{self.server.name} at {self.server.base} reads the token ids of the text as {answer.text[:40]!r}: it"
+                f"{self.server.name} at {self.server.base} reads the token ids of the text as {text[:40]!r}: it"
                 " has another tokenizer than teachers.tokenizer"
             )
