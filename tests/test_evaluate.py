@@ -3,6 +3,7 @@ and an evaluation that was killed."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -63,14 +64,17 @@ def test_the_figures_are_those_computed_by_hand(tiny_teacher: Path, text_file: P
         ids += [*tokenizer(excerpt.text)["input_ids"], tokenizer.eos_token_id]
     nll, right, count = 0.0, 0, 0
     for first in range(0, len(ids) - 1, 32):
-        window = torch.tensor([ids[first : first + 33]])
-        with torch.inference_mode():
-            log_p = model(input_ids=window[:, :-1]).logits[0].double().log_softmax(-1)
-        for place, target in enumerate(window[0, 1:].tolist()):
-            if target != tokenizer.eos_token_id:
-                nll -= float(log_p[place, target])
-                right += int(log_p[place].argmax()) == target
-                count += 1
+        window = ids[first : first + 33]
+        begins = {0, *(place for place, token in enumerate(window[:-1]) if token == tokenizer.eos_token_id)}
+        for start, stop in itertools.pairwise([*sorted(begins), len(window) - 1]):  # no document sees another
+            with torch.inference_mode():
+                logits = model(input_ids=torch.tensor([window[start:stop]])).logits
+            log_p = logits[0].double().log_softmax(-1)
+            for place, target in enumerate(window[start + 1 : stop + 1]):
+                if target != tokenizer.eos_token_id:
+                    nll -= float(log_p[place, target])
+                    right += int(log_p[place].argmax()) == target
+                    count += 1
     size = sum(len(excerpt.text.encode()) for excerpt in excerpts)
     assert quality["bits_per_byte"].value == pytest.approx(nll / LN_2 / size, rel=1e-6)
     assert quality["perplexity"].value == pytest.approx(math.exp(nll / count), rel=1e-5)
@@ -170,11 +174,11 @@ def test_a_killed_evaluation_goes_on(
     models = {"half": str(half), "same": str(tiny_teacher)}
     loaded: list[str] = []
 
-    def watched(path: Path, dtype: torch.dtype) -> Any:
+    def watched(path: Path, dtype: torch.dtype, **placed: Any) -> Any:
         loaded.append(path.name)
         if len(loaded) == 3:
             raise KeyboardInterrupt
-        return load_model(path, dtype)
+        return load_model(path, dtype, **placed)
 
     monkeypatch.setattr(scoring, "load_model", watched)
     with pytest.raises(KeyboardInterrupt):
