@@ -52,7 +52,7 @@ class TestRecipes:
         keys = {change.key.replace("[0]", "") for change in changes_of(ONE, served)} | {
             f"{table}.{name}" for table in ("train", "signals") for name in dataclasses.asdict(ONE)[table]
         } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)}  # fmt: skip
-        assert {rule.key for rule in RULES} <= keys
+        assert {rule.key for rule in RULES} <= keys | set(dataclasses.asdict(ONE.student))
         assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}
 
     @pytest.mark.parametrize(
@@ -114,6 +114,17 @@ class TestRecipes:
             (change,) = changes_of(family, other)
             assert change.key.startswith("students[0].train.")
             assert (rule_of(change, alone=False) is not None) == allowed
+
+    @pytest.mark.parametrize(("rate", "goes_on"), [(1e-3, True), (2e-3, False)])
+    def test_a_balance_rate_that_an_older_version_wrote_down(self, rate: float, goes_on: bool) -> None:
+        """It wrote its default into the recipe of every student, also of those without routers."""
+        old = dataclasses.replace(ONE, student=dataclasses.replace(ONE.student, balance_rate=rate))
+        member = StudentRecipe(name="half", keep_layers=3)
+        family = FamilyRecipe(name="f", teachers=(LOCAL,), students=(member,))
+        old_family = dataclasses.replace(family, students=(dataclasses.replace(member, balance_rate=rate),))
+        for recorded, recipe in ((old, ONE), (old_family, family)):
+            (change,) = changes_of(recorded, recipe)
+            assert (rule_of(change, alone=recorded is old) is not None) == goes_on
 
     def test_a_directory_of_an_older_version(self, tmp_path: Path) -> None:
         """A key that it did not know has its default; one that is not known any more is named."""

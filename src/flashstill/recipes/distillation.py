@@ -268,7 +268,6 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
         for place, teacher in enumerate(recipe.teachers)
     )
     student = with_paths(recipe.student, where, "student.", "config", "model", "tokenizer", "base")
-    student = with_paths(recipe.student, where, "student.", "config", "model", "base")
     sources = tuple(
         with_paths(each, where, f"mixture[{place}].", "source") for place, each in enumerate(recipe.mixture)
     )

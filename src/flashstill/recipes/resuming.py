@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashstill.errors import shown
+from flashstill.recipes.ranges import BY_KIND
 from flashstill.recipes.teachers import is_address
 
 _MISSING = "none"
+_OLD_BALANCE_RATE = 1e-3
+"""what versions before 2026-11-29 wrote down as balance_rate of every student that gave none"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +59,12 @@ RULES = (
     Rule(key="train.recompute", follows="the gradients are the same, in more time and less memory, or the other way"),
     Rule(key="train.device", follows="another device rounds sums in another way, so that bits may differ from here on"),
     Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
+    Rule(
+        key="balance_rate",
+        follows="as it is not given, the biases of a student's own new routers move by 0.001 a step, and those of"
+        " routers that came trained stay from here on",
+        why_not=lambda change: "" if (change.was, change.now) == (_OLD_BALANCE_RATE, BY_KIND) else "another rate",
+    ),
     Rule(key="signals.dir", follows="signals that are not there are made again"),
     Rule(
         key="teachers.model",

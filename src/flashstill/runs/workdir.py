@@ -6,7 +6,7 @@ arithmetic.json       arithmetic and number of threads of the run, kept when it 
 search.json           a teacher's blocks in drop order
 initial/ or starts/   initial weights
 student/              the result, a Hugging Face directory
-adapter/               its adapter, if the recipe trains one: student/ is the base model with it
+adapter/              its adapter, if the recipe trains one: student/ is the base model with it
 packed/               the same at the bit width of its format, if the recipe quantises it
 training/             checkpoints during training, metrics.jsonl and TensorBoard events
 

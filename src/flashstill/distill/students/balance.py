@@ -43,7 +43,10 @@ class LoadBalance:
         self.rate, self.coefficient, self.step_tokens = rate, coefficient, step_tokens
         self.routers, self.per_token = routers(model), chosen_experts(model.config)
         if not self.routers:
-            raise BadInput(f"{type(model).__name__} has no router of experts to balance")
+            raise BadInput(
+                f"{type(model).__name__} has no router of experts to balance; leave student.balance_rate and"
+                " student.balance_loss out"
+            )
         if rate and not bias_buffers(model):
             raise BadInput(
                 f"the routers of {type(model).__name__} have no correction bias that balance_rate could move; use"

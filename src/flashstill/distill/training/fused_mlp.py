@@ -60,7 +60,7 @@ def fused_ffns(model: nn.Module) -> Iterator[None]:
     for module in model.modules():
         if all(hasattr(module, part) for part in PARTS):
             kinds.setdefault(type(module), []).append(module)
-    chosen = [kind for kind, modules in kinds.items() if all(map(_is_plain, modules)) and _same(modules[0])]
+    chosen = [kind for kind, modules in kinds.items() if all(map(_is_plain, modules)) and all(map(_same, modules))]
     originals = {kind: kind.forward for kind in chosen}
     try:
         for kind in chosen:
