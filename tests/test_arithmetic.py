@@ -88,9 +88,12 @@ class TestDecision:
 
     def test_a_gpu_is_not_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = pretend(monkeypatch, "fp32")
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(arithmetic, "current", lambda: torch.device("cuda", 0))
+        monkeypatch.setattr(arithmetic, "multiplies_bf16", lambda device: True)
         assert decided().precision == "bf16"
         assert decided("fp32").precision == "fp32"
+        monkeypatch.setattr(arithmetic, "multiplies_bf16", lambda device: False)
+        assert decided().precision == "fp32"
         assert asked == []
 
     def test_an_unknown_one(self) -> None:

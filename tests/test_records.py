@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -137,6 +138,14 @@ def test_a_split_of_plain_files(tmp_path: Path) -> None:
     assert len(load_documents(str(tmp_path))) == 3
     with pytest.raises(BadInput, match="no file of a split 'val'"):
         load_documents(f"{tmp_path}:val")
+
+
+def test_other_readers_of_csv_keep_their_limit(tmp_path: Path) -> None:
+    path, before = tmp_path / "a.csv", csv.field_size_limit()
+    path.write_text("text\n" + "long " * 50_000 + "\nshort\n")
+    rows = json_rows.table_rows(path, ",")
+    assert len(next(rows).value["text"]) == 250_000
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])

@@ -162,7 +162,6 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
     """The rows of a CSV or TSV file by the names of its first line; separator: "," also means ";" where only that
     stands in the first line."""
     shown = f"data file {path}"
-    csv.field_size_limit(MOST_LINE_CHARACTERS)
     with opened(path, shown) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         lines = _text_lines(text, shown)
         try:
@@ -170,8 +169,9 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
             if separator == "," and "," not in first and ";" in first:
                 separator = ";"
             reader = csv.reader(_again(first, lines), delimiter=separator)
-            heading = next(reader, [])
-            for number, cells in enumerate(reader, 1):
+            records = _records(reader)
+            heading = next(records, [])
+            for number, cells in enumerate(records, 1):
                 name, where = f"{path.name}:{number}", f"{shown}, row {number} (line {reader.line_num})"
                 if cells and len(cells) != len(heading):
                     problem = f"has {len(cells)} cells, where the first line names {len(heading)}"
@@ -182,6 +182,20 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
             raise BadInput(f"{shown} is not UTF-8; convert it first") from error
         except csv.Error as error:
             raise BadInput(f"{shown} is no table: {error}") from error
+
+
+def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The records of a csv.reader with fields of up to MOST_LINE_CHARACTERS; the limit is one of the whole process, so
+    that it is put back after each record."""
+    while True:
+        before = csv.field_size_limit(MOST_LINE_CHARACTERS)
+        try:
+            record = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if record is None:
+            return
+        yield record
 
 
 def _text_lines(text: IO[str], shown: str) -> Iterator[str]:

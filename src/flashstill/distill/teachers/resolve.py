@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flashstill.arch import lora_base
 from flashstill.bounded import check_regular, named_path
-from flashstill.distill.models import convert_gguf, fingerprint, load_model, load_tokenizer, save_model
+from flashstill.distill.models import STORED, convert_gguf, fingerprint, load_model, load_tokenizer, save_model
 from flashstill.distill.models.directories import check_directory
 from flashstill.errors import BadInput, shortened, unknown
 from flashstill.files import home_directory, make_directory, remove_leftovers, remove_orphans, sha256
@@ -75,7 +75,7 @@ def _merged(adapter: Path, base: Path, progress: Progress) -> Path:
     if not target.is_dir():
         _tidied(target.parent)
         progress.say(f"merging {adapter.name} into {base.name}, once")
-        model = load_model(base)
+        model = load_model(base, STORED)
         merge_directory(model, adapter)
         own = adapter if (adapter / "tokenizer.json").is_file() else base
         save_model(model, load_tokenizer(own), target)
