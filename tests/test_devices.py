@@ -104,6 +104,16 @@ class TestPretendedDevice:
             assert weight.grad is not None
             assert weight.grad.device == GPU
 
+    def test_a_search_for_blocks_takes_tokens_of_the_cpu(self) -> None:
+        """As a packed text gives them: they go where the model is."""
+        from flashstill.distill.students import greedy_drops
+        from tests.zoo import tiny
+
+        tokens = torch.arange(1, 17)[None]
+        dropped = greedy_drops(tiny("llama"), tokens, 1, 2, Silent())
+        with pretended():
+            assert greedy_drops(tiny("llama").to("cuda"), tokens, 1, 2, Silent()) == dropped
+
 
 ROUTES: dict[str, dict[str, Any]] = {
     "depth by stored hidden states": {},

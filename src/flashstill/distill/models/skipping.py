@@ -68,7 +68,7 @@ class OutputForms:
     """The form of the output of every block (a tensor, or a tuple of so many), seen in one forward pass."""
 
     def __init__(self, model: Any, tokens: Tensor) -> None:
-        """tokens [B, L]: any token ids."""
+        """tokens [B, L]: any token ids, on any device."""
         self._model = model
         self._lengths: dict[int, int | None] = {}
 
@@ -81,7 +81,7 @@ class OutputForms:
         handles = [block.register_forward_hook(note(index)) for index, block in enumerate(place_of(model).blocks)]
         try:
             with torch.inference_mode():
-                model(input_ids=tokens, use_cache=False)
+                model(input_ids=tokens.to(model.device), use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()
