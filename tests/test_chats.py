@@ -19,6 +19,7 @@ from flashstill.distill.data.packing import pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
 from flashstill.distill.data.rows import Tally, Unusable
 from flashstill.distill.data.showing import survey
+from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.windows import whole_in_windows
 from flashstill.errors import BadInput
@@ -176,6 +177,32 @@ def test_long_conversations() -> None:
     assert APART not in reading.tally.notes
 
 
+def test_bad_records_are_judged_by_source(tmp_path: Path) -> None:
+    """A large text of another domain does not make the bad share of the data small, and is not counted as its own."""
+    rows = [*conversations(60), *[{"messages": [{"role": "user", "content": f"only asked {n}"}]} for n in range(3)]]
+    data = write_lines(tmp_path / "chats.jsonl", rows)
+    other = write_lines(tmp_path / "other.jsonl", [{"text": f"{n} and {n * n}, " * 9} for n in range(900)])
+    sizes = Sizes(window_tokens=128, train_tokens=10**6, heldout_tokens=128, out_of_domain_tokens=128)
+    refuses = "{% if 'TPU' in messages[0].content %}{{ raise_exception('no') }}{% endif %}" + CHATML
+    for template, most in ((CHATML, 0.04), (refuses, 0.3)):
+        with pytest.raises(BadInput, match="records cannot be used"):
+            packed_splits(str(data), str(other), reading_of(template, tally=Tally(most=most)), sizes, 0)
+    reading = reading_of(CHATML, tally=Tally(most=0.05))
+    assert set(packed_splits(str(data), str(other), reading, sizes, 0)) == {"train", "heldout", "out-of-domain"}
+    assert (reading.tally.good, reading.tally.bad) == (60, 3)
+
+
+def test_data_that_fills_no_window_says_why(tmp_path: Path) -> None:
+    data = write_lines(tmp_path / "chats.jsonl", conversations(60))
+    sizes = Sizes(window_tokens=16, train_tokens=512, heldout_tokens=128, out_of_domain_tokens=128)
+    for long, why in (("drop", "conversations: longer than a window: left out"), ("cut", "before its first answer")):
+        with pytest.raises(BadInput, match=why):
+            packed_splits(str(data), str(data), reading_of(CHATML, long=long), sizes, 0)
+    (tmp_path / "blank.jsonl").write_text("\n\n")
+    with pytest.raises(BadInput, match="holds no text"):
+        survey(str(tmp_path / "blank.jsonl"), reading_of(CHATML), 1, 9)
+
+
 def test_windows_cut_no_conversation() -> None:
     """Pieces of random lengths and tokens stand each in one window, unchanged, for any length of windows."""
     draws = np.random.default_rng(0)
@@ -217,7 +244,7 @@ def test_a_student_of_conversations(tmp_path: Path) -> None:
     assert "How fast" not in text
     assert "t/s.<|im_end|>" in text
     assert summary["quality"]["student"]["heldout"]["kl_to_teacher"][0] > 0
-    assert json.loads((tmp_path / "out" / "data" / "records.json").read_text())["used"] == 100
+    assert json.loads((tmp_path / "out" / "data" / "records.json").read_text())["used"] == 60
 
 
 def test_a_document_knows_what_is_learned() -> None:

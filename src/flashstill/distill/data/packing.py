@@ -26,6 +26,10 @@ from flashstill.errors import BadInput
 from flashstill.files import replacing
 
 
+class TooShort(BadInput):
+    """The pieces do not fill one window."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Packed:
     """W windows of L targets each.
@@ -225,7 +229,7 @@ def pack_pieces(pieces: Iterable[Piece], length: int, windows: int, whole: bool 
         columns.append(padding_of(int(columns[-1].tokens[-1]), missing))
     rows_count = min(windows, (count + missing - 1) // length)
     if rows_count < 1:
-        raise BadInput(f"the text is only {max(0, count - 1)} tokens long; one window needs {length}")
+        raise TooShort(f"the text is only {max(0, count - 1)} tokens long; one window needs {length}")
     rows = np.arange(rows_count)[:, None] * length + np.arange(length + 1)[None, :]
     flat = Columns.joined(columns)
     counts = flat.counts[rows[:, 1:]]

@@ -13,7 +13,7 @@ from flashstill.distill.data.chats import Reading, whole_pieces
 from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.pieces import Piece, text_pieces
 from flashstill.distill.data.rows import Unusable
-from flashstill.distill.data.text import read_documents
+from flashstill.distill.data.text import no_text, read_documents
 
 TEXT, COMPLETION, CHAT = "text", "prompt and completion", "conversation"
 
@@ -73,6 +73,8 @@ def survey(source: str, reading: Reading, show: int, most: int) -> Survey:
             if len(shown) < show:
                 shown.append(Shown(name=document.name, kind=kind, parts=tuple(_parts(piece, reading.tokenizer))))
     reading.tally.check()
+    if not reading.tally.read:
+        raise no_text(source)
     return Survey(
         records=reading.tally.as_dict(), documents=kinds, pieces=pieces, tokens=tokens, learned=learned,
         longest=longest, shown=tuple(shown),

@@ -23,12 +23,12 @@ from flashstill.distill.data.chats import Reading
 from flashstill.distill.data.chunks import tokenised
 from flashstill.distill.data.corpus import INDEX, Corpus
 from flashstill.distill.data.layouts import Document
-from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.packing import Packed, TooShort
 from flashstill.distill.data.rows import Tally
 from flashstill.distill.data.saved import files_of, located_source
 from flashstill.distill.data.stored import write_packing
 from flashstill.distill.data.stream import stream_of
-from flashstill.distill.data.text import common_paragraphs, read_documents, without_paragraphs
+from flashstill.distill.data.text import common_paragraphs, no_text, read_documents, without_paragraphs
 from flashstill.distill.data.views import View
 from flashstill.distill.data.windows import DOCUMENTS, STREAM, packed, placed
 from flashstill.errors import BadInput
@@ -76,10 +76,39 @@ def packed_splits(
     count of the records.  folder: for what a large source needs on the disk; the packing "train" of such a source stays
     there, in train.npy.  companion: called with each packing and its documents, of which the last two sets are then
     cut as text, to about as many characters, so that another tokenizer can read the same; the text is then in memory.
-    Raises BadInput if a source is unusable or fills no window.
+    Records of each source are counted and judged apart; those of the out-of-domain text are told, not added.
     views: filled with those of each packing by the system prompts of `reading` (data/views.py).
+    Raises BadInput if a source is unusable or fills no window.
     """
-    shown, length = progress or Silent(), sizes.window_tokens
+    own = dataclasses.replace(reading, tally=Tally(most=reading.tally.most))
+    other = dataclasses.replace(reading, tally=Tally(most=reading.tally.most))
+    try:
+        splits = _splits(data, out_of_domain, own, other, sizes, seed, folder, progress or Silent(), companion, views)
+    except TooShort as error:
+        own.tally.check()
+        other.tally.check()
+        told = "; ".join([*own.tally.lines(), *other.tally.lines()])
+        raise BadInput(f"{error} ({told})" if told else str(error)) from error
+    for line in other.tally.lines():
+        (progress or Silent()).say(f"out-of-domain text: {line}")
+    reading.tally.add(own.tally)
+    return splits
+
+
+def _splits(
+    data: str,
+    out_of_domain: str,
+    reading: Reading,
+    other: Reading,
+    sizes: Sizes,
+    seed: int,
+    folder: Path | None,
+    shown: Progress,
+    companion: Companion | None,
+    views: dict[str, list[View]] | None,
+) -> dict[str, Packed]:
+    """`packed_splits`, with the records of the out-of-domain text counted by `other`."""
+    length = sizes.window_tokens
     place = None if folder is None or companion is not None else folder / "tokenising"
     corpus = corpus_of(data, seed, reading, place, shown)
     heldout_count = _held_out(data, corpus, sizes)
@@ -87,7 +116,7 @@ def packed_splits(
     if reading.systems:
         _check_prompted(data, corpus, heldout_count)
     heldout = list(corpus.documents(0, heldout_count))
-    strangers = _some(Corpus(read_documents(out_of_domain, reading.tally, reading.columns), seed), sizes)
+    strangers = _some(Corpus(read_documents(out_of_domain, other.tally, other.columns), seed), sizes)
     shared = common_paragraphs([*heldout, *strangers], corpus.documents(heldout_count))
     unseen = without_paragraphs(heldout, shared)
     unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))
@@ -113,7 +142,7 @@ def packed_splits(
         ),
         "out-of-domain": packed(
             unknown,
-            reading,
+            other,
             length,
             sizes.count(sizes.out_of_domain_tokens),
             most,
@@ -122,6 +151,7 @@ def packed_splits(
         ),
     }
     reading.tally.check()
+    other.tally.check()
     if views is not None:
         views.update(seen)
     for name, documents in {"train": training, "heldout": unseen, "out-of-domain": unknown}.items():
@@ -150,7 +180,7 @@ def corpus_of(data: str, seed: int, reading: Reading, folder: Path | None, progr
     corpus = Corpus(read_documents(data, own, reading.columns), seed, folder)
     own.check()
     if not len(corpus):
-        raise BadInput(f"data {data!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
+        raise no_text(data)
     if folder is not None and corpus.is_on_disk:
         make_directory(folder)
         write_text(folder / "key.json", json.dumps({"key": key, "tally": own.as_dict()}))

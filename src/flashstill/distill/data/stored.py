@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.distill.data.packing import Packed, hash_of, opened, record_of
+from flashstill.distill.data.packing import Packed, TooShort, hash_of, opened, record_of
 from flashstill.distill.data.stream import Columns, padding_of
-from flashstill.errors import BadInput
 from flashstill.files import replacing, write_text
 
 BLOCK_TOKENS = 2**20
@@ -51,7 +50,7 @@ def _written(path: Path, length: int, blocks: Iterator[npt.NDArray[Any]]) -> Pac
             digests[1].update(rows["starts"].astype(np.int32).tobytes())
             count += len(rows)
         if not count:
-            raise BadInput(f"the text is too short; one window needs {length} tokens")
+            raise TooShort(f"the text is too short; one window needs {length} tokens")
         stream.seek(0)
         _header(stream, layout, count)
         assert stream.tell() == begin

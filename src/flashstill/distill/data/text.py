@@ -43,8 +43,13 @@ def load_documents(source: str, tally: Tally | None = None, columns: Columns | N
     if not documents and counts.bad:
         raise BadInput(f"{counts.first}; no record of data {source!r} can be used ({counts.counted})")
     if not documents:
-        raise BadInput(f"data {source!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
+        raise no_text(source)
     return documents
+
+
+def no_text(source: str) -> BadInput:
+    """The error for a source without a single document."""
+    return BadInput(f"data {source!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
 
 
 def read_documents(source: str, tally: Tally, columns: Columns | None = None) -> Iterator[Document]:
