@@ -103,7 +103,7 @@ def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Pat
         found = run_distillation(read_distillation(recipe), arm, Silent(), judged=False)
         assert found == {}
         assert {path.name for path in arm.out.iterdir() if path.name[0] != "."} - {"search.json"} == {
-            "distill.toml", "student", "training",
+            "distill.toml", "origins.json", "student", "training",
         }  # fmt: skip
         assert same(weights(arm.out), weights(tmp_path / "alone"))
     assert alone["quality"]

@@ -238,7 +238,10 @@ class TestStops:
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A student that learns for 30 steps and is then pushed away from what it learned."""
-        pushed: Any = lambda recipe, step, steps: learning_rate_at(recipe, step, steps) if step < 30 else -0.05
+
+        def pushed(recipe: TrainRecipe, step: int, *totals: int) -> float:
+            return learning_rate_at(recipe, step, *totals) if step < 30 else -0.05
+
         monkeypatch.setattr(loop, "learning_rate_at", pushed)
         recipe = dataclasses.replace(RECIPE, tokens=200 * 256, learning_rate=3e-3, diverged_at=1.5)
         recipe = dataclasses.replace(recipe, checkpoint_every_steps=10)
