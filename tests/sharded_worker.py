@@ -1,7 +1,8 @@
-"""Trains a model of a directory for some steps, in as many processes as torchrun starts; writes weights and memory.
+"""Trains a model of a directory for some steps in so many processes; writes weights and memory.
 
-    torchrun --nproc-per-node N tests/sharded_worker.py MODEL OUT STEPS [STOP]
+    python tests/sharded_worker.py PROCESSES MODEL OUT STEPS [STOP]
 
+The processes are forks with the variables that torchrun sets, so that torch is imported once and not by each.
 STOP: end after so many steps as if killed, with a checkpoint left.  Each process writes OUT/memory-RANK.json.
 """
 
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing.connection
+import os
 import resource
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,7 +84,33 @@ def main(directory: Path, out: Path, steps: int, stop: int) -> None:
         save_file(own, out / "weights.safetensors")
 
 
-if __name__ == "__main__":
-    given = sys.argv[1:]
+def worker(rank: int, environment: dict[str, str], given: list[str]) -> None:
+    """One of the processes."""
+    os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     with contextlib.suppress(Stopped):
         main(Path(given[0]), Path(given[1]), int(given[2]), int(given[3]) if len(given) > 3 else 0)
+
+
+def forked(count: int, given: list[str]) -> None:
+    """As many processes; exits with 1 if one of them fails, and ends the others."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "forked",
+    }  # fmt: skip
+    context = multiprocessing.get_context("fork")
+    left = [context.Process(target=worker, args=(rank, environment, given)) for rank in range(count)]
+    for process in left:
+        process.start()
+    while left:
+        multiprocessing.connection.wait([process.sentinel for process in left])
+        if any(process.exitcode for process in left):
+            for process in left:
+                process.kill()
+            sys.exit(1)
+        left = [process for process in left if process.exitcode is None]
+
+
+if __name__ == "__main__":
+    forked(int(sys.argv[1]), sys.argv[2:])

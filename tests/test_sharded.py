@@ -23,9 +23,8 @@ WORKER = Path(__file__).with_name("sharded_worker.py")
 
 def trained(directory: Path, out: Path, processes: int, *more: object) -> dict[str, Any]:
     """The weights after four steps in so many processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(WORKER)]
     ran = subprocess.run(
-        [*command, str(directory), str(out), "4", *map(str, more)],
+        [sys.executable, str(WORKER), str(processes), str(directory), str(out), "4", *map(str, more)],
         capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
