@@ -105,11 +105,12 @@ def forked(count: int, given: list[str]) -> None:
         process.start()
     while left:
         multiprocessing.connection.wait([process.sentinel for process in left])
-        if any(process.exitcode for process in left):
+        codes = [process.exitcode for process in left]
+        if any(codes):
             for process in left:
                 process.kill()
             sys.exit(1)
-        left = [process for process in left if process.exitcode is None]
+        left = [process for process, code in zip(left, codes, strict=True) if code is None]
 
 
 if __name__ == "__main__":
