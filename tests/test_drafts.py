@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import flashstill as fs
 from flashstill.distill.data.packing import Packed
@@ -100,6 +100,8 @@ def test_a_saved_head_is_the_same_and_has_the_names_of_the_engines(tmp_path: Pat
     model = made("llama")
     eagle = head_of(model)
     save_eagle(eagle, tmp_path / "draft", {"target": "abc"})
+    (tmp_path / "draft" / "checksums.json").unlink()  # as a stranger's head
+    save_file({"fc.weight": torch.ones(2, 2)}, tmp_path / "draft" / "stray.safetensors")
     again = load_eagle(tmp_path / "draft", model, "abc")
     for name, weight in eagle.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashstill.distill.models import load_model, load_tokenizer, save_model
+from flashstill.distill.models import fingerprint, load_model, load_tokenizer, save_model
+from flashstill.distill.models.empty import files_of
 from flashstill.errors import BadInput
 
 Edit = Callable[[dict[str, Any]], None]
@@ -63,6 +64,20 @@ class TestWeights:
         edit_json(model / "config.json", num_hidden_layers=12)
         said = refused(model)
         assert "54 tensors are missing, the first model.layers.6.input_layernorm.weight" in said
+
+    def test_files_beside_the_weights_are_not_read(self, model: Path) -> None:
+        """Such as the consolidated.safetensors that Mistral publishes; a pipe would never end."""
+        tensors = load_file(model / "model.safetensors")
+        spoiled = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        save_file(spoiled, model / "zeros.safetensors", {"format": "pt"})
+        loaded = load_model(model)
+        files = files_of(model, loaded)
+        assert files is not None
+        assert torch.equal(files.read("model.norm.weight"), tensors["model.norm.weight"])
+        os.mkfifo(model / "pipe.safetensors")
+        assert load_model(model).config.num_hidden_layers == 6
+        with pytest.raises(BadInput, match=r"pipe\.safetensors is not a regular file"):
+            fingerprint(model)
 
     def test_fewer_layers_than_weights(self, model: Path) -> None:
         edit_json(model / "config.json", num_hidden_layers=5)

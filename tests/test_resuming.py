@@ -125,6 +125,7 @@ class TestRecipes:
         for recorded, recipe in ((old, ONE), (old_family, family)):
             (change,) = changes_of(recorded, recipe)
             assert (rule_of(change, alone=recorded is old) is not None) == goes_on
+            assert str(change).endswith(f"balance_rate was {rate} and is not given")
 
     def test_a_directory_of_an_older_version(self, tmp_path: Path) -> None:
         """A key that it did not know has its default; one that is not known any more is named."""

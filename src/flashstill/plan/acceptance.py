@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flashstill.arch import Architecture
 from flashstill.errors import BadInput, shortened
-from flashstill.records import AcceptanceRecord, read_records
+
+if TYPE_CHECKING:
+    from flashstill.records import AcceptanceRecord
 
 FILE = "acceptance.jsonl"
 """the file in a draft's directory with its records"""
@@ -39,6 +41,8 @@ def accepted_rates(source: str | None, draft: str, model: Architecture, small: A
     path, temperature = _file(source, draft)
     if path is None:
         return Accepted()
+    from flashstill.records import AcceptanceRecord, read_records
+
     records = [record for record in read_records(path) if isinstance(record, AcceptanceRecord)]
     if temperature is not None:
         records = [record for record in records if record.temperature == temperature]

@@ -61,8 +61,8 @@ RULES = (
     Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
     Rule(
         key="balance_rate",
-        follows="as it is not given, the biases of a student's own new routers move by 0.001 a step, and those of"
-        " routers that came trained stay from here on",
+        follows="only new routers, of upcycled students, have biases that move by 0.001 a step; those of routers that"
+        " came trained stay from here on",
         why_not=lambda change: "" if (change.was, change.now) == (_OLD_BALANCE_RATE, BY_KIND) else "another rate",
     ),
     Rule(key="signals.dir", follows="signals that are not there are made again"),
@@ -114,4 +114,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    return value if value is _MISSING else f"{value:,}" if type(value) is int else shown(value)
+    if value is _MISSING:
+        return _MISSING
+    if type(value) is float and value == BY_KIND:
+        return "not given"
+    return f"{value:,}" if type(value) is int else shown(value)

@@ -23,7 +23,7 @@ from flashstill.arch.adapter.drafting import fields_of, shape_of
 from flashstill.distill.drafts.eagle import Eagle
 from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
-from flashstill.distill.models.directories import check_small_files, read_json, shapes
+from flashstill.distill.models.directories import check_small_files, read_json, shapes, weight_files
 from flashstill.errors import BadInput
 from flashstill.files import replacing_directory
 
@@ -87,7 +87,7 @@ def load_eagle(path: Path, target: Model, fingerprint: str = "") -> Eagle:
     differs = sorted(name for name in {**wanted, **stored} if wanted.get(name) != stored.get(name))
     if differs:
         raise BadInput(f"{path} is no drafting head of this form: {differs[0]} is missing, surplus or of another shape")
-    weights = {name: tensor for file in sorted(path.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+    weights = {name: tensor for file in weight_files(path) for name, tensor in load_file(file).items()}
     for name in wanted:
         if not torch.isfinite(weights[name]).all():
             raise BadInput(f"{path}: {name} holds values that are not finite numbers")

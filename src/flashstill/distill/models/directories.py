@@ -112,6 +112,13 @@ def shapes(path: Path) -> Shapes:
     return shape_of
 
 
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights of a directory that `shapes` has checked; others beside them are not read."""
+    if (path / WEIGHTS).exists():
+        return [path / WEIGHTS]
+    return [path / file for file in sorted(set(read_json(path / INDEX)["weight_map"].values()))]
+
+
 def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     check_regular(file)
     try:
@@ -216,7 +223,7 @@ def restore_padding(path: Path, model: Any) -> None:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
     }
-    for file in sorted(path.glob("*.safetensors")):
+    for file in weight_files(path) if rows else ():
         with safe_open(file, framework="pt") as opened:
             for name in set(opened.keys()) & set(rows):
                 weight, place = rows[name].weight, int(rows[name].padding_idx or 0)

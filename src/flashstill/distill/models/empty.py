@@ -15,7 +15,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from flashstill.distill.models.directories import check_directory, check_size, check_small_files, plain_config, shapes
+from flashstill.distill.models.directories import (
+    check_directory,
+    check_size,
+    check_small_files,
+    plain_config,
+    shapes,
+    weight_files,
+)
 from flashstill.distill.models.loading import STORED, Model, load_model, quiet
 from flashstill.errors import BadInput, first_line
 from flashstill.files import disk_errors
@@ -73,7 +80,7 @@ def files_of(directory: Path, model: Model) -> Files | None:
     """The files of a directory, if every tensor of `model` is in them under its own name (or that of a tied one)."""
     places: dict[str, tuple[Path, str]] = {}
     stored: dict[str, tuple[int, ...]] = {}
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in weight_files(directory):
         with disk_errors(path), safe_open(path, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 - not a mapping
                 places[name], stored[name] = (path, name), tuple(opened.get_slice(name).get_shape())

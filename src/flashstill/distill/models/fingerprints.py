@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput
 from flashstill.files import sha256
 
@@ -14,6 +15,7 @@ def fingerprint(path: Path) -> str:
     names = ["config.json", *sorted(file.name for file in path.glob("*.safetensors"))]
     total = hashlib.sha256()
     for name in names:
+        check_regular(path / name)
         total.update(f"{name}:{sha256(path / name)}\n".encode())
     return total.hexdigest()
 
