@@ -183,3 +183,13 @@ def _users() -> list[Any]:
     monkeypatched = [arithmetic, loading, sharded, rates, trial]
     del memory  # counts the memory of the machine: a pretended GPU has none
     return monkeypatched
+
+
+def test_no_other_module_looks_for_a_gpu() -> None:
+    """Devices are decided in devices.py; randomness.py keeps the generators of all GPUs."""
+    root = Path(devices.__file__).parents[2]
+    looking = {
+        path.name for room in ("distill", "evaluate", "measure", "runs", "studies")
+        for path in (root / room).rglob("*.py") if "cuda.is_available" in path.read_text(encoding="utf-8")
+    }  # fmt: skip
+    assert looking == {"devices.py", "randomness.py"}

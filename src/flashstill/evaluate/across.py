@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-import torch
-
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.teacher_windows import teacher_windows
 from flashstill.distill.data.text import load_documents
@@ -54,8 +52,7 @@ def on_spans(
     """
     teacher, *others = entrants
     assert teacher.role == TEACHER
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    known = load_model(teacher.directory, arithmetic.dtype).to(device)
+    known = load_model(teacher.directory, arithmetic.dtype, may_spread=True)
     sources = {}
     for domain, text in texts.items():
         documents = choose_excerpts(load_documents(text), *sizes, seed)
@@ -69,7 +66,7 @@ def on_spans(
     del known
     records: list[QualityRecord] = []
     for entrant in others:
-        model = load_model(entrant.directory, arithmetic.dtype).to(device)
+        model = load_model(entrant.directory, arithmetic.dtype)
         for domain in texts:
             own = packed[domain][entrant.name]
             with progress.task(f"{entrant.name} on spans, {domain}", own.token_count, "tokens") as advance:

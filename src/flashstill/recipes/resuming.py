@@ -114,8 +114,6 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    if value is _MISSING:
-        return _MISSING
     if type(value) is float and value == BY_KIND:
         return "not given"
-    return f"{value:,}" if type(value) is int else shown(value)
+    return _MISSING if value is _MISSING else f"{value:,}" if type(value) is int else shown(value)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, HEADS, WIDTH
+from flashstill.arch.adapter.sizes import HEAD_WIDTH
 
 HIDDEN, NEURONS, KEY_GROUPS, EXPERT_COUNT, EXPERT_NEURONS = (
     "hidden", "feed_forward", "key_heads", "experts", "expert_neurons",
@@ -31,7 +32,6 @@ _HEADS_BY_LAYER = ("num_attention_heads_per_layer",)
 _EXPERTS = (*EXPERTS, "ffn_config.moe_num_experts")
 _GROUPS = ("n_group", "num_expert_group")
 _CHOSEN_GROUPS = ("topk_group", "num_limited_groups", "topk_group_num")
-_HEAD_WIDTH = "head_dim"
 _FOUR_TIMES = "n_inner"
 
 
@@ -72,9 +72,9 @@ def explicit(configuration: Any, head_width: bool = False) -> Any:
     if _FOUR_TIMES in _names(text) and field(text, _FOUR_TIMES) is None:
         setattr(text, _FOUR_TIMES, 4 * _first(text, WIDTH))
     width, heads = _first(text, WIDTH), _first(text, HEADS)
-    if head_width and isinstance(width, int) and isinstance(heads, int) and field(text, _HEAD_WIDTH) is None:
+    if head_width and isinstance(width, int) and isinstance(heads, int) and field(text, HEAD_WIDTH) is None:
         with suppress(AttributeError, RuntimeError):  # of a field that differs by layer
-            setattr(text, _HEAD_WIDTH, width // heads)
+            setattr(text, HEAD_WIDTH, width // heads)
     return stated
 
 

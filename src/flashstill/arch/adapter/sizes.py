@@ -21,11 +21,11 @@ KEY_HEADS = ("num_key_value_heads",)
 FEED_FORWARD = ("intermediate_size",)
 VOCABULARY = ("vocab_size",)
 KIND = "model_type"
-_HEAD_WIDTH = "head_dim"
+HEAD_WIDTH = "head_dim"
 _EXPERT_WIDTH = ("moe_intermediate_size", *FEED_FORWARD)  # the latter in kinds without dense FFNs
 _NO_OTHER_WIDTH = ("mixtral", "olmoe", "flex_olmo", "gpt_oss", "granitemoe", "phimoe", "minimax", "minimax_m2")
-_SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
-_SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
+SHARED_COUNT = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
+SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
 def size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int:
@@ -41,7 +41,7 @@ def stated_size(configuration: Any, names: tuple[str, ...], of: str = "the model
 
 def head_width(configuration: Any) -> int:
     """Head width of keys and values; by default model width / heads."""
-    stated = stated_size(configuration, (_HEAD_WIDTH,))
+    stated = stated_size(configuration, (HEAD_WIDTH,))
     return stated or size(configuration, WIDTH) // size(configuration, HEADS)
 
 
@@ -49,8 +49,8 @@ def chosen_neurons(configuration: Any) -> int:
     """FFN neurons used by one token in a block: its routed experts and the shared ones."""
     widths = FEED_FORWARD if kind(configuration) in _NO_OTHER_WIDTH else _EXPERT_WIDTH
     width, chosen = size(configuration, widths), size(configuration, CHOSEN)
-    shared = next((value(configuration, name) for name in _SHARED if value(configuration, name)), 0)
-    beside = next((value(configuration, name) for name in _SHARED_WIDTH if value(configuration, name)), 0)
+    shared = next((value(configuration, name) for name in SHARED_COUNT if value(configuration, name)), 0)
+    beside = next((value(configuration, name) for name in SHARED_WIDTH if value(configuration, name)), 0)
     return width * (chosen + int(shared)) + int(beside)
 
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from flashstill.arch.adapter.edit import Changes, without_weights
 from flashstill.arch.adapter.fields import CHOSEN, DEPTH, EXPERTS
-from flashstill.arch.adapter.sizes import FEED_FORWARD, chosen_neurons, head_width, kind, size
+from flashstill.arch.adapter.sizes import (
+    FEED_FORWARD,
+    HEAD_WIDTH,
+    SHARED_COUNT,
+    SHARED_WIDTH,
+    chosen_neurons,
+    head_width,
+    kind,
+    size,
+)
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
 MIXTURES = {
@@ -33,10 +42,7 @@ _NOT_COMMON = {
     "model_type", "architectures", "intermediate_size", "hidden_act", "mlp_bias", "rope_parameters", "head_dim",
     "auto_map", "per_layer_config",
 }  # fmt: skip
-_HEAD_WIDTH = "head_dim"
 _EXPERT_WIDTH = "moe_intermediate_size"
-_SHARED_COUNT = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert")
-_SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_intermediate_size")
 _SCALE = "routed_scaling_factor"
 
 
@@ -68,7 +74,7 @@ def upcycled(
     rotary = {**(own.get("rope_parameters") or {})}
     partial = own.get("partial_rotary_factor") or rotary.get("partial_rotary_factor") or 1.0
     fields |= {
-        _HEAD_WIDTH: head_width(configuration),
+        HEAD_WIDTH: head_width(configuration),
         "rope_parameters": {**rotary, "partial_rotary_factor": partial} if rotary else own.get("rope_parameters"),
     }
     constant = {
@@ -81,10 +87,10 @@ def upcycled(
         "intermediate_size": size(configuration, FEED_FORWARD) if _EXPERT_WIDTH in known else neurons,
     }  # fmt: skip
     fields |= {name: value for name, value in constant.items() if name in known}
-    for names, count in ((EXPERTS, routed), (CHOSEN, per_token), (_SHARED_COUNT, shared)):
+    for names, count in ((EXPERTS, routed), (CHOSEN, per_token), (SHARED_COUNT, shared)):
         fields |= {name: count for name in names if name in known}
-    fields |= {name: shared * neurons for name in _SHARED_WIDTH if name in known}
-    if shared and not any(name in known for name in (*_SHARED_COUNT, *_SHARED_WIDTH)):
+    fields |= {name: shared * neurons for name in SHARED_WIDTH if name in known}
+    if shared and not any(name in known for name in (*SHARED_COUNT, *SHARED_WIDTH)):
         raise BadInput(
             f"{known['model_type']} has no shared experts; set student.shared_experts to 0, or into to glm4_moe"
         )
@@ -112,7 +118,7 @@ def dense(configuration: Any, known: Mapping[str, Any], feed_forward: int) -> Ch
     same = known["model_type"] == kind(configuration)
     fields = {
         name: value for name, value in own.items()
-        if (same or name in known or name == _HEAD_WIDTH) and name not in ("model_type", "auto_map")
+        if (same or name in known or name == HEAD_WIDTH) and name not in ("model_type", "auto_map")
     }  # fmt: skip
     only_dense = {
         "first_k_dense_replace": depth, "mlp_only_layers": list(range(depth)), "mlp_layer_types": ["dense"] * depth,

@@ -16,13 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.distill.data.layouts import Columns, Document
-from flashstill.distill.data.pieces import NO_TEXT, Piece, framed, framing_of, text_bytes, text_pieces
+from flashstill.distill.data.pieces import (
+    NO_TEXT,
+    Piece,
+    framed,
+    framing_of,
+    is_panic,
+    text_bytes,
+    text_pieces,
+    unreadable,
+)
 from flashstill.distill.data.rows import Tally, Unusable
 from flashstill.distill.data.templates import Rendered, Renderer, special_ids
 from flashstill.distill.data.views import MISALIGNED, check_aligned, prompted
 from flashstill.errors import BadInput
 
-LONG = ("cut", "drop")
 CUT, DROPPED = "longer than a window: cut at the end", "longer than a window: left out"
 APART = "one piece for each answer, as the chat template rewrites earlier turns"
 ENDLESS = "no special token ends an answer, so that a student does not learn where to stop"
@@ -130,9 +138,9 @@ def _encoded(text: str, tokenizer: Any, name: str) -> tuple[Any, list[tuple[int,
     try:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
+        if not is_panic(error):
             raise
-        raise BadInput(f"the tokenizer cannot read {name}: its rules backtrack without end") from error
+        raise unreadable(name) from error
     offsets = encoded["offset_mapping"]
     return (
         np.asarray(encoded["input_ids"], dtype=np.int32),

@@ -143,12 +143,22 @@ def _encoded_batch(rules: Any, batch: Sequence[Document]) -> list[Any]:
     try:
         encodings: list[Any] = rules.encode_batch_fast([document.text for document in batch], add_special_tokens=False)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
+        if not is_panic(error):
             raise
         if len(batch) > 1:  # which of them is it?
             return [encoding for document in batch for encoding in _encoded_batch(rules, [document])]
-        raise BadInput(f"the tokenizer cannot read {batch[0].name}: its rules backtrack without end") from error
+        raise unreadable(batch[0].name) from error
     return encodings
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an error is a Rust panic of the tokenizers library, which is a BaseException."""
+    return type(error).__name__ == "PanicException"
+
+
+def unreadable(name: str) -> BadInput:
+    """The error of a document on which the tokenizers library panics."""
+    return BadInput(f"the tokenizer cannot read {name}: its rules backtrack without end")
 
 
 @contextmanager
