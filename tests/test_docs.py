@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,20 @@ def test_every_command_is_documented() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     for name in cli.commands:
         assert f"flashstill {name}" in text, f"flashstill {name} is not documented"
+
+
+def test_every_key_of_a_distillation_is_documented() -> None:
+    from flashstill.recipes import DistillRecipe
+
+    pages = ("distill", "run", "chat", "adapters", "drafts", "cross-tokenizer", "classifiers")
+    text = "".join((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    assert [key for key in keys_of(DistillRecipe) if not re.search(rf"\b{key.rpartition('.')[2]}\b", text)] == []
+
+
+def keys_of(recipe: type[Any], path: str = "") -> Iterator[str]:
+    """Paths of all keys, those of tables and lists of tables included."""
+    for name, kind in typing.get_type_hints(recipe).items():
+        inner = next((each for each in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(each)), None)
+        yield f"{path}{name}"
+        if inner is not None:
+            yield from keys_of(typing.cast("type[Any]", inner), f"{path}{name}.")
