@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashstill.distill.models import fingerprint, load_model, load_tokenizer, save_model
+from flashstill.distill.models import check_tensors, fingerprint, load_model, load_tokenizer, save_model
 from flashstill.distill.models.empty import files_of
 from flashstill.errors import BadInput
 
@@ -325,3 +325,25 @@ class TestChecksums:
         edit_json(written / "config.json", bos_token_id=3)
         (written / "checksums.json").unlink()
         load_model(written)
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (lambda held: held.pop("model.layers.1.mlp.up_proj.weight"), "missing, the first model.layers.1.mlp.up_proj"),
+        (lambda held: held.update(more=torch.ones(2)), "more than it has, the first more"),
+        (lambda held: held.update({"model.norm.weight": torch.ones(3)}), "of another shape, the first model.norm"),
+    ],
+)
+def test_tensors_are_checked_before_weights_are_read(model: Path, edit: Callable[..., Any], what: str) -> None:
+    check_tensors(model)
+    edit_weights(model, edit)
+    for check in (check_tensors, load_model):
+        with pytest.raises(BadInput, match=what):
+            check(model)
+
+
+def test_a_directory_without_a_tokenizer_says_so(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match=r"has no tokenizer\.json"):
+        load_tokenizer(model)

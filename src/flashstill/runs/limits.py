@@ -13,29 +13,28 @@ from flashstill.recipes.teachers import TeacherRecipe
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
-    """Raises BadInput if windows exceed a model's context, or the student exceeds the size of its origin.
+    """BadInput if windows exceed a model's context, the student the size of its origin, or a model lacks tensors.
 
     directories: of the teachers; for a served teacher that of its tokenizer, without information on the model.
     """
-    from flashstill.distill.models import load_tokenizer
+    from flashstill.distill.models import check_tensors, load_tokenizer
     from flashstill.distill.models.directories import check_directory
     from flashstill.distill.models.host_memory import check_memory
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
-    read, student = [], recipe.student
+    read, local, student = [], [], recipe.student
     for teacher, directory in zip(recipe.teachers, directories, strict=True):
         if not teacher.served:
             read.append((f"the teacher {Path(teacher.model).name}", check_directory(directory)))
+            local.append(directory)
             check_top(recipe, stated_size(read[-1][1], VOCABULARY), read[-1][0])
         else:
             check_top(recipe, len(load_tokenizer(directory)), f"the teacher {teacher.name}")
     origin = read[0] if read else None
     if student.model:
-        origin = (
-            f"student.model, {Path(student.model).name},",
-            check_directory(resolve_teacher(student.model, progress, "student.model", student.base)),
-        )
+        local.append(resolve_teacher(student.model, progress, "student.model", student.base))
+        origin = (f"student.model, {Path(student.model).name},", check_directory(local[-1]))
         read.append(origin)
     if student.kind == "scratch":
         fields = read_fields(Path(student.config))
@@ -50,6 +49,8 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         if student.keep_layers > depth:
             raise BadInput(f"student.keep_layers is {student.keep_layers}, but {origin[0]} has {depth} layers")
         check_candidates(recipe.search, depth)
+    for directory in dict.fromkeys(local):
+        check_tensors(directory)
 
 
 def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:

@@ -61,7 +61,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     try:
         model, info = auto_class(config).from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            output_loading_info=True, **placed,
+            output_loading_info=True, ignore_mismatched_sizes=True, **placed,
         )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
@@ -71,6 +71,26 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
     return (model if placed else model.to(current())).eval()
+
+
+def check_tensors(path: Path) -> None:
+    """BadInput if a directory lacks a tensor, has one too many or one of another shape; no weights are read.
+
+    Headers alone are compared with a model without memory, so that this can be done before hours of other work.
+    Directories of quantised weights, and of families that cannot be made so, are left to `load_model`.
+    """
+    quiet()
+    check_size(path, config := plain_config(path), shapes(path))
+    if getattr(config, "quantization_config", None) is not None:
+        return
+    try:
+        model, info = auto_class(config).from_pretrained(
+            path, config=config, dtype=STORED, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+            output_loading_info=True, ignore_mismatched_sizes=True, device_map="meta",
+        )  # fmt: skip
+    except Exception:  # whatever it is, `load_model` meets it too, with the weights
+        return
+    check_loaded(path, model, info)
 
 
 def left_out(model: Model, name: str) -> str | None:
@@ -95,6 +115,8 @@ def load_tokenizer(path: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, use_fast=True)
         tokenizer("a word", add_special_tokens=False)  # some settings of a wrong type show only then
     except Exception as error:
+        if path.is_dir() and not (path / "tokenizer.json").exists():
+            raise BadInput(f"the tokenizer in {path} has no tokenizer.json (a fast tokenizer is needed)") from error
         raise BadInput(f"the tokenizer in {path} cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise BadInput(f"the tokenizer in {path} has no tokenizer.json (a fast tokenizer is needed)")
