@@ -21,6 +21,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # hide transformers' progress bars; 
 
 import torch
 
+from flashstill.arch.adapter.sizes import is_quantised
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
 from flashstill.distill.models.devices import current
@@ -81,7 +82,7 @@ def check_tensors(path: Path) -> None:
     """
     quiet()
     check_size(path, config := plain_config(path), shapes(path))
-    if getattr(config, "quantization_config", None) is not None:
+    if is_quantised(config):
         return
     try:
         model, info = auto_class(config).from_pretrained(
