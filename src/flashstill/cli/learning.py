@@ -158,11 +158,13 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
 
     if "acceptance" in summary:
         return _draft_lines(summary)
-    lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
+    found = [_against_teacher(each)[0] for domains in summary["quality"].values() for each in domains.values()]
+    wide = max([9, *(len(kl) + 2 for kl in found)])
+    lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>{wide}}{'agreement':>11}"]
     for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
             kl, agreement = _against_teacher(metrics)
-            lines.append(f"{model:<10}{domain:<16}{metrics['bits_per_byte'][0]:>10.4f}{kl:>9}{agreement:>11}")
+            lines.append(f"{model:<10}{domain:<16}{metrics['bits_per_byte'][0]:>10.4f}{kl:>{wide}}{agreement:>11}")
     sizes = summary["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
     how = f"{summary['arithmetic']['precision']} arithmetic, {summary['arithmetic']['threads']} threads"
