@@ -50,7 +50,7 @@ class TestMessages:
 PLANTED: dict[str, tuple[Any, str]] = {
     "the student is written": (engine, "leave_student"),
     "the packed student is written": (students, "write_compressed"),
-    "evaluation": (outcome, "judge"),
+    "evaluation": (engine, "judge"),
     "records are written": (outcome, "write_records"),
     "the summary is written": (outcome, "write_text"),
 }

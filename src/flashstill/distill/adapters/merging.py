@@ -205,6 +205,25 @@ def layers_of(model: Model) -> Iterator[tuple[str, Any]]:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer: of these classes, and without a forward pass of its own (DeepSeek-V4 groups
-    the inputs of one)."""
-    return isinstance(module, nn.Linear | Conv1D) and type(module).forward in (nn.Linear.forward, Conv1D.forward)
+    """Whether a module is a linear layer: of these classes, and where it has a forward pass of its own (Falcon), one
+    that multiplies as they do on a probe (DeepSeek-V4 groups the inputs of one)."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        return False
+    if type(module).forward in (nn.Linear.forward, Conv1D.forward):
+        return True
+    return isinstance(module, nn.Linear) and _multiplies(module)
+
+
+@torch.no_grad()
+def _multiplies(module: nn.Linear) -> bool:
+    weight, bias = module.weight, module.bias
+    if weight.is_meta or not weight.is_floating_point():
+        return False
+    probe = torch.linspace(-1.0, 1.0, 2 * module.in_features, device=weight.device).view(2, -1).to(weight.dtype)
+    try:
+        found = module(probe)
+    except (RuntimeError, TypeError, ValueError):  # it takes other inputs
+        return False
+    expected = nn.functional.linear(probe, weight, bias)
+    close = 1e-2 * float(expected.abs().amax())  # bfloat16 rounds sums in any order
+    return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=0.0, atol=close)

@@ -25,9 +25,17 @@ def check_initialisation(model: Any) -> None:
     """BadInput where a model cannot be initialised, which loading does: RWKV divides by its depth - 1."""
     try:
         with torch.no_grad(), contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
-            model.apply(model._init_weights)  # these errors come from weights without memory
+            _initialise(model, model)  # these errors come from weights without memory
     except ArithmeticError as error:
         raise BadInput(f"a {type(model).__name__} of this configuration cannot be initialised: {error}") from error
+
+
+def _initialise(module: Any, owner: Any) -> None:
+    """As transformers does: the modules of a model within a model (a body) by the rules of the inner one."""
+    owner = module if hasattr(module, "_init_weights") else owner
+    for child in module.children():
+        _initialise(child, owner)
+    owner._init_weights(module)
 
 
 def configured(config: Any, changes: Mapping[str, Any]) -> Any:
