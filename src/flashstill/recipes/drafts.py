@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 from flashstill.checked import between, sized
@@ -38,8 +38,10 @@ def draft_problems(recipe: DistillRecipe) -> Iterator[str]:
     """Errors in the draft, and contradictions with the rest of the recipe."""
     draft, student = recipe.draft, recipe.student
     if student.kind != KIND:
-        if draft != DraftRecipe():
-            yield f"[draft] is of a student of kind {KIND}, not {student.kind}; leave it out"
+        plain = DraftRecipe()
+        changed = [each.name for each in fields(draft) if getattr(draft, each.name) != getattr(plain, each.name)]
+        if changed:
+            yield f"[draft] is of a student of kind {KIND}, not {student.kind}; leave it out ({', '.join(changed)})"
         return
     if len(recipe.teachers) > 1 or recipe.teachers[0].served:
         yield "a student of kind eagle reads the hidden states of one target: name one teacher that is a directory"
