@@ -19,7 +19,7 @@ import flashstill as fs
 
 # %% [markdown]
 # **Messages.** A file of JSON lines, with a record that nobody can use. Any of the formats of
-# [the page on data](../docs/chat.md) would do.
+# `docs/chat.md` would do.
 
 # %%
 CHIPS = {"GPU": "HBM", "TPU": "HBM", "LPU": "SRAM", "CPU": "DRAM"}
