@@ -8,7 +8,7 @@ gate and up projections are kept and the rest is made again from them: 2 f + d. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,14 +61,21 @@ def fused_ffns(model: nn.Module) -> Iterator[None]:
         if all(hasattr(module, part) for part in PARTS):
             kinds.setdefault(type(module), []).append(module)
     chosen = [kind for kind, modules in kinds.items() if all(map(_is_plain, modules)) and all(map(_same, modules))]
-    originals = {kind: kind.forward for kind in chosen}
+    with forward_of(chosen, _forward):
+        yield
+
+
+@contextmanager
+def forward_of(kinds: Sequence[type[nn.Module]], forward: Callable[..., Any]) -> Iterator[None]:
+    """Context in which modules of these classes run `forward` in place of their own."""
+    originals: dict[Any, Any] = {kind: kind.forward for kind in kinds}
     try:
-        for kind in chosen:
-            kind.forward = _forward
+        for kind in originals:
+            kind.forward = forward
         yield
     finally:
-        for kind, forward in originals.items():
-            kind.forward = forward
+        for kind, original in originals.items():
+            kind.forward = original
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from flashstill.distill.models import Model
-from flashstill.distill.training.fused_mlp import fused_ffns
+from flashstill.distill.training.fused_mlp import forward_of, fused_ffns
 
 PROBE_ROWS = 16
 
@@ -94,14 +94,8 @@ def fused_norms(model: nn.Module) -> Iterator[None]:
     for module in model.modules():
         if proven.get(type(module), True):
             proven[type(module)] = _same(module)
-    originals: dict[type[nn.Module], Any] = {kind: kind.forward for kind, is_same in proven.items() if is_same}
-    try:
-        for kind in originals:
-            kind.forward = _forward
+    with forward_of([kind for kind, is_same in proven.items() if is_same], _forward):
         yield
-    finally:
-        for kind, forward in originals.items():
-            kind.forward = forward
 
 
 def _same(module: nn.Module) -> bool:
