@@ -11,6 +11,7 @@ from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option
 from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, chip_option, facts_options, model_option
 from flashstill.cli.paging import give, page_option
+from flashstill.cli.planning import words
 from flashstill.errors import BadInput, shortened
 from flashstill.units import parse_amount, parse_count
 
@@ -93,7 +94,7 @@ def ceiling(
     answer = answer_ceiling(
         model=model,
         chip=chip,
-        memory=_words(memory),
+        memory=words(memory),
         sync_s=_amounts("--sync", sync, "s"),
         context=_counts("--context", context) if context else None,
         wanted=wanted,
@@ -148,12 +149,8 @@ def arrays(
     give(answer.as_dict(), out, as_json, print_arrays)
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _amounts(option: str, text: str, unit: str) -> list[float]:
-    found = [(word, parse_amount(word, unit)) for word in _words(text)]
+    found = [(word, parse_amount(word, unit)) for word in words(text)]
     for word, amount in found:
         if amount is None:
             raise BadInput(f"{option}: {shortened(word)!r} is no amount in {unit}; write it as 1us or 1e-6")
@@ -161,7 +158,7 @@ def _amounts(option: str, text: str, unit: str) -> list[float]:
 
 
 def _counts(option: str, text: str) -> list[int]:
-    found = [(word, parse_count(word)) for word in _words(text)]
+    found = [(word, parse_count(word)) for word in words(text)]
     for word, count in found:
         if count is None:
             raise BadInput(f"{option}: {shortened(word)!r} is no whole number; write it as 64 or 128k")
