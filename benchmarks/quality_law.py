@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashstill.arch.adapter.edit import new_llama
+from flashstill.arch.adapter.edit import small_llama
 from flashstill.console import Console
 from flashstill.files import write_text
 from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable
@@ -48,7 +48,6 @@ from flashstill.runs.workdir import Workdir
 
 DATA, VOCABULARY, WINDOW, SEED = "cpython-code", 512, 128, 0
 TEXT = TextRecipe(window_tokens=WINDOW, train_tokens=2_080_000, heldout_tokens=24_576, out_of_domain_tokens=8_192)
-HEAD = 16
 SHAPES = {"43k": (32, 2), "80k": (48, 2), "184k": (64, 3), "381k": (96, 3), "492k": (96, 4), "1m": (128, 5)}
 """width and blocks of each size"""
 QUARTER, HALF, ONE, TWO = 256_000, 512_000, 1_024_000, 2_048_000
@@ -94,11 +93,7 @@ def runs() -> list[Run]:
 def shape(size: str) -> dict[str, Any]:
     """The config.json fields of a size."""
     width, blocks = SHAPES[size]
-    fields = new_llama(
-        width=width, depth=blocks, heads=width // HEAD, key_heads=width // HEAD,
-        feed_forward=HEAD * math.ceil(width * 8 / 3 / HEAD), context=512, tied=True,
-    )  # fmt: skip
-    return {**fields, "head_dim": HEAD, "initializer_range": width**-0.5}
+    return small_llama(width=width, depth=blocks, context=512)
 
 
 def settings(parameters: int, tokens: int) -> tuple[float, int]:

@@ -356,7 +356,7 @@ class TestRecipes:
         assert with_arithmetic(recipe, "fp32").train.arithmetic == "fp32"
         family = with_arithmetic(read_recipe(tmp_path / "family.toml"), "bf16")
         assert {student.train.arithmetic for student in family.students} == {family.train.arithmetic} == {"bf16"}
-        for name in ("rounding", "kd-against-labels", "hinton-2015", "deep-think", "moe-to-dense"):
+        for name in ("rounding", "kd-against-labels", "kd-by-size", "hinton-2015", "deep-think", "moe-to-dense"):
             study = with_arithmetic(read_study(recipe_file(name)), "fp32")
             assert study.arithmetic == "fp32"
             for arm in study.arms(0).values() if hasattr(study, "arms") else ():

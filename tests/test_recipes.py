@@ -70,7 +70,10 @@ def read(path: Path) -> Any:
 
 def trees() -> Iterator[tuple[str, dict[str, Any]]]:
     """One recipe of every kind with all its defaults written out."""
-    for name in ("demo", "deep-think", "hinton-2015", "kd-against-labels", "moe-to-dense", "rounding"):
+    for name in (
+        "demo", "deep-think", "hinton-2015", "kd-against-labels", "kd-by-passes", "kd-by-size", "moe-to-dense",
+        "rounding",
+    ):  # fmt: skip
         yield f"{name}.toml", tomllib.loads(to_toml(read(FOLDER / f"{name}.toml")))
     teacher = TeacherRecipe(model="somewhere")
     yield "distill.toml", tomllib.loads(to_toml(DistillRecipe(name="one", teachers=(teacher,)))) | {

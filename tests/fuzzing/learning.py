@@ -41,7 +41,7 @@ FAMILY: dict[str, Any] = {
         {"name": "int4", "kind": "copy", "quantise": "int4", "group": 16, "signals": {"kind": "topk", "k": 4}},
     ],
 }  # fmt: skip
-STUDIES = ("hinton-2015", "moe-to-dense", "rounding", "kd-against-labels", "deep-think")
+STUDIES = ("hinton-2015", "moe-to-dense", "rounding", "kd-against-labels", "kd-by-size", "kd-by-passes", "deep-think")
 
 
 def _beside(corpus: Corpus, folder: Path) -> None:

@@ -57,7 +57,9 @@ class LanguageStudy(StudyRecipe):
         """Paths that exist beside the file become absolute, so that the study can be resumed from anywhere."""
         paths = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}
         absolute: dict[str, Any] = {
-            key: located(value, where.parent, where, key) for key, value in paths.items() if value
+            key: located(value, where.parent, where, key)
+            for key, value in paths.items()
+            if value and isinstance(value, str)  # `teacher` may be a table: a model that is trained here
         }
         return dataclasses.replace(self, **absolute)
 

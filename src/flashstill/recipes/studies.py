@@ -8,6 +8,7 @@ from pathlib import Path
 from flashstill.checked import built
 from flashstill.errors import BadInput, shortened, unknown
 from flashstill.recipes.classifiers import ClassifierStudy
+from flashstill.recipes.from_scratch import KdByPasses, KdBySize
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_tree
 from flashstill.recipes.soft_targets import SoftTargets
@@ -21,6 +22,8 @@ KINDS: Mapping[str, type[StudyRecipe]] = {
     "classifiers": ClassifierStudy,
     "deep-think": ThinkingStudy,
     "kd-against-labels": KdAgainstLabels,
+    "kd-by-passes": KdByPasses,
+    "kd-by-size": KdBySize,
     "moe-to-dense": MoeToDense,
     "rounding": Rounding,
     "soft-targets": SoftTargets,

@@ -34,6 +34,14 @@ CLAIMS = {
             "KL to the teacher, other domain: distilled less labels",
         ),
     ),
+    "kd-by-passes": Claim(
+        sentence="A small student comes very close to its teacher in many passes over the same text, as its teacher's"
+        " distribution says more than labels, which wear out sooner"
+    ),
+    "kd-by-size": Claim(
+        sentence="A teacher's distribution teaches a student to predict text better than the text does, at every size,"
+        " and larger students gain no less"
+    ),
     "moe-to-dense": Claim(
         sentence="A dense student keeps a good part of what a mixture of experts gains over a dense model of equal"
         " FLOPs a token"

@@ -21,7 +21,15 @@ from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import write_study_report
 from flashstill.runs import kept
 from flashstill.runs.run_lock import adopt, claim, lock
-from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
+from flashstill.studies import (
+    classifiers,
+    deep_think,
+    kd_against_labels,
+    kd_by_passes,
+    kd_by_size,
+    moe_to_dense,
+    rounding,
+)
 from flashstill.studies.classifiers import soft_targets
 from flashstill.studies.seeds import Bar, Result, together
 from flashstill.verdicts import NOT_SHOWN
@@ -43,6 +51,8 @@ STUDIES: Mapping[str, Study] = {
     "classifiers": Study(run=classifiers.run, bars=classifiers.BARS),
     "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
     "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
+    "kd-by-passes": Study(run=kd_by_passes.run, bars=kd_by_passes.BARS),
+    "kd-by-size": Study(run=kd_by_size.run, bars=kd_by_size.BARS),
     "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
     "rounding": Study(run=rounding.run, bars=rounding.BARS),
     "soft-targets": Study(run=soft_targets.run, bars=soft_targets.BARS),

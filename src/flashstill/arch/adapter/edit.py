@@ -114,6 +114,20 @@ def new_llama(
     }  # fmt: skip
 
 
+HEAD = 16
+"""dimensions of an attention head of a small Llama"""
+
+
+def small_llama(*, width: int, depth: int, context: int) -> Changes:
+    """Fields of a Llama to train from scratch: heads of 16 (width: a multiple), an FFN of 8/3 of the width, rounded up
+    to sixteens, tied embeddings, weights drawn with a standard deviation of width^-1/2 (0.02 starves narrow models)."""
+    fields = new_llama(
+        width=width, depth=depth, heads=width // HEAD, key_heads=width // HEAD,
+        feed_forward=HEAD * -(-width * 8 // (3 * HEAD)), context=context, tied=True,
+    )  # fmt: skip
+    return {**fields, "head_dim": HEAD, "initializer_range": width**-0.5}
+
+
 def with_end(fields: Mapping[str, Any], end: int) -> Changes:
     """`fields` with this end-of-document token and no begin or padding token."""
     return {**fields, "bos_token_id": None, "eos_token_id": end, "pad_token_id": None}

@@ -1,0 +1,68 @@
+"""What the studies of small Llamas from scratch share: an own teacher, trained on a longer text than its students'.
+
+untrained/          the teacher before training, with a tokenizer learnt from the training text
+arms/teacher/       its training; data-teacher/ is its text
+shapes/NAME.json    the config.json of each student
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from flashstill.arch.adapter.edit import Changes, small_llama
+from flashstill.files import make_directory, write_text
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+from flashstill.recipes.from_scratch import FromScratch, LlamaRecipe
+from flashstill.runs.distillation import run_distillation
+from flashstill.runs.workdir import Workdir
+from flashstill.studies.arms import Quality, arithmetic_of, evaluate_arms, train_arms, trained
+
+CONTEXT = 512
+"""tokens, or a window if that is longer"""
+
+
+def own_teacher(recipe: FromScratch, seed: int, place: Path, progress: Progress) -> Path:
+    """Train the teacher and leave the students' shapes; the directory of the teacher."""
+    context = max(CONTEXT, recipe.text.window_tokens)
+    make_directory(place / "shapes")
+    for shape in recipe.shapes():
+        write_text(place / "shapes" / f"{shape.name}.json", json.dumps(_fields(shape, context), indent=1))
+    _untrained(recipe, seed, place / "untrained", context)
+    workdir = Workdir.arm(place, "teacher", "teacher", "signals-untrained")
+    workdir = dataclasses.replace(workdir, data=place / "data-teacher")
+    run_distillation(recipe.teacher_arm(seed, str(place / "untrained")), workdir, progress, judged=False)
+    return trained(place, "teacher")
+
+
+def train_and_evaluate(
+    arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], place: Path, progress: Progress
+) -> Quality:
+    """Train all arms; the quality of each and of the teacher. starts: arm -> name of its start."""
+    from flashstill.distill.models import load_model
+
+    train_arms(arms, starts, place, progress)
+    dtype = arithmetic_of(place).dtype
+    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    return evaluate_arms(models, arms, starts, place, progress)
+
+
+def _untrained(recipe: FromScratch, seed: int, place: Path, context: int) -> None:
+    from flashstill.distill.data.splits import divided
+    from flashstill.distill.data.vocabulary import learn_tokenizer
+    from flashstill.distill.models import save_model
+    from flashstill.distill.students import from_config
+
+    if place.is_dir():
+        return
+    _, training = divided(recipe.data, recipe.text.heldout_tokens, recipe.text.window_tokens, seed)
+    tokenizer = learn_tokenizer((document.text for document in training), recipe.vocabulary)
+    save_model(from_config(_fields(recipe.teacher, context), len(tokenizer), seed), tokenizer, place)
+
+
+def _fields(shape: LlamaRecipe, context: int) -> Changes:
+    """The config.json of a model, without its vocabulary."""
+    return small_llama(width=shape.hidden, depth=shape.layers, context=context)
