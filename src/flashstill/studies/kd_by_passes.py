@@ -42,7 +42,7 @@ def result(recipe: KdByPasses, quality: Quality) -> Result:
     names.pop("teacher")
     measures |= measured(quality, names, {"kl_to_teacher": "KL to the teacher"})
     first, last = recipe.passes[0], recipe.passes[-1]
-    shares = {}
+    shares: dict[str, tuple[float, float]] = {}
     for domain, where in DOMAINS.items():
         suffix = "" if domain == "heldout" else f", {where}"
         base = nats(quality, f"{first}-labels", domain)
