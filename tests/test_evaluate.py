@@ -26,6 +26,7 @@ from flashstill.evaluate import evaluate_models, scoring
 from flashstill.evaluate.excerpts import choose_excerpts, middle_of, pack_excerpts, smallest_limit
 from flashstill.evaluate.gap import gap_closed, has_gap
 from flashstill.evaluate.intervals import with_intervals
+from flashstill.evaluate.summary import COLUMNS
 from flashstill.records import ModelRecord, QualityRecord, Record, read_records
 from tests.commands import refuse
 from tests.intervals import ends_of
@@ -56,7 +57,7 @@ def figures(records: tuple[Record, ...] | list[Record], model: str) -> dict[str,
 def test_the_figures_are_those_computed_by_hand(tiny_teacher: Path, text_file: Path) -> None:
     found = evaluate_models([str(tiny_teacher)], {"plain": str(text_file)}, **SMALL)
     quality = figures(found.records, "tiny-teacher")
-    assert list(quality) == ["bits_per_byte", "perplexity", "accuracy"]
+    assert list(quality) == ["bits_per_byte", "perplexity", "accuracy", "calibration_error"]
     excerpts = choose_excerpts(load_documents(str(text_file)), 512, 32, 0)
     model, tokenizer = load_model(tiny_teacher, torch.float32), load_tokenizer(tiny_teacher)
     ids = [tokenizer.eos_token_id]
@@ -114,7 +115,7 @@ def test_one_model_alone_has_the_figures_that_it_has_among_others(
 ) -> None:
     """The text does not depend on the tokenizers; across them only bits per byte compare."""
     together = evaluate_models([str(half), str(stranger)], [str(text_file)], **SMALL)
-    assert set(together.left_out) == {"perplexity", "accuracy"}
+    assert set(together.left_out) == {"perplexity", "accuracy", "calibration_error"}
     assert "different vocabularies (384 and 384 tokens)" in together.left_out["perplexity"]
     for directory in (half, stranger):
         alone = evaluate_models([str(directory)], [str(text_file)], **SMALL)
@@ -199,11 +200,11 @@ def test_scores_of_another_question_are_not_taken(half: Path, text_file: Path, t
     from flashstill.evaluate.unfinished import Unfinished
 
     kept = Unfinished(tmp_path / "r.jsonl")
-    kept.write({"model": "a"}, np.ones((2, 6)))
+    kept.write({"model": "a"}, np.ones((2, len(COLUMNS))))
     assert kept.read({"model": "b"}) is None
     sums = kept.read({"model": "a"})
     assert sums is not None
-    assert sums.shape == (2, 6)
+    assert sums.shape == (2, len(COLUMNS))
     assert Unfinished(None).read({"model": "a"}) is None
 
 
@@ -212,7 +213,7 @@ def test_gap_closed() -> None:
 
     def sums(bits: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         size = np.asarray([100.0, 50.0, 25.0, 70.0])
-        return np.stack([bits * LN_2 * size, *([size] * 5)], axis=-1)
+        return np.stack([bits * LN_2 * size, *([size] * (len(COLUMNS) - 1))], axis=-1)
 
     record = gap_closed(sums(1.5), sums(1.0), sums(3.0), "s", "d", 0)
     assert (record.metric, record.documents) == ("gap_closed", 4)
@@ -283,7 +284,9 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tiny_teacher: Path, hal
              "--window", "32", "--arithmetic", "fp32"]  # fmt: skip
     main(words)
     table = capsys.readouterr().out.splitlines()
-    assert re.search(r"plain, \d+ documents +bits/byte +perplexity +accuracy +KL to teacher +agreement", table[1])
+    assert re.search(
+        r"plain, \d+ documents +bits/byte +perplexity +accuracy +calibration error +KL to teacher +agreement", table[1]
+    )
     assert table[2].split()[0] == "teacher"
     main([*words, "--json"])
     document = json.loads(capsys.readouterr().out)

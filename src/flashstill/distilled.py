@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.records import QualityRecord, Record, to_line
+from flashstill.reliability import Reliability
 from flashstill.tables import cell, flat, html_table
 from flashstill.useful_range import RangeWarning
 
@@ -97,23 +98,26 @@ class DistillResult:
 class EvaluationResult:
     """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison.
 
-    warnings: scores outside the range in which a text tells models apart.
+    warnings: scores outside the range in which a text tells models apart.  reliability: a table of confidences and
+    shares of right tokens for each calibration error.
     """
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
     warnings: tuple[RangeWarning, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
 
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row per model, text and metric, with its 95 % interval."""
         return [dataclasses.asdict(record) for record in self.records if isinstance(record, QualityRecord)]
 
     def as_dict(self) -> dict[str, Any]:
-        """All records, including those describing the models, the metrics left out, and the warnings."""
+        """All records, including those describing the models, the metrics left out, warnings and reliability tables."""
         return {
             "records": [_row(record) for record in self.records],
             "left_out": dict(self.left_out),
             "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
+            "reliability": [dataclasses.asdict(table) for table in self.reliability],
         }
 
     def _repr_html_(self) -> str:

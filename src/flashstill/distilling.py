@@ -183,7 +183,7 @@ def evaluate(
     chat_template: str | Path = "",
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """Evaluate models on texts: bits per byte, perplexity, accuracy; KL to a teacher, top-1 agreement, gap closed.
+    """Evaluate models on texts: bits per byte, perplexity, accuracy, calibration; KL, agreement and gap closed.
 
     models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
     texts: built-in corpora, or files or directories of text, JSON, CSV, Parquet or Arrow; also as a mapping.  Of
@@ -201,7 +201,10 @@ def evaluate(
         tokens=tokens, window_tokens=window_tokens, seed=seed, arithmetic=arithmetic,
         out=None if out is None else Path(out), chat_template=str(chat_template), progress=progress_of(progress),
     )  # fmt: skip
-    return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings)
+    return EvaluationResult(
+        records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings,
+        reliability=evaluation.reliability,
+    )  # fmt: skip
 
 
 @says_what_is_missing

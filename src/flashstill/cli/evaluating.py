@@ -21,6 +21,7 @@ METRICS = (
     "bits_per_byte",
     "perplexity",
     "accuracy",
+    "calibration_error",
     "kl_to_teacher",
     "agreement",
     "gap_closed",
@@ -28,7 +29,10 @@ METRICS = (
     "agreement_on_spans",
 )  # evaluate/entrants.py, evaluate/across.py
 ON_SPANS = {"kl_on_spans": "KL on spans", "agreement_on_spans": "agreement on spans"}
-HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap_closed": "gap closed", **ON_SPANS}
+HEADINGS = {
+    "bits_per_byte": "bits/byte", "calibration_error": "calibration error", "kl_to_teacher": "KL to teacher",
+    "gap_closed": "gap closed", **ON_SPANS,
+}  # fmt: skip
 
 
 @click.command()
@@ -69,7 +73,7 @@ def evaluate(
     chat_template: str,
     as_json: bool,
 ) -> None:
-    """Evaluate models on text: bits per byte, perplexity, accuracy, KL to a teacher, with intervals.
+    """Evaluate models on text: bits per byte, perplexity, accuracy, calibration, KL to a teacher, with intervals.
 
     MODEL is a Hugging Face directory, a LoRA adapter, a .gguf file, or the name of a packaged model; NAME=MODEL gives
     it a name.
@@ -88,7 +92,11 @@ def evaluate(
         records = [json.loads(to_line(record)) for record in evaluation.records]
         used = dataclasses.asdict(evaluation.arithmetic)
         warnings = [dataclasses.asdict(warning) for warning in evaluation.warnings]
-        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used, "warnings": warnings})
+        tables = [dataclasses.asdict(table) for table in evaluation.reliability]
+        print_json({
+            "records": records, "left_out": evaluation.left_out, "arithmetic": used, "warnings": warnings,
+            "reliability": tables,
+        })  # fmt: skip
     elif out != STANDARD:
         _print_quality(evaluation.records)
     for warning in evaluation.warnings:

@@ -3,7 +3,7 @@
 Which metrics can be compared depends on the tokenizers:
 
     bits per byte, gap closed         always: every model predicts the same bytes
-    perplexity, accuracy              of models with identical tokenisation of the text: tokens of different
+    perplexity, accuracy, calibration of models with identical tokenisation of the text: tokens of different
                                       vocabularies differ in difficulty
     KL to the teacher, agreement      of models with the teacher's vocabulary: compared token by token
 """
@@ -22,12 +22,13 @@ from flashstill.distill.data.saved import SUFFIXES
 from flashstill.distill.models import load_tokenizer
 from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput, shortened, unknown
+from flashstill.evaluate.calibration import CALIBRATION_ERROR
 from flashstill.evaluate.gap import GAP_CLOSED
 from flashstill.evaluate.span_scores import NAMES
 from flashstill.progress import Progress
 
 TEACHER, CONTROL, STUDENT = "teacher", "control", "student"
-ANY_TOKENIZER, ONE_TOKENIZER = ("bits_per_byte",), ("perplexity", "accuracy")
+ANY_TOKENIZER, ONE_TOKENIZER = ("bits_per_byte",), ("perplexity", "accuracy", CALIBRATION_ERROR)
 OF_TEACHER = ("kl_to_teacher", "agreement")
 METRICS = (*ANY_TOKENIZER, *ONE_TOKENIZER, *OF_TEACHER, GAP_CLOSED)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,4 +1,4 @@
-"""Evaluates models on texts: bits per byte, perplexity, accuracy, KL to a teacher, agreement, gap closed.
+"""Evaluates models on texts: bits per byte, perplexity, accuracy, calibration, KL to a teacher, agreement, gap closed.
 
 Every model reads the same excerpts of each text (excerpts.py), one model at a time; a teacher is run once and its
 hidden states are kept.  Each figure has a 95 % bootstrap interval over documents (intervals.py).
@@ -20,6 +20,7 @@ from flashstill.distill.data.text import load_documents
 from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.evaluate.across import on_spans, split_metrics
+from flashstill.evaluate.calibration import CALIBRATION_ERROR, reliability
 from flashstill.evaluate.entrants import (
     CONTROL,
     OF_TEACHER,
@@ -33,11 +34,12 @@ from flashstill.evaluate.entrants import (
 from flashstill.evaluate.excerpts import choose_excerpts, most_frequent_share, pack_excerpts, unknown_tokens
 from flashstill.evaluate.gap import GAP_CLOSED, gap_closed, has_gap
 from flashstill.evaluate.scoring import Scoring
-from flashstill.evaluate.summary import Sums, metric_records
+from flashstill.evaluate.summary import PLAIN, Sums, metric_records
 from flashstill.evaluate.unfinished import Unfinished
 from flashstill.outputs import STANDARD, written_out
 from flashstill.progress import Progress, Silent
 from flashstill.records import QualityRecord, Record, to_line
+from flashstill.reliability import Reliability
 from flashstill.useful_range import RangeWarning, range_warnings
 
 TOKENS, WINDOW_TOKENS = 32_768, 512
@@ -47,12 +49,13 @@ TOKENS, WINDOW_TOKENS = 32_768, 512
 class Evaluation:
     """records: a ModelRecord for each model, then QualityRecords by text and model; left_out: metric -> why.
 
-    warnings: scores at which a text does not tell models apart."""
+    warnings: scores at which a text does not tell models apart.  reliability: a table for each calibration error."""
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
     arithmetic: Arithmetic
     warnings: tuple[RangeWarning, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
 
 
 def evaluate_models(
@@ -114,7 +117,14 @@ def evaluate_models(
             text.writelines(f"{to_line(record)}\n" for record in records)
     unfinished.remove()
     warnings = range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model]))
-    return Evaluation(records=records, left_out={**left_out, **without_gap}, arithmetic=used, warnings=warnings)
+    tables = tuple(
+        reliability(each[:, len(PLAIN) :], name, domain)
+        for (domain, name), each in sums.items()
+        if CALIBRATION_ERROR in chosen
+    )
+    return Evaluation(
+        records=records, left_out={**left_out, **without_gap}, arithmetic=used, warnings=warnings, reliability=tables
+    )
 
 
 def _unfinished(out: Path | None) -> Unfinished:

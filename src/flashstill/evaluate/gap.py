@@ -33,7 +33,7 @@ def has_gap(teacher: Sums, control: Sums, seed: int) -> bool:
 
 
 def gap_closed(sums: Sums, teacher: Sums, control: Sums, model: str, domain: str, seed: int) -> QualityRecord:
-    """The share as a record; sums [documents, 6] of the model, the teacher and the control, as `document_sums`."""
+    """The share as a record; sums [documents, C] of the model, the teacher and the control, as `document_sums`."""
 
     def share(total: Floats) -> Floats:
         ours, best, plain = (_bits_per_byte(total, place) for place in range(3))

@@ -23,7 +23,7 @@ from flashstill.evaluate.unfinished import Unfinished
 from flashstill.progress import Progress
 from flashstill.records import ModelRecord
 
-SCORES = 1
+SCORES = 2
 """version in the key of stored scores: raise it when their computation changes"""
 Place = tuple[str, str]
 """(domain, model)"""

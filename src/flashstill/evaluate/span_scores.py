@@ -22,7 +22,7 @@ from flashstill.distill.losses.spans import both_sides, chunks_of
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.training import Batch, take
-from flashstill.evaluate.summary import Sums, metric_records
+from flashstill.evaluate.summary import COLUMNS, Sums, metric_records
 from flashstill.evaluate.token_scores import WINDOWS_PER_PASS
 from flashstill.progress import Advance
 from flashstill.records import QualityRecord
@@ -61,7 +61,7 @@ def _sums(rows: list[tuple[int, float, float, float]], column: int, among: int |
     table = np.asarray(rows, dtype=np.float64).reshape(-1, 4)
     table = table if among is None else table[table[:, among] > 0]
     _, owner = np.unique(table[:, 0], return_inverse=True)
-    sums = np.zeros((int(owner.max(initial=-1)) + 1, 6))
+    sums = np.zeros((int(owner.max(initial=-1)) + 1, len(COLUMNS)))
     sums[:, column] = np.bincount(owner, weights=table[:, column])  # columns 1 and 2 are those of KL and agreement
     sums[:, 4] = np.bincount(owner)
     return sums

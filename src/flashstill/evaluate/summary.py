@@ -3,6 +3,8 @@
 bits per byte  sum of NLL / (ln 2 x sum of UTF-8 bytes)         perplexity  exp(mean NLL)
 KL to teacher  mean KL(teacher || model), nats a token          agreement   share of tokens with the teacher's top-1
 accuracy       share of tokens whose top-1 prediction is the text's next token
+
+The calibration error has a module of its own (calibration.py).
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.evaluate import calibration
 from flashstill.evaluate.intervals import ends, with_intervals
 from flashstill.evaluate.token_scores import METRICS, TokenScores
 from flashstill.records import QualityRecord
 from flashstill.units import LN_2
 
 AT_LEAST = "kl_to_teacher_at_least"
-COLUMNS = ("nll", "kl", "agrees", "bytes", "tokens", "is_right")
+PLAIN = ("nll", "kl", "agrees", "bytes", "tokens", "is_right")
+COLUMNS = (*PLAIN, *calibration.COLUMNS)
 Sums = npt.NDArray[np.float64]
 """sums over a document for each of COLUMNS: the first axis, or the last axis in a table of documents"""
 
@@ -30,18 +34,19 @@ FORMULAS: dict[str, Callable[[Sums], Sums]] = {
     "agreement": lambda sums: sums[2] / sums[4],
     "accuracy": lambda sums: sums[5] / sums[4],
 }
-"""sums [6, ...] in the order of COLUMNS -> the metric [...]"""
+"""sums in the order of COLUMNS [C, ...] -> the metric [...]"""
 
 
 def document_sums(scores: TokenScores) -> Sums:
-    """[documents, 6], in the order of COLUMNS; without a teacher the columns of KL and agreement are zero."""
+    """[documents, C], in the order of COLUMNS; without a teacher the columns of KL and agreement are zero."""
     _, owner = np.unique(scores.document, return_inverse=True)
     nothing = np.zeros_like(scores.nll)
     columns = (
         scores.nll, nothing if scores.kl is None else scores.kl, nothing if scores.agrees is None else scores.agrees,
         scores.bytes, np.ones_like(scores.nll), scores.is_right,
     )  # fmt: skip
-    return np.stack([np.bincount(owner, weights=column) for column in columns], axis=-1)
+    plain = np.stack([np.bincount(owner, weights=column) for column in columns], axis=-1)
+    return np.concatenate([plain, calibration.binned(scores.confidence, scores.is_right, owner)], axis=-1)
 
 
 def summarise(scores: TokenScores, model: str, domain: str, seed: int, is_whole: bool = True) -> list[QualityRecord]:
@@ -58,7 +63,11 @@ def summarise(scores: TokenScores, model: str, domain: str, seed: int, is_whole:
 
 
 def metric_records(sums: Sums, metrics: Sequence[str], model: str, domain: str, seed: int) -> list[QualityRecord]:
-    """One record a metric. sums [documents, 6]; metrics: names of FORMULAS."""
+    """One record a metric. sums [documents, C]; metrics: names of FORMULAS, or the calibration error."""
+    if calibration.CALIBRATION_ERROR in metrics:
+        others = [metric for metric in metrics if metric != calibration.CALIBRATION_ERROR]
+        one = calibration.calibration_record(sums[:, len(PLAIN) :], model, domain, seed)
+        return [*(metric_records(sums, others, model, domain, seed) if others else []), one]
     values, low, high = with_intervals(sums, lambda total: np.stack([FORMULAS[name](total) for name in metrics]), seed)
     return [
         QualityRecord(

@@ -1,4 +1,5 @@
-"""Per token of a text: a model's NLL and top-1 prediction, its KL from the teacher, top-1 agreement with the teacher.
+"""Per token of a text: a model's NLL, top-1 prediction and its probability, KL from the teacher, top-1 agreement with
+the teacher.
 
 The logits of both models are computed from final hidden states in float32, at most a thousand tokens at a time,
 whatever the precision of the models: rounding logits to bfloat16 would add noise to small divergences.
@@ -55,12 +56,14 @@ class TeacherOnText(Protocol):
 class TokenScores:
     """One entry per target token, without separators; all [N].
 
-    nll: in nats; is_right: 1 where the model's top token is the target; bytes: UTF-8 bytes of the target; document: its
-    index; kl: KL(teacher || model) in nats, and agrees: 1 where both have the same top token; None without a teacher.
+    nll: in nats; is_right: 1 where the model's top token is the target; confidence: probability of the top token;
+    bytes: UTF-8 bytes of the target; document: its index; kl: KL(teacher || model) in nats, and agrees: 1 where both
+    have the same top token; None without a teacher.
     """
 
     nll: npt.NDArray[np.float64]
     is_right: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
     bytes: npt.NDArray[np.float64]
     document: npt.NDArray[np.int64]
     kl: npt.NDArray[np.float64] | None = None
@@ -73,19 +76,21 @@ class _Columns:
 
     nll: list[Tensor] = field(default_factory=list)
     is_right: list[Tensor] = field(default_factory=list)
+    confidence: list[Tensor] = field(default_factory=list)
     kl: list[Tensor] = field(default_factory=list)
     agrees: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reference:
-    """The teacher on N tokens: its NLL [N] and its top token [N].
+    """The teacher on N tokens: its NLL [N], its top token [N] and the probability of that [N].
 
     kl_from: a model's logits [N, V] and log-probabilities [N, V] -> KL(teacher || model) [N].
     """
 
     nll: Tensor
     top: Tensor
+    confidence: Tensor
     kl_from: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -171,6 +176,7 @@ def _reference(
         return _Reference(
             nll=-teacher.target_log_p(batch.windows).flatten()[tokens],
             top=likeliest.ids[:, 0],
+            confidence=likeliest.weights[:, 0],
             kl_from=lambda _, log_q: sparse_loss(log_q, likeliest.below(log_q.shape[1])),
         )
     assert head is not None
@@ -185,7 +191,10 @@ def _reference(
         shared = min(other.shape[1], logits.shape[1])
         return kl_of_log_probabilities(*(torch.log_softmax(each[:, :shared], -1) for each in (other, logits)))
 
-    return _Reference(nll=_nll(log_p, batch.targets[tokens]), top=log_p.argmax(-1), kl_from=kl_from)
+    highest = probability.max(-1)
+    return _Reference(
+        nll=_nll(log_p, batch.targets[tokens]), top=highest.indices, confidence=highest.values, kl_from=kl_from
+    )
 
 
 def _nll(log_probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -194,9 +203,11 @@ def _nll(log_probabilities: Tensor, targets: Tensor) -> Tensor:
 
 def _score(columns: _Columns, logits: Tensor, targets: Tensor, known: _Reference | None) -> None:
     log_q = torch.log_softmax(logits, -1)
-    top = log_q.argmax(-1)
+    highest = log_q.max(-1)
+    top = highest.indices
     columns.nll.append(_nll(log_q, targets).cpu())
     columns.is_right.append((top == targets).float().cpu())
+    columns.confidence.append(highest.values.exp().cpu())
     if known is not None:
         columns.kl.append(known.kl_from(logits, log_q).cpu())
         columns.agrees.append((top == known.top.to(top.device)).float().cpu())
@@ -205,6 +216,7 @@ def _score(columns: _Columns, logits: Tensor, targets: Tensor, known: _Reference
 def _score_teacher(columns: _Columns, targets: Tensor, known: _Reference) -> None:
     columns.nll.append(known.nll.cpu())
     columns.is_right.append((known.top == targets).float().cpu())
+    columns.confidence.append(known.confidence.float().cpu())
     columns.kl.append(torch.zeros_like(columns.nll[-1]))
     columns.agrees.append(torch.ones_like(columns.nll[-1]))
 
@@ -219,6 +231,7 @@ def _scores(columns: _Columns, packed: Packed) -> TokenScores:
     return TokenScores(
         nll=joined(columns.nll),
         is_right=joined(columns.is_right),
+        confidence=joined(columns.confidence),
         bytes=packed.target_bytes.ravel()[is_text].astype(np.float64),
         document=document[is_text],
         kl=joined(columns.kl) if columns.kl else None,
