@@ -61,7 +61,8 @@ def calibration_record(sums: Floats, model: str, domain: str, seed: int) -> Qual
 
     def signed(total: Floats) -> Floats:
         tokens, confidence, right = total.reshape(3, BINS, *total.shape[1:])
-        return (np.tensordot(sign, right - confidence, axes=1) / tokens.sum(axis=0))[None]
+        error: Floats = np.tensordot(sign, right - confidence, axes=1) / tokens.sum(axis=0)
+        return error[None]
 
     _, lows, highs = with_intervals(sums, signed, seed)
     [(low, high)] = ends(lows, highs, 1)
