@@ -263,8 +263,8 @@ def test_a_study_from_nothing(tmp_path: Path) -> None:
     recipe = read_study(study(tmp_path / "toy.toml"))
     found = run_study(recipe, [0], tmp_path / "out", Silent())
     arms = ["labels", "unverified", "verified-1", "verified-1-epochs", "verified-4"]
-    assert list(found["student_greedy"]) == [*arms, "majority-4", "shuffled-4", "round-1"]
-    assert found["student"] == "round-1"
+    assert list(found["student_greedy"]) == [*arms, "majority-4", "shuffled-4", "round-1", "policy"]
+    assert found["student"] == "policy"
     assert set(found["teacher_best_of"]) == {"1", "2", "4"}
     best = [found["teacher_best_of"][count]["value"] for count in ("1", "2", "4")]
     assert best == sorted(best)
@@ -281,11 +281,15 @@ def test_a_study_from_nothing(tmp_path: Path) -> None:
     records = read_records(tmp_path / "out" / "seed-0" / "records.jsonl")
     models = {each.model: each for each in records if isinstance(each, ModelRecord)}
     assert list(models) == ["teacher", *found["student_greedy"]]
-    assert (models["labels"].role, models["labels"].of, models["round-1"].role) == ("control", "round-1", "student")
+    assert (models["labels"].role, models["round-1"].role, models["policy"].role) == ("control", "student", "student")
+    assert (models["labels"].of, models["policy"].training_steps) == ("policy", 12)
+    assert found["own_attempts"]["policy"]["verifier_calls"] <= 12 * 16 * 4
+    assert found["own_attempts"]["round-1"]["tokens_thought"] <= 70 * 4 * 4
+    assert found["figures"]["million_tokens_of_policy"]["value"] > 0
     assert models["round-1"].parameters == found["student_params"]
     assert models["round-1"].training_steps == 40
     quality = [each for each in records if isinstance(each, QualityRecord)]
-    assert len(quality) == 1 + 3 + 8
+    assert len(quality) == 1 + 3 + 9
     assert {each.model: each.value for each in quality if each.metric == "accuracy"} == {
         "teacher": found["teacher_greedy"]["value"], **{name: each["value"] for name, each in figures.items()},
     }  # fmt: skip
@@ -342,6 +346,11 @@ def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) ->
         ("[student]\n", "[student]\nkeep_layers = 2\n", "student.keep_layers needs a teacher.model"),
         ("[think]", "[think]\ntemperature = 0", "think.temperature is 0; it must be positive"),
         ("[think]", "[think]\nteacher_share = 1.5", "teacher_share is 1.5; it must lie between 0 and 1"),
+        ("steps = 12", 'steps = 12\nbaseline = "nromalised"', "nearest known: normalised"),
+        ("attempts = 4\nlearning", "attempts = 1\nlearning", "policy.attempts is 1; it must be at least 2"),
+        ("rounds = 1", 'arms = ["lables"]', "nearest known: labels"),
+        ("rounds = 1", "arms = []", "which think.arms leaves out"),
+        ("seeds = 1", "seeds = 1\n[claims]\ngain_over_teacher = 0", "nearest known: gain_over_teacher_greedy"),
         ("label_problems = 150", "label_problems = 0", "needs task.label_problems"),
         ('study = "deep-think"', 'study = "deep-thin"', "nearest known: deep-think"),
     ],

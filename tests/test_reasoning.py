@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,8 +130,6 @@ class TestGym:
         assert judge("1 + 1", {"entry": test[0].entry}) < 1.0
 
     def test_neighbouring_seeds_share_next_to_nothing(self) -> None:
-        from dataclasses import replace
-
         ours, theirs = (problem_sets(replace(GYM, seed=seed), 100, 1)[0] for seed in (0, 1))
         assert len({each.same for each in ours} & {each.same for each in theirs}) < 10
 
@@ -151,6 +151,41 @@ class TestGym:
     def test_mistakes(self, spec: Spec, said: str) -> None:
         with pytest.raises(BadInput, match=said):
             problem_sets(spec, 200, 200)
+
+
+ENTRY = {"entry": {"metadata": {"numbers": [3, 4, 8], "target": 20}}}
+
+
+class TestExpressions:
+    @pytest.mark.parametrize(
+        ("answer", "right"),
+        [
+            ("3*4 + 8", True), ("(8 + 3*4)", True), ("8 - -3*4", True), ("4 + 8*3 - 8", False), ("3*4+8+0", False),
+            ("20", False), ("4*8 - 3", False), ("3*4 + 8 = 20", False), ("", False), ("8/(3-3)*4", False),
+            ("3**4", False), ("8//4*3", False), ("3*4 + 08", False), ("(" * 200 + "3*4+8" + ")" * 200, False),
+            ("__import__('os')", False), ("3*4 8", False), ("3 +", False),
+        ],
+    )  # fmt: skip
+    def test_by_hand(self, answer: str, right: bool) -> None:
+        assert judge_of(Spec(source="gym:countdown", matcher="expression"))(answer, ENTRY) == float(right)
+
+    def test_fractions_are_exact(self) -> None:
+        thirds = {"entry": {"metadata": {"numbers": [1, 3, 3], "target": 1}}}
+        assert judge_of(Spec(source="x.jsonl", matcher="expression"))("1 / 3 * 3", thirds) == 1.0
+        with pytest.raises(BadInput, match="problems with `numbers` and `target`"):
+            judge_of(Spec(source="x.jsonl", matcher="expression"))("1", {"prompt": "1", "answer": "1"})
+
+    @pytest.mark.slow
+    def test_it_agrees_with_the_gym(self) -> None:
+        problems, _ = problem_sets(GYM, 40, 1)
+        theirs, ours = judge_of(GYM), judge_of(replace(GYM, matcher="expression"))
+        said = []
+        for each, other in itertools.pairwise(problems):
+            for answer in (each.answer, each.answer.replace("+", "-"), other.answer, f"({each.answer})"):
+                asked = {"entry": each.entry}
+                said.append(ours(answer, asked))
+                assert (theirs(answer, asked) == 1.0) == (said[-1] == 1.0), (answer, each.prompt)
+        assert 39 <= sum(said) < len(said)
 
 
 JUDGE = """

@@ -37,6 +37,14 @@ attempts = 4
 new_tokens = 4
 rounds = 1
 
+[policy]
+steps = 12
+problems_per_step = 16
+attempts = 4
+learning_rate = 1e-3
+kl = 0.01
+checkpoint_every_steps = 5
+
 [student]
 {student}
 """

@@ -64,6 +64,20 @@ PLANTED: tuple[Planted, ...] = (
     ),
     ("cost/phases.py", "np.multiply.accumulate(np.asarray(", "np.array(np.asarray(", "acceptance"),
     ("evaluate/drafts/expected.py", "here * (1.0 - taken[place, start + place])", "here", "acceptance"),
+    # wrong attempts are rewarded; an attempt is its own baseline; the student is pushed away from where it began
+    (
+        "distill/reasoning/rewarded.py",
+        "above = rewards - rewards.mean(-1, keepdims=True)",
+        "above = rewards.mean(-1, keepdims=True) - rewards",
+        "rewarded",
+    ),
+    ("distill/reasoning/rewarded.py", "above * (attempts / (attempts - 1))", "above", "rewarded"),
+    (
+        "distill/reasoning/rewarded.py",
+        "divergence=reverse_kl, weight=kl",
+        "divergence=reverse_kl, weight=-kl",
+        "rewarded",
+    ),
 )
 
 

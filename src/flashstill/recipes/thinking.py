@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from flashstill.checked import between, one_of, sized
+from flashstill.errors import unknown
 from flashstill.recipes.ranges import (
     Context,
     ContextOrNone,
@@ -16,6 +17,7 @@ from flashstill.recipes.ranges import (
     Given,
     Layers,
     LayersOrNone,
+    NotNegative,
     Prose,
     Rate,
     Rows,
@@ -32,17 +34,24 @@ from flashstill.recipes.reader import located
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.teachers import is_address, misaddressed
 
-MATCHERS = ("exact", "numeric")
+MATCHERS = ("exact", "numeric", "expression")
 PARTS = ("all", "line", "number")
 PREFERENCES = ("likeliest", "shortest")
 THINKING = ("keep", "drop")
+Claimed = Annotated[float, between(-1000, 1000)]
+ARMS = ("labels", "unverified", "fewer", "epochs", "majority", "shuffled")
+BASELINES = ("leave-one-out", "normalised")
+REWARDS = ("right", "score")
+CLAIMS: Mapping[str, float] = {"gain_over_teacher_greedy": 0.05, "standard_errors_over_unverified": 3.0}
+CLAIMABLE = (*CLAIMS, "standard_errors_over_teacher_greedy", "gain_over_teacher_best_of_4", "gain_over_unverified")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRecipe:
     """source: gym:NAME, FILE.jsonl or FILE.py:FUNCTION (with `data`); options: of the gym's family; prompt: a format
     string of its fields. marker: text before the answer in a chain; part: which part of the text after it is the answer
-    (all, the first line or the last number). chat: whether prompts use the model's chat template.
+    (all, the first line or the last number). matcher: how the answers of a file are judged; "expression", which makes
+    `target` of `numbers`, is for a gym as well. chat: whether prompts use the model's chat template.
 
     label_problems: number of problems to train a teacher from scratch on; train_problems: number it attempts.
     """
@@ -114,9 +123,12 @@ class ThinkTable:
     """Sampling of attempts and choice of chains. most: chains kept per problem; prefer: the "likeliest" or "shortest";
     budget: longest chain kept in tokens, 0 for any; thinking: "keep" or "drop"; teacher_share: weight of the forward KL
     to the teacher in the loss, the rest is cross-entropy; rounds: rounds of self-training, in which the student samples
-    attempts and learns from its right ones."""
+    attempts and learns from its right ones. test_attempts: of the teacher and the last student at test problems;
+    round_attempts: of the student in a round; 0: as many as `attempts`. arms: what is trained beside the student of all
+    verified attempts; "fewer": those of 1, 4, 16, ... attempts for equal steps, "epochs": for equal epochs."""
 
     attempts: Rows = 64
+    test_attempts: RowsOrNone = 0
     new_tokens: Context = 32
     temperature: Temperature = 1.0
     top_p: TopP = 1.0
@@ -126,12 +138,33 @@ class ThinkTable:
     thinking: Annotated[str, one_of(THINKING)] = "keep"
     teacher_share: Share = 0.0
     rounds: Annotated[int, between(0, 100)] = 0
+    round_attempts: RowsOrNone = 0
+    arms: Annotated[tuple[Annotated[str, one_of(ARMS)], ...], sized(0, len(ARMS))] = ARMS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyTable:
+    """Policy gradient on the last student's own attempts, with the verifier's rewards (distill/reasoning/rewarded.py).
+    steps: 0 for none. Each step the student makes `attempts` at each of `problems_per_step` problems. kl: weight of the
+    KL to the weights that it began with; steps have a constant rate but for a warm-up and a linear decay at the end."""
+
+    steps: Whole = 0
+    problems_per_step: Rows = 64
+    attempts: Annotated[int, between(2, 2**20)] = 8
+    baseline: Annotated[str, one_of(BASELINES)] = "leave-one-out"
+    reward: Annotated[str, one_of(REWARDS)] = "right"
+    learning_rate: Rate = 1e-3
+    kl: NotNegative = 0.0
+    warmup_fraction: Share = 0.05
+    decay_fraction: Share = 0.5
+    checkpoint_every_steps: Count = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkingStudy(StudyRecipe):
     """Arms learn from the chains of 1, 4, 16, ... attempts, both for equal steps (learn.steps) and for equal epochs: as
-    many as the arm with all attempts takes in these steps. chip: whose prices the ledger uses."""
+    many as the arm with all attempts takes in these steps. chip: whose prices the ledger uses. claims: figures and
+    their least values, judged by their intervals over the seeds."""
 
     task: TaskRecipe
     chip: Given
@@ -140,6 +173,8 @@ class ThinkingStudy(StudyRecipe):
     teach: LearnTable = field(default_factory=LearnTable)
     learn: LearnTable = field(default_factory=LearnTable)
     think: ThinkTable = field(default_factory=ThinkTable)
+    policy: PolicyTable = field(default_factory=PolicyTable)
+    claims: Mapping[str, Claimed] = field(default_factory=lambda: dict(CLAIMS))
 
     def problems(self) -> Iterator[str]:
         """What cannot be meant."""
@@ -148,6 +183,13 @@ class ThinkingStudy(StudyRecipe):
             yield "student.keep_layers needs a teacher.model at hand to keep layers of"
         if not self.teacher.model and self.task.label_problems < 1:
             yield "a teacher trained from scratch needs task.label_problems"
+        for name in self.claims:
+            if name not in CLAIMABLE:
+                yield unknown("figure of claims", name, CLAIMABLE)
+        if "unverified" not in self.think.arms and any("unverified" in name for name in self.claims):
+            yield 'claims compare with the arm "unverified", which think.arms leaves out'
+        if "gain_over_teacher_best_of_4" in self.claims and (self.think.test_attempts or self.think.attempts) < 4:
+            yield "claims of the teacher's best of 4 need at least 4 attempts at test problems"
         if self.think.teacher_share and self.teacher.served:
             yield "think.teacher_share needs a teacher at hand; one behind a server gives text only"
         for name, net in (("teacher", self.teacher), ("student", self.student)):

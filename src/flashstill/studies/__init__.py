@@ -41,15 +41,16 @@ RECIPE, RESULT, SUMMARY = "study.toml", "result.json", "summary.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: figure -> claimed minimum."""
+    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: figure -> claimed minimum, or what
+    gives them for a recipe."""
 
     run: Callable[[Any, int, Path, Progress], Result]
-    bars: Mapping[str, Bar]
+    bars: Mapping[str, Bar] | Callable[[Any], Mapping[str, Bar]]
 
 
 STUDIES: Mapping[str, Study] = {
     "classifiers": Study(run=classifiers.run, bars=classifiers.BARS),
-    "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
+    "deep-think": Study(run=deep_think.run, bars=deep_think.bars),
     "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
     "kd-by-passes": Study(run=kd_by_passes.run, bars=kd_by_passes.BARS),
     "kd-by-size": Study(run=kd_by_size.run, bars=kd_by_size.BARS),
@@ -107,7 +108,8 @@ def _summary(
     study: Study, recipe: StudyRecipe, seeds: Sequence[int], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     names = ("measures", "shares", "details")
-    figures = together([Result(**{name: found[name] for name in names}) for found in results], study.bars)
+    bars = study.bars(recipe) if callable(study.bars) else study.bars
+    figures = together([Result(**{name: found[name] for name in names}) for found in results], bars)
     alone = results[0]["details"] if len(results) == 1 else {}  # with a single seed, its details are top-level keys
     return {
         **alone,

@@ -129,8 +129,8 @@ class Judges:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, questions: Sequence[tuple[int, str | None]], advance: Advance) -> list[Verdict]:
-        """A verdict for each (problem, answer), in order; a missing answer (None) is wrong.
+    def __call__(self, questions: Sequence[tuple[int, str | None]], advance: Advance | None = None) -> list[Verdict]:
+        """A verdict for each (problem, answer), in order; a missing answer (None) is wrong. advance: counts answers.
 
         Raises BadInput if the judge fails on nearly all answers.
         """
@@ -141,7 +141,8 @@ class Judges:
             for question, verdict in zip(fresh, pool.map(self._one, fresh), strict=True):
                 self._known[question] = verdict
                 self.counts[verdict.outcome] += 1
-                advance(1)
+                if advance is not None:
+                    advance(1)
                 self._check(verdict)
         finally:
             pool.shutdown(cancel_futures=True)

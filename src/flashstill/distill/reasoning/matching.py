@@ -4,6 +4,7 @@ answer    the text after the last marker, such as "####", or the whole text if t
           first line, or the last number
 exact     equal text, ignoring white space
 numeric   its last number equals the right one within a relative 1e-6; 1,234 and 3/4 and 5e3 are numbers
+expression   see expressions.py
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 
 from flashstill.errors import BadInput, unknown
 
-MATCHERS = ("exact", "numeric")
+EXPRESSION = "expression"
+MATCHERS = ("exact", "numeric", EXPRESSION)
 PARTS = ("all", "line", "number")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?:\.\d+)?)?|[-+]?\.\d+")
 TOLERANCE = 1e-6

@@ -1,7 +1,7 @@
 """Sources of problems and the judges of their answers.
 
-    gym:NAME                  a family of reasoning-gym; its own score_answer is the verifier
-    FILE.jsonl                lines with "prompt" and "answer", matched exactly or by number
+    gym:NAME                  a family of reasoning-gym; its own score_answer is the verifier, or "expression"
+    FILE.jsonl                lines with "prompt" and "answer", matched exactly or by number or as an "expression"
     FILE.py:FUNCTION          the same lines (`data`), judged by FUNCTION(answer, problem) -> number from 0 to 1
 
 A judge is built inside the judge process (judging.py) from the task's `Spec`.
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.distill.reasoning import gym
-from flashstill.distill.reasoning.matching import MATCHERS, exact, numeric
+from flashstill.distill.reasoning.expressions import expression
+from flashstill.distill.reasoning.matching import EXPRESSION, MATCHERS, exact, numeric
 from flashstill.distill.reasoning.problems import Problem, check_disjoint, load_problems, without_repeats
 from flashstill.distill.reasoning.spec import GYM_PREFIX, Spec
 from flashstill.errors import BadInput, unknown
@@ -55,6 +56,8 @@ def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
 
 def judge_of(spec: Spec) -> Judge:
     """The judge of a task; called inside the judge process."""
+    if spec.matcher == EXPRESSION:
+        return lambda answer, problem: float(expression(answer, problem))
     if spec.source.startswith(GYM_PREFIX):
         family = gym.family(spec, 1)
         return lambda answer, problem: family.score_answer(answer, problem["entry"])

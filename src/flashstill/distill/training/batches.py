@@ -20,7 +20,8 @@ class Batch:
 
     windows is None for text generated during training, for which no signals are stored.  starts [B, L]: nonzero where
     an input begins a document, which sees nothing before it; None if each window is one document.  own [B]: whether the
-    student wrote a window, None if it wrote none.  made: metrics of the step about that generation.
+    student wrote a window, None if it wrote none.  factors [B]: multiply the loss of a window's targets, where a reward
+    weighs what the student wrote.  made: metrics of the step about that generation.
     """
 
     tokens: Tensor
@@ -28,6 +29,7 @@ class Batch:
     windows: np.ndarray | None
     starts: Tensor | None = None
     own: Tensor | None = None
+    factors: Tensor | None = None
     made: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -53,13 +55,15 @@ class Batch:
             windows=None if self.windows is None else self.windows[part],
             starts=None if self.starts is None else self.starts[part],
             own=None if self.own is None else self.own[part],
+            factors=None if self.factors is None else self.factors[part],
         )
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        starts, own = (None if each is None else each.to(device) for each in (self.starts, self.own))
+        optional = (self.starts, self.own, self.factors)
+        starts, own, factors = (None if each is None else each.to(device) for each in optional)
         tokens, mask = self.tokens.to(device), self.mask.to(device)
-        return Batch(tokens=tokens, mask=mask, windows=self.windows, starts=starts, own=own)
+        return Batch(tokens=tokens, mask=mask, windows=self.windows, starts=starts, own=own, factors=factors)
 
 
 Student = Callable[[], Model]

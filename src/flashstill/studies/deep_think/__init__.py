@@ -10,6 +10,6 @@ Files in a seed's directory:
     result.json     figures, ledger
 """
 
-from flashstill.studies.deep_think.run import BARS, run
+from flashstill.studies.deep_think.run import bars, run
 
-__all__ = ["BARS", "run"]
+__all__ = ["bars", "run"]

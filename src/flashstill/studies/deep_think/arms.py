@@ -7,6 +7,7 @@ verified-N-epochs the same, for as many epochs as the arm with the most attempts
 majority-N        attempts with the majority answer, without a verifier
 shuffled-N        attempts chosen by verdicts that are shuffled among all attempts: the negative control
 round-R           the last `verified` student after R rounds of further training on its own right attempts
+policy            the student before it after policy gradient with the verifier's rewards
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from flashstill.distill.reasoning.choosing import Kept
 
 
-LABELS = "labels"
+LABELS, POLICY = "labels", "policy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,27 +40,36 @@ class Arm:
 
 def main_arm(work: Work) -> str:
     """The name of the study's main student."""
+    if work.recipe.policy.steps:
+        return POLICY
     rounds = work.recipe.think.rounds
     return f"round-{rounds}" if rounds else f"verified-{work.recipe.think.attempts}"
 
 
-def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
-    """All arms except the rounds; greedy and sampled: the teacher's attempts at the training problems."""
+def arms(work: Work, greedy: Attempted | None, sampled: Attempted) -> list[Arm]:
+    """The arms of the recipe and the main one, except what comes after it (further.py). greedy, sampled: the teacher's
+    attempts at the training problems."""
     think, steps = work.recipe.think, work.recipe.learn.steps
-    counts = [count for count in (1, 4, 16, 64, 256) if count < think.attempts] + [think.attempts]
-    all_arms = [
-        Arm(name=LABELS, rows=work.labelled("train"), steps=steps),
-        Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
-    ]
-    verified = {count: rows(work, sampled, kept(work, sampled, "verified", count)) for count in counts}
-    for count, packed in verified.items():
-        all_arms.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
-        if count < think.attempts:
-            fewer = max(1, round(steps * packed.windows / verified[think.attempts].windows))
-            all_arms.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=fewer))
+    fewer = [count for count in (1, 4, 16, 64, 256) if count < think.attempts]
+    wanted, all_arms = set(think.arms), []
+    if LABELS in wanted:
+        all_arms.append(Arm(name=LABELS, rows=work.labelled("train"), steps=steps))
+    if "unverified" in wanted and greedy is not None:
+        packed = rows(work, greedy, kept(work, greedy, "first", 1))
+        all_arms.append(Arm(name="unverified", rows=packed, steps=steps))
+    whole = rows(work, sampled, kept(work, sampled, "verified", think.attempts))
+    for count in fewer if wanted & {"fewer", "epochs"} else []:
+        packed = rows(work, sampled, kept(work, sampled, "verified", count))
+        if "fewer" in wanted:
+            all_arms.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
+        if "epochs" in wanted:
+            as_often = max(1, round(steps * packed.windows / whole.windows))
+            all_arms.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=as_often))
+    all_arms.append(Arm(name=f"verified-{think.attempts}", rows=whole, steps=steps))
     for rule in ("majority", "shuffled"):
-        packed = rows(work, sampled, kept(work, sampled, rule, think.attempts))
-        all_arms.append(Arm(name=f"{rule}-{think.attempts}", rows=packed, steps=steps))
+        if rule in wanted:
+            packed = rows(work, sampled, kept(work, sampled, rule, think.attempts))
+            all_arms.append(Arm(name=f"{rule}-{think.attempts}", rows=packed, steps=steps))
     return all_arms
 
 
@@ -81,12 +91,24 @@ def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """The student's own attempts in one stage: tokens of prompts and of answers, attempts, answers that were judged."""
+
+    read: int
+    thought: int
+    chains: int
+    judged: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Taught:
-    """A student of the study: its directory, the rows that it learned from, and its training tokens."""
+    """A student of the study: its directory, the rows that it learned from, its training tokens, and what its own
+    attempts cost, if it made any."""
 
     directory: Path
     rows: int
     tokens: int
+    own: Tried | None = None
 
 
 def teach(work: Work, arm: Arm, start: Path | None = None) -> Taught:
@@ -128,35 +150,11 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
     return place
 
 
-def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
-    """Self-training rounds: the student's attempts, verdicts, and further training on all right attempts so far.
-
-    verified: the student's training rows so far; start: its directory.
-    """
-    from flashstill.distill.data.packing import joined_rows
-    from flashstill.distill.models import fingerprint
-
-    think = work.recipe.think
-    students: dict[str, Taught] = {}
-    parts = [verified]
-    for number in range(1, think.rounds + 1):
-        own = work.attempted(work.loaded(start), fingerprint(start), "train", think.attempts)
-        solved = kept(work, own, "verified", think.attempts)
-        if len(solved):
-            parts.append(rows(work, own, solved))
-        packed = joined_rows(parts, work.tokenizer.eos_token_id)
-        arm = Arm(name=f"round-{number}", rows=packed, steps=work.recipe.learn.steps)
-        students[arm.name] = teach(work, arm, start)
-        start = students[arm.name].directory
-    return students
-
-
-def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:
-    """Evaluate a student on the test problems: one greedy attempt, and `attempts` sampled ones if not 0."""
+def examined(work: Work, place: Path, hard: Any) -> tuple[dict[str, Any], Attempted]:
+    """Evaluate a student on the test problems: the figures of one greedy attempt, and these attempts."""
     from flashstill.distill.models import fingerprint
     from flashstill.evaluate.problems import one_pass
 
     model, known_as = work.loaded(place), fingerprint(place)
     greedy = work.attempted(model, known_as, "test", 1, greedy=True)
-    figures = one_pass(greedy.chains, greedy.verdicts, hard)
-    return figures, work.attempted(model, known_as, "test", attempts) if attempts else None
+    return one_pass(greedy.chains, greedy.verdicts, hard), greedy

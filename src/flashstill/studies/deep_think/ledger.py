@@ -20,26 +20,35 @@ def ledger(
     config: its config.json; read, thought: tokens of prompts and of answers; judged: outcome -> answers; kept: training
     examples.
     """
-    half_way = max(1, round((read + thought / 2) / chains))
-    each_usd = usd_per_token(config, chip, half_way)
-    dollars = None if each_usd is None else thought * each_usd
-    flops = 2.0 * parameters * (read + thought)
+    cost = spent(config, parameters, chip, read, thought, chains, sum(judged.values()))
     examples = max(1, kept)
     return {
         "chip": chip,
         "teacher_tokens_read": read,
         "teacher_tokens_thought": thought,
-        "verifier_calls": sum(judged.values()),
+        "verifier_calls": cost["verifier_calls"],
         "verdicts": judged,
-        "flops": flops,
-        "predicted_usd": dollars,
+        "flops": cost["flops"],
+        "predicted_usd": cost["predicted_usd"],
         "examples_kept": kept,
         "per_kept_example": {
             "teacher_tokens": thought / examples,
-            "verifier_calls": sum(judged.values()) / examples,
-            "flops": flops / examples,
-            "predicted_usd": None if dollars is None else dollars / examples,
+            "verifier_calls": cost["verifier_calls"] / examples,
+            "flops": cost["flops"] / examples,
+            "predicted_usd": None if cost["predicted_usd"] is None else cost["predicted_usd"] / examples,
         },
+    }
+
+
+def spent(config: Path, parameters: int, chip: str, read: int, thought: int, chains: int, calls: int) -> dict[str, Any]:
+    """Costs of the attempts of a model, a teacher or a student; chains, calls: number of attempts, of verdicts."""
+    each_usd = usd_per_token(config, chip, max(1, round((read + thought / 2) / chains)))
+    return {
+        "tokens_read": read,
+        "tokens_thought": thought,
+        "verifier_calls": calls,
+        "flops": 2.0 * parameters * (read + thought),
+        "predicted_usd": None if each_usd is None else thought * each_usd,
     }
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 from flashstill.progress import Progress
 from flashstill.recipes.thinking import ThinkingStudy
-from flashstill.studies.deep_think.arms import arms, examined, main_arm, rounds, teach
-from flashstill.studies.deep_think.ledger import ledger, usd_per_token
+from flashstill.studies.deep_think.arms import POLICY, Taught, arms, examined, main_arm, teach
+from flashstill.studies.deep_think.further import policy, rounds
+from flashstill.studies.deep_think.ledger import ledger, spent, usd_per_token
 from flashstill.studies.deep_think.records import model_records
 from flashstill.studies.deep_think.work import Attempted, Work
 from flashstill.studies.seeds import RECORDS, Bar, Result
 
-BARS = {"gain_over_teacher_greedy": Bar(least=0.05), "standard_errors_over_unverified": Bar(least=3.0)}
+
+def bars(recipe: ThinkingStudy) -> dict[str, Bar]:
+    """What a recipe claims."""
+    return {name: Bar(least=least) for name, least in recipe.claims.items()}
 
 
 def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Result:
@@ -24,14 +28,17 @@ def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Resu
 
 
 def _run(work: Work) -> Result:
+    from flashstill.distill.models import fingerprint
     from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, quality_records
     from flashstill.records import Record, write_records
 
     think, seed = work.recipe.think, work.seed
+    at_test = think.test_attempts or think.attempts
     model = work.teacher  # trained here if it does not exist yet; the fingerprint below needs it
     known_as = work.teacher_known_as
-    greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, think.attempts))
-    test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, think.attempts))
+    greedy = work.attempted(model, known_as, "train", 1, True) if "unverified" in think.arms else None
+    sampled = work.attempted(model, known_as, "train", think.attempts)
+    test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, at_test))
     hard = harder_half(test.verdicts)
     teacher = one_pass(test_greedy.chains, test_greedy.verdicts, hard)
     attempts = many_attempts(test.chains, test.verdicts, seed, hard)
@@ -41,12 +48,16 @@ def _run(work: Work) -> Result:
     taught = {name: teach(work, arm) for name, arm in learners.items()}
     last = f"verified-{think.attempts}"
     taught |= rounds(work, learners[last].rows, taught[last].directory)
-    main, own = main_arm(work), None
+    if work.recipe.policy.steps:
+        before = taught[f"round-{think.rounds}" if think.rounds else last]
+        taught[POLICY] = policy(work, before.directory)
+    main = main_arm(work)
+    passes: dict[str, Attempted] = {}
     for name, each in taught.items():
-        figures, tried = examined(work, each.directory, hard, think.attempts if name == main else 0)
+        figures, passes[name] = examined(work, each.directory, hard)
         students[name] = {**figures, "rows": each.rows}
-        own = tried or own
-    assert own is not None
+    place = taught[main].directory
+    own = work.attempted(work.loaded(place), fingerprint(place), "test", at_test)
     details = {
         "teacher_params": _teacher_parameters(work),
         "student_params": _parameters(taught[main].directory),
@@ -58,7 +69,8 @@ def _run(work: Work) -> Result:
         "student_best_of": many_attempts(own.chains, own.verdicts, seed, hard)["best_of"],
         "problems": {name: len(problems) for name, problems in work.problems.items()},
         "usd_per_token": _prices(work, taught[main].directory),
-        "ledger": _ledger(work, sampled, students[main]["rows"]),
+        "ledger": _ledger(work, sampled, students[last]["rows"]),
+        "own_attempts": _own_attempts(work, taught),
     }  # fmt: skip
     records: list[Record] = [*model_records(work, taught)]
     records += quality_records("teacher", {"accuracy": teacher}, "test")
@@ -66,7 +78,9 @@ def _run(work: Work) -> Result:
     for name, figures in students.items():
         records += quality_records(name, {"accuracy": figures}, "test")
     write_records(work.out / RECORDS, records)
-    return Result(measures=_measures(teacher, attempts, students, main), details=details)
+    measures = _measures(teacher, attempts, students, main)
+    measures |= _over_greedy(test_greedy, passes[main])
+    return Result(measures=measures | _own_costs(details["own_attempts"]), details=details)
 
 
 def _teacher_parameters(work: Work) -> int:
@@ -87,18 +101,50 @@ def _parameters(place: Path) -> int:
 def _measures(
     teacher: dict[str, Any], attempts: dict[str, Any], students: dict[str, dict[str, Any]], main: str
 ) -> dict[str, float]:
-    ours, plain = students[main], students["unverified"]
-    apart = math.hypot(ours["se"], plain["se"])
+    ours = students[main]
     found = {"teacher_greedy": teacher["value"]}
     found |= {f"teacher_best_of_{n}": each["value"] for n, each in attempts["best_of"].items() if int(n) > 1}
     found |= {f"student_{name}": figures["value"] for name, figures in students.items()}
-    return found | {
+    found |= {
         "hard_half_teacher_greedy": teacher["hard_half"]["value"],
         "hard_half_student": ours["hard_half"]["value"],
         "gain_over_teacher_greedy": ours["value"] - teacher["value"],
-        "gain_over_unverified": ours["value"] - plain["value"],
-        "standard_errors_over_unverified": (ours["value"] - plain["value"]) / apart if apart else 0.0,
     }
+    if "4" in attempts["best_of"]:
+        found["gain_over_teacher_best_of_4"] = ours["value"] - attempts["best_of"]["4"]["value"]
+    if "unverified" in students:
+        plain = students["unverified"]
+        apart = math.hypot(ours["se"], plain["se"])
+        found["gain_over_unverified"] = ours["value"] - plain["value"]
+        found["standard_errors_over_unverified"] = (ours["value"] - plain["value"]) / apart if apart else 0.0
+    return found
+
+
+def _over_greedy(teacher: Attempted, student: Attempted) -> dict[str, float]:
+    """The student's gain over the teacher's greedy pass in standard errors of the difference problem by problem."""
+    apart = student.verdicts.right[:, 0].astype(float) - teacher.verdicts.right[:, 0]
+    se = apart.std(ddof=1) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
+    return {"standard_errors_over_teacher_greedy": float(apart.mean() / se) if se else 0.0}
+
+
+def _own_attempts(work: Work, taught: dict[str, Taught]) -> dict[str, dict[str, Any]]:
+    """What the student's own attempts cost, by stage; training is not in it, nor what the teacher's cost."""
+    return {
+        name: spent(
+            each.directory / "config.json", _parameters(each.directory), work.recipe.chip, each.own.read,
+            each.own.thought, each.own.chains, each.own.judged,
+        )
+        for name, each in taught.items() if each.own is not None
+    }  # fmt: skip
+
+
+def _own_costs(spent_by: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Millions of tokens and thousands of verdicts of each stage."""
+    found: dict[str, float] = {}
+    for name, each in spent_by.items():
+        found[f"million_tokens_of_{name}"] = each["tokens_thought"] / 1e6
+        found[f"thousand_verdicts_of_{name}"] = each["verifier_calls"] / 1e3
+    return found
 
 
 def _prices(work: Work, student: Path) -> dict[str, float | None]:

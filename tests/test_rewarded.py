@@ -1,0 +1,179 @@
+"""Policy gradient with a verifier: advantages by hand, the gradient against the exact one, and batches that repeat."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flashstill.distill.losses import DenseTeacher, head_loss
+from flashstill.distill.reasoning.judging import Judges, Verdict
+from flashstill.distill.reasoning.letters import letter_tokenizer
+from flashstill.distill.reasoning.matching import Extract
+from flashstill.distill.reasoning.problems import Problem, save_problems
+from flashstill.distill.reasoning.rewarded import Group, Rewarded, advantages, rewarded
+from flashstill.distill.reasoning.spec import Spec
+from flashstill.distill.training.batches import Batch
+from flashstill.distill.training.loop import train
+from flashstill.distill.training.recipe import TrainRecipe
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes.thinking import NetTable
+from flashstill.studies.deep_think.models import new_model
+
+PROBLEMS = [Problem(prompt=f"{letter}:", answer=digit) for letter, digit in zip("abcdef", "121212", strict=True)]
+TOKENIZER = letter_tokenizer("abcdef:12")
+
+
+@pytest.fixture
+def model() -> Any:
+    net = NetTable(hidden=8, layers=1, heads=2, feed_forward=16)
+    return new_model(net, TOKENIZER, 8, 0)
+
+
+class Here(Judges):
+    """Judges in this process, which takes no second to start."""
+
+    def _one(self, question: tuple[int, str]) -> Verdict:
+        place, answer = question
+        right = answer == PROBLEMS[place].answer
+        return Verdict(score=1.0 if right else 0.25, outcome="right" if right else "wrong")
+
+
+def source(folder: Path, per_step: int = 6, attempts: int = 4, **group: Any) -> Rewarded:
+    path = folder / "p.jsonl"
+    save_problems(path, PROBLEMS)
+    return Rewarded(
+        PROBLEMS, [TOKENIZER(each.prompt)["input_ids"] for each in PROBLEMS], per_step,
+        Group(attempts=attempts, **group), 2, TOKENIZER, Extract(), Here(Spec(source=str(path)), path, processes=1), 3,
+    )  # fmt: skip
+
+
+class TestAdvantages:
+    def test_by_hand(self) -> None:
+        rewards = np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0] * 4])
+        assert advantages(rewards, "leave-one-out").tolist() == [
+            pytest.approx([1, -1 / 3, -1 / 3, -1 / 3]), pytest.approx([2 / 3, 2 / 3, -2 / 3, -2 / 3]), [0.0] * 4,
+        ]  # fmt: skip
+        half, root = 3**0.5 / 2, 0.5
+        assert advantages(rewards, "normalised").tolist() == [
+            pytest.approx([1.5, -root, -root, -root]), pytest.approx([half, half, -half, -half]), [0.0] * 4,
+        ]  # fmt: skip
+
+    def test_leave_one_out_is_unbiased(self) -> None:
+        """Over all draws of two attempts, the mean of A_i grad log pi is the gradient of the expected reward."""
+        logits, reward = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True), [0.2, 1.0, 0.0]
+        expected = (torch.softmax(logits, -1) * torch.tensor(reward, dtype=torch.float64)).sum()
+        (exact,) = torch.autograd.grad(expected, logits)
+        mean = torch.zeros_like(exact)
+        for pair in itertools.product(range(3), repeat=2):
+            log_p = torch.log_softmax(logits, -1)
+            weights = advantages(np.array([[reward[each] for each in pair]]), "leave-one-out")[0]
+            estimate = sum(weight * log_p[each] for weight, each in zip(weights, pair, strict=True)) / 2
+            (gradient,) = torch.autograd.grad(estimate, logits, retain_graph=True)
+            mean += gradient * float(torch.softmax(logits, -1).detach()[list(pair)].prod())
+        assert mean.tolist() == pytest.approx(exact.tolist(), abs=1e-12)
+
+    def test_mistakes(self) -> None:
+        with pytest.raises(BadInput, match="at least 2 attempts at a problem, not 1"):
+            Group(attempts=1)
+        with pytest.raises(BadInput, match="nearest known: leave-one-out"):
+            Group(baseline="leave-one")
+        with pytest.raises(BadInput, match="unknown reward"):
+            Group(reward="rite")
+
+
+def by_hand(hidden: torch.Tensor, head: torch.Tensor, old: Sequence[torch.Tensor], batch: Batch, kl: float) -> Any:
+    """The gradient of head and hidden states, token by token from the formula."""
+    assert batch.factors is not None
+    grad_head, grad_hidden, tokens = torch.zeros_like(head), torch.zeros_like(hidden), int(batch.mask.sum())
+    for row, place in batch.mask.nonzero().tolist():
+        state, start = hidden[row, place], old[0][row, place] @ old[1].T
+        q, p = torch.softmax(head @ state, -1), torch.softmax(start, -1)
+        drawn = torch.zeros_like(q)
+        drawn[batch.tokens[row, place + 1]] = 1.0
+        slope = -batch.factors[row].double() * (drawn - q)
+        apart = q.log() - p.log()
+        slope = slope + kl * q * (apart - (q * apart).sum())
+        grad_head += torch.outer(slope, state) / tokens
+        grad_hidden[row, place] += head.T @ slope / tokens
+    return grad_hidden, grad_head
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.3])
+def test_gradient_is_that_of_the_formula(kl: float, model: Any, tmp_path: Path) -> None:
+    batch = source(tmp_path).batch(0, lambda: model)
+    assert batch.factors is not None
+    assert len(batch.factors) in range(4, 25, 4)
+    assert batch.factors.view(-1, 4).sum(-1).abs().max() < 1e-6
+    generator = torch.Generator().manual_seed(0)
+    size, vocabulary = (*batch.mask.shape, 8), len(TOKENIZER)
+    hidden, other = (torch.randn(size, generator=generator, dtype=torch.float64) for _ in range(2))
+    head, start = (torch.randn((vocabulary, 8), generator=generator, dtype=torch.float64) for _ in range(2))
+    wanted = by_hand(hidden, head, (other, start), batch, kl)
+    hidden.requires_grad_()
+    head.requires_grad_()
+    held_to = DenseTeacher(hidden=(other.flatten(0, 1),), heads=(start,))
+    weights = batch.mask.flatten().double() / int(batch.mask.sum())
+    loss, _ = head_loss(hidden.flatten(0, 1), head, rewarded(lambda _: held_to, kl)(batch), weights)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for gradient, hand in zip((hidden.grad, head.grad), wanted, strict=True):
+        assert gradient is not None
+        assert torch.allclose(gradient, hand, atol=1e-9)
+
+
+def test_steps_make_right_answers_likelier_and_resume(model: Any, tmp_path: Path) -> None:
+    """The reward grows; a run that stops in the middle ends with the same weights."""
+    found = []
+    for stops in (False, True):
+        made, own = source(tmp_path, attempts=8), copy.deepcopy(model)
+        recipe = TrainRecipe(
+            tokens=30 * 48 * made.window_length, windows_per_step=48, learning_rate=3e-2, schedule="constant",
+            checkpoint_every_steps=10, diverged_at=0.0,
+        )  # fmt: skip
+        folder = tmp_path / str(stops)
+
+        def after(_: Any, step: int, stops: bool = stops) -> dict[str, float]:
+            if stops and step == 17:
+                raise KeyboardInterrupt
+            return {}
+
+        if stops:
+            with pytest.raises(KeyboardInterrupt):
+                train(copy.deepcopy(model), made, rewarded(), recipe, folder, Silent(), "x", after_step=after)
+        train(own, made, rewarded(), recipe, folder, Silent(), "x")
+        found.append(own.state_dict())
+    rewards = [json.loads(line)["reward"] for line in (tmp_path / "True" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rewards) == 30
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
+    for name, weight in found[0].items():
+        assert torch.equal(weight, found[1][name])
+
+
+def test_batches_repeat_and_say_what_they_cost(model: Any, tmp_path: Path) -> None:
+    one, two = (source(tmp_path, per_step=3).batch(5, lambda: model) for _ in range(2))
+    assert torch.equal(one.tokens, two.tokens)
+    assert one.factors is not None
+    assert two.factors is not None
+    assert torch.equal(one.factors, two.factors)
+    assert one.made["tokens_read"] == 3 * 4 * 2
+    assert 12 <= one.made["tokens_drawn"] <= 24
+    assert 0 < one.made["verifier_calls"] <= 12
+    other = source(tmp_path, per_step=3).batch(6, lambda: model)
+    assert other.tokens.shape != one.tokens.shape or not torch.equal(other.tokens, one.tokens)
+
+
+def test_a_step_where_all_are_wrong_has_no_gradient(model: Any, tmp_path: Path) -> None:
+    made = source(tmp_path)
+    made.extract = Extract(marker="never said")
+    batch = made.batch(0, lambda: model)
+    assert batch.factors is not None
+    assert batch.factors.tolist() == [0.0] * 4
+    assert batch.made["useful_share"] == 0.0
