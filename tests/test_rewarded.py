@@ -129,6 +129,7 @@ def test_gradient_is_that_of_the_formula(kl: float, model: Any, tmp_path: Path) 
         assert torch.allclose(gradient, hand, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_steps_make_right_answers_likelier_and_resume(model: Any, tmp_path: Path) -> None:
     """The reward grows; a run that stops in the middle ends with the same weights."""
     found = []
