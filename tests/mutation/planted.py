@@ -67,11 +67,11 @@ PLANTED: tuple[Planted, ...] = (
     # wrong attempts are rewarded; an attempt is its own baseline; the student is pushed away from where it began
     (
         "distill/reasoning/rewarded.py",
-        "above = rewards - rewards.mean(-1, keepdims=True)",
-        "above = rewards.mean(-1, keepdims=True) - rewards",
+        "= rewards - rewards.mean(-1, keepdims=True)",
+        "= rewards.mean(-1, keepdims=True) - rewards",
         "rewarded",
     ),
-    ("distill/reasoning/rewarded.py", "above * (attempts / (attempts - 1))", "above", "rewarded"),
+    ("distill/reasoning/rewarded.py", "above *= attempts / (attempts - 1)", "above *= 1.0", "rewarded"),
     (
         "distill/reasoning/rewarded.py",
         "divergence=reverse_kl, weight=kl",

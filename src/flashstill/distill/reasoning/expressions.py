@@ -29,7 +29,7 @@ def expression(answer: str, problem: Mapping[str, Any]) -> bool:
     facts = {**entry, **entry.get("metadata", {})}
     if "numbers" not in facts or "target" not in facts:
         raise BadInput('the judge "expression" is for problems with `numbers` and `target`')
-    return value(answer, facts["numbers"]) == facts["target"]
+    return value(answer, facts["numbers"]) == Fraction(facts["target"])
 
 
 def value(answer: str, numbers: list[int]) -> Fraction | None:

@@ -63,12 +63,15 @@ class Group:
 
 def advantages(rewards: npt.NDArray[np.float64], baseline: str) -> npt.NDArray[np.float64]:
     """Advantages [P, G] of rewards [P, G]; 0 for problems whose attempts all have one reward."""
-    above = rewards - rewards.mean(-1, keepdims=True)
+    above: npt.NDArray[np.float64] = rewards - rewards.mean(-1, keepdims=True)
     if baseline == "leave-one-out":
         attempts = rewards.shape[-1]
-        return above * (attempts / (attempts - 1))
+        above *= attempts / (attempts - 1)
+        return above
     deviation = rewards.std(-1, ddof=1, keepdims=True)
-    return np.divide(above, deviation, out=np.zeros_like(above), where=_apart(rewards)[:, None])
+    normalised: npt.NDArray[np.float64] = np.zeros_like(above)
+    np.divide(above, deviation, out=normalised, where=_apart(rewards)[:, None])
+    return normalised
 
 
 def _apart(rewards: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

@@ -58,6 +58,7 @@ def _run(work: Work) -> Result:
         students[name] = {**figures, "rows": each.rows}
     place = taught[main].directory
     own = work.attempted(work.loaded(place), fingerprint(place), "test", at_test)
+    own_costs = _own_attempts(work, taught)
     details = {
         "teacher_params": _teacher_parameters(work),
         "student_params": _parameters(taught[main].directory),
@@ -70,7 +71,7 @@ def _run(work: Work) -> Result:
         "problems": {name: len(problems) for name, problems in work.problems.items()},
         "usd_per_token": _prices(work, taught[main].directory),
         "ledger": _ledger(work, sampled, students[last]["rows"]),
-        "own_attempts": _own_attempts(work, taught),
+        "own_attempts": own_costs,
     }  # fmt: skip
     records: list[Record] = [*model_records(work, taught)]
     records += quality_records("teacher", {"accuracy": teacher}, "test")
@@ -80,7 +81,7 @@ def _run(work: Work) -> Result:
     write_records(work.out / RECORDS, records)
     measures = _measures(teacher, attempts, students, main)
     measures |= _over_greedy(test_greedy, passes[main])
-    return Result(measures=measures | _own_costs(details["own_attempts"]), details=details)
+    return Result(measures=measures | _own_costs(own_costs), details=details)
 
 
 def _teacher_parameters(work: Work) -> int:
