@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import marks
 from tests.commands import SHARED, Cli
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 
@@ -29,14 +31,29 @@ _ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_sl
 settings.register_profile("quick", _ANY_MACHINE, max_examples=40)
 settings.register_profile("ci", _ANY_MACHINE, max_examples=40, derandomize=True, database=None)
 settings.register_profile("thorough", _ANY_MACHINE, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+settings.load_profile(PROFILE)
+# What a collection makes stays to the end: nobody looks for garbage in it while modules are imported, nor later.
+gc.disable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fast suite runs the event loop as plain Python, as compiling it takes longer than its tests; the slow suite
-    compares both."""
-    if config.option.markexpr == "not slow":
-        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    """The fast suite runs the event loop as plain Python, as compiling it takes longer than its tests, and few examples
+    of each property; the slow suite compares both, and runs all examples."""
+    if config.option.markexpr != "not slow":
+        return
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    if PROFILE != "thorough":
+        marks.FAST = True
+        few = settings(settings.get_profile(PROFILE), max_examples=40 // marks.SHARE)
+        settings.register_profile("few", few)
+        settings.load_profile("few")
+
+
+def pytest_collection_finish() -> None:
+    """From here on only what tests make is looked through."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,12 +67,18 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
 
 
 @pytest.fixture(autouse=True)
-def home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A FLASHSTILL_HOME that no other test and no user shares."""
+def place_of_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A FLASHSTILL_HOME that no other test and no user shares; made by what is written there."""
     path = next(homes)
-    path.mkdir()
     monkeypatch.setenv("FLASHSTILL_HOME", str(path))
     return path
+
+
+@pytest.fixture
+def home(place_of_home: Path) -> Path:
+    """It, made."""
+    place_of_home.mkdir()
+    return place_of_home
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import torch
 import flashstill as fs
 from flashstill.arch import load_architecture
 from flashstill.cli import main
+from flashstill.cli.acceptance import print_acceptance
 from flashstill.cost import Speculation
 from flashstill.distill.drafts import save_eagle
 from flashstill.distill.generate import Sampling
@@ -73,6 +74,21 @@ def test_a_draft_that_is_the_target_is_always_accepted() -> None:
     record = measured_pair("llama", Draft(name="same", model=made("llama"), counted=False), 2)
     assert record.acceptance == pytest.approx((1.0, 1.0, 1.0), abs=1e-4)
     assert (record.counted, record.documents) == ((), 2)
+
+
+def test_a_single_document_gives_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    record = measured_pair("llama", Draft(name="draft", model=different(made("llama")), counted=False), 1)
+    assert (record.acceptance_low, record.acceptance_high) == ((), ())
+    assert (record.tokens_per_step_low, record.tokens_per_step_high) == (None, None)
+    assert from_line(to_line(record)) == record
+    print_acceptance([record])
+    printed = capsys.readouterr().out
+    assert "one document: no interval (random, 24 tokens that target wrote)" in printed
+    assert " to " not in printed
+    print_acceptance([RECORD])
+    printed = capsys.readouterr().out
+    assert "80.0% (70.0% to 90.0%)" in printed
+    assert "8 documents of docs, 900 tokens that big wrote" in printed
 
 
 def test_a_record_reads_as_it_was_written(tmp_path: Path) -> None:
@@ -168,6 +184,7 @@ def test_plan_tells_what_the_draft_is_worth() -> None:
     assert "the best with the draft and without it: time per token" in found.worth_lines[0]
 
 
+@pytest.mark.slow
 def test_a_simulation_draws_drafts_by_the_measured_rates() -> None:
     asked: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-sxm", "concurrency": 1, "requests": 20, "osl": 200}
     asked |= {"isl": 128, "draft": "llama-3.2-1b"}

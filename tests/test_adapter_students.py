@@ -22,6 +22,7 @@ from flashstill.recipes.distillation import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.adapters import TOKENS, logits, peft
 from tests.distillations import metrics, same, torchrun, weights, written
+from tests.marks import slow
 from tests.zoo import NAMES, tiny
 
 adapters = pytest.importorskip("flashstill.distill.adapters.training")
@@ -84,7 +85,7 @@ def check_family(name: str, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("settings", [{}, {"dora": True, "rslora": True}], ids=["lora", "dora"])
+@pytest.mark.parametrize("settings", [{"dora": True, "rslora": True}, *slow({})], ids=["dora", "lora"])
 def test_merged_is_the_same_model(name: str, settings: dict[str, Any]) -> None:
     check_family(name, **settings)
 

@@ -64,11 +64,16 @@ def test_layers_that_are_stored_turned(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(turned), logits(model), rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture
-def adapter(tiny_teacher: Path, loaded_teacher: Any, tmp_path: Path) -> Path:
-    """An adapter of the tiny teacher, which it names."""
+@pytest.fixture(scope="module")
+def written_adapter(tiny_teacher: Path, loaded_teacher: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tuned(copy.deepcopy(loaded_teacher), target_modules=["q_proj", "down_proj"])
-    return written(model, tmp_path / "adapter", tiny_teacher)
+    return written(model, tmp_path_factory.mktemp("adapters") / "adapter", tiny_teacher)
+
+
+@pytest.fixture
+def adapter(written_adapter: Path, tmp_path: Path) -> Path:
+    """An adapter of the tiny teacher, which it names."""
+    return Path(shutil.copytree(written_adapter, tmp_path / "adapter"))
 
 
 def test_a_directory_stands_for_the_merged_model(adapter: Path, tiny_teacher: Path) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -18,6 +18,7 @@ from flashstill.simulate.state import FREE, IDLE, REFERENCES
 from flashstill.simulate.traffic import Traffic
 from tests.batching import limits, step_s, tables
 from tests.commands import refuse
+from tests.marks import examples
 from tests.plain_batching import Request, Server, walk
 
 
@@ -69,7 +70,7 @@ class Transcripts:
         return sorted(new, key=lambda each: each.arrival)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     ratio=st.sampled_from([0, 1, 2]), spare=st.integers(0, 400), count=st.integers(1, 5), turns=st.integers(1, 4),
@@ -133,6 +134,7 @@ def test_parallel_requests_share_the_context_and_join() -> None:
     assert fan.seconds > one.seconds
 
 
+@pytest.mark.slow
 def test_agents_think_in_between() -> None:
     """Forty agents of five turns: the run lasts as long as the longest thinking; the same for the same seed."""
     asked = ASKED | {"agents": 40, "turns": 5, "osl": 4}

@@ -22,6 +22,7 @@ from flashstill.arch import catalogue as catalogue_module
 from flashstill.arch.adapter import FAMILIES
 from flashstill.arch.catalogue import catalogue
 from flashstill.errors import BadInput, MissingFact, UnsupportedArchitecture
+from tests.marks import slow
 from tests.twins import (
     EIGHT,
     FAMILY_TWINS,
@@ -297,15 +298,17 @@ def test_parameters_equal_a_torch_twin(family: str, changes: Changes) -> None:
 @pytest.mark.parametrize(
     ("whole", "changes"),
     [
-        ("qwen3_vl", EIGHT),
         ("qwen3_vl", {**EIGHT, "tie_word_embeddings": True}),
-        ("qwen3_vl_moe", {**EIGHT, **MOE, "num_experts": 4}),
-        ("qwen2_5_vl", {}),
-        ("glm4v", EIGHT),
         ("glm4v_moe", {**EIGHT, **MOE, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1}),
-        ("gemma3", EIGHT),
-        ("mistral3", EIGHT),
-        ("paddleocr_vl", EIGHT),
+        *slow(
+            ("qwen3_vl", EIGHT),
+            ("qwen3_vl_moe", {**EIGHT, **MOE, "num_experts": 4}),
+            ("qwen2_5_vl", {}),
+            ("glm4v", EIGHT),
+            ("gemma3", EIGHT),
+            ("mistral3", EIGHT),
+            ("paddleocr_vl", EIGHT),
+        ),
     ],
 )
 def test_text_parts_equal_those_in_torch(whole: str, changes: Changes) -> None:

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from flashstill.arch import Architecture, Attention, FeedForward, Layer
@@ -16,6 +16,7 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.plan.explain import explain
 from flashstill.plan.scenario import Scenario
+from tests.marks import examples
 
 FACTS = load()
 NODES = (28, 16, 12, 10, 7, 6, 5, 4, 3, 2)
@@ -132,7 +133,7 @@ DRAWN = given(
 
 
 @DRAWN
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_silicon_moves_the_right_way(
     shape: dict[str, int], load_: dict[str, Any], choice: Choice, grown: str, finer: int
 ) -> None:
@@ -141,7 +142,7 @@ def test_silicon_moves_the_right_way(
 
 @pytest.mark.slow
 @DRAWN
-@settings(max_examples=2000, deadline=None)
+@examples(2000)
 def test_silicon_moves_the_right_way_in_2000_draws(
     shape: dict[str, int], load_: dict[str, Any], choice: Choice, grown: str, finer: int
 ) -> None:
@@ -150,7 +151,7 @@ def test_silicon_moves_the_right_way_in_2000_draws(
 
 @pytest.mark.slow
 @given(shape=SHAPES, load_=LOADS, finer=st.sampled_from(NODES))
-@settings(max_examples=100, deadline=None, phases=(Phase.generate,))
+@examples(100, phases=(Phase.generate,))
 def test_smallest_machines_move_the_right_way(shape: dict[str, int], load_: dict[str, Any], finer: int) -> None:
     """The whole search for the least silicon: wider never less, finer never more; or counted reasons."""
 
@@ -177,7 +178,7 @@ def test_smallest_machines_move_the_right_way(shape: dict[str, int], load_: dict
 
 @pytest.mark.slow
 @given(shape=SHAPES, concurrency=st.integers(1, 64), node=st.sampled_from((7, 6, 5, 3)))
-@settings(max_examples=20, deadline=None, phases=(Phase.generate,))
+@examples(20, phases=(Phase.generate,))
 def test_wired_weights_never_cost_energy(shape: dict[str, int], concurrency: int, node: int) -> None:
     """At every level of the cost arm, and beside the same model in SRAM, whose weights do."""
     drawn = model(**{**shape, "depth": min(shape["depth"], 16), "width": min(shape["width"], 16)})

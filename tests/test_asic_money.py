@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.asic.money import Programme
@@ -21,6 +21,7 @@ from flashstill.economics.tco import annuity
 from flashstill.facts import load
 from flashstill.units import DAYS_PER_YEAR
 from tests.asic_stand_in import alternative, decision, stand_in
+from tests.marks import examples
 
 FACTS = load()
 VARIANTS = ("sram", "hbm", "hardwired")
@@ -100,13 +101,13 @@ def check_volume(terms: Programme, volume: Values | float, more: Values | float)
     assert (asic[known] < other[known]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(at=places, changed=st.sampled_from(RAISES + LOWERS), step=share)
 def test_every_term_moves_the_break_even_the_right_way(at: tuple[float, ...], changed: str, step: float) -> None:
     check_direction(programme(at), changed, step)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(at=places, volume=st.floats(1e8, 1e15), more=st.floats(1.0, 1e4))
 def test_more_volume_never_makes_a_chip_stop_paying(at: tuple[float, ...], volume: float, more: float) -> None:
     terms = programme(at)

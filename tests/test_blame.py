@@ -205,6 +205,7 @@ class TestDropout:
         source = Offline(packed, 4, 0)
         return weights(train(student, source, hard, recipe, folder, SILENT, "t", after_step=after_step))
 
+    @pytest.mark.slow
     def test_resumed_equals_uninterrupted(self, teacher: Any, packed: Packed, folders: Iterator[Path]) -> None:
         straight = self.run(teacher, packed, next(folders))
         torch.manual_seed(77)  # what the process drew before does not matter

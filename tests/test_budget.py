@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -44,6 +44,7 @@ from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import torchrun
+from tests.marks import examples, slow
 from tests.packing import both
 
 SILENT = Silent()
@@ -99,7 +100,7 @@ class TestCandidates:
         assert each.weight_bytes("fp8", 64) == 720 + 640
         assert each.weight_bytes("ternary", 64) == 720 + 160 + 20
 
-    @pytest.mark.parametrize("name", ["int4", "fp8", "ternary"])
+    @pytest.mark.parametrize("name", ["int4", *slow("fp8", "ternary")])
     def test_they_are_as_large_as_what_is_written(
         self, teacher: Any, tiny_teacher: Path, tmp_path: Path, name: str
     ) -> None:
@@ -195,7 +196,7 @@ class TestPick:
             "training needs more memory than this machine has": 29 - 1,
         }
 
-    @settings(max_examples=60)
+    @examples(60)
     @given(
         st.tuples(st.floats(150, 500), st.floats(6e7, 3e8), st.floats(5e-3, 4e-2), st.floats(8e8, 4e9)),
         st.tuples(*[st.floats(1, 3)] * 4),

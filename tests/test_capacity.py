@@ -12,6 +12,7 @@ from flashstill.simulate.engine import run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.tally import DONE
 from tests.batching import limits, tables
+from tests.marks import slow
 
 
 def requests(count: int, prompt: int, output: int) -> Arrivals:
@@ -25,11 +26,10 @@ def requests(count: int, prompt: int, output: int) -> Arrivals:
 @pytest.mark.parametrize(
     ("prompt", "output", "settings", "limit"),
     [
-        (40, 60, {}, SLOTS),
-        (40, 60, {"prefill_first": True}, SLOTS),
-        (100, 60, {"sequences": 60, "blocks": 80, "reserves": True}, MEMORY),
         (200, 20, {"sequences": 60}, BUDGET),
         (400, 20, {"prefill_first": True}, SLOTS),
+        *slow((40, 60, {}, SLOTS), (40, 60, {"prefill_first": True}, SLOTS)),
+        *slow((100, 60, {"sequences": 60, "blocks": 80, "reserves": True}, MEMORY)),
     ],
 )
 def test_the_rate_is_that_of_a_replica_with_too_much_to_do(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -21,6 +21,7 @@ from flashstill.cli import main
 from flashstill.cli.capacity import sentence
 from flashstill.errors import BadInput
 from tests.commands import refuse
+from tests.marks import examples
 
 PRODUCT: dict[str, Any] = {
     "name": "chat", "model": "llama-3.1-70b", "input_tokens": 1000, "output_tokens": 500, "shape": "day",
@@ -423,7 +424,7 @@ def no_worse(one: Any, other: Any) -> bool:
 
 @pytest.mark.slow
 @given(numbers=SMALL, more=st.sampled_from(["a", "b", "deadline"]))
-@settings(max_examples=60)
+@examples(60)
 def test_more_chips_and_later_deadlines_are_never_worse(numbers: dict[str, Any], more: str) -> None:
     base = fs.capacity(small(numbers))
     check_conservation(base)
@@ -433,7 +434,7 @@ def test_more_chips_and_later_deadlines_are_never_worse(numbers: dict[str, Any],
 
 @pytest.mark.slow
 @given(numbers=SMALL, less=st.sampled_from(["peak", "work"]))
-@settings(max_examples=40)
+@examples(40)
 def test_less_to_do_is_never_worse(numbers: dict[str, Any], less: str) -> None:
     base = fs.capacity(small(numbers))
     other = fs.capacity(small({**numbers, less: 0.8 * numbers[less]}))
@@ -442,7 +443,7 @@ def test_less_to_do_is_never_worse(numbers: dict[str, Any], less: str) -> None:
 
 @pytest.mark.slow
 @given(numbers=SMALL, least=st.integers(1, 30), restart=st.floats(0.0, 1.5))
-@settings(max_examples=30)
+@examples(30)
 def test_gangs_hold_whatever_is_asked(numbers: dict[str, Any], least: int, restart: float) -> None:
     tree = small(numbers)
     most = least + 30

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.cli import main
@@ -24,6 +24,7 @@ from flashstill.plan.cases import answer_file
 from flashstill.plan.predict import predict
 from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction, sound
 from tests.commands import SHARED
+from tests.marks import examples
 
 FACTS = load()
 GOOD = "qwen3-32b,h100-sxm,2"
@@ -282,7 +283,7 @@ text_cells = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     st.lists(st.sampled_from(CASE_FIELDS), unique=True, max_size=6),
     st.lists(st.lists(text_cells, max_size=9), min_size=1, max_size=6),

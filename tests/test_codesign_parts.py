@@ -9,6 +9,7 @@ import pytest
 import flashstill as fs
 from flashstill.codesign import rows
 from flashstill.cost.parts import Parts
+from tests.marks import slow
 
 
 def _whole(*_: Any) -> Parts:
@@ -26,7 +27,7 @@ def _numbers(document: Any, place: str = "") -> dict[str, float]:
     ("model", "chips", "asked"),
     [
         ("qwen3-0.6b", ("tpu-v5e", "l40s"), {}),
-        ("qwen3-30b-a3b", ("tpu-v6e", "h100-sxm"), {"overlaps": ("none", "two-batch"), "batches": (1, 8, 64)}),
+        *slow(("qwen3-30b-a3b", ("tpu-v6e", "h100-sxm"), {"overlaps": ("none", "two-batch"), "batches": (1, 8, 64)})),
     ],
 )
 def test_parts_change_no_answer(

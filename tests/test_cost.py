@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
@@ -32,6 +32,7 @@ from flashstill.parallel import Layout, shard
 from flashstill.plan.grid import price_grid
 from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, prefill
 from tests.deployments import deployed, explained
+from tests.marks import examples
 
 FACTS = load()
 CHIPS = known_chips(FACTS)
@@ -122,7 +123,7 @@ class TestWhereJoulesGo:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(name=chips, model=models, batch=st.integers(1, 512), context=st.integers(1, 4096))
 def test_what_holds_for_every_step(name: str, model: str, batch: int, context: int) -> None:
     try:
@@ -141,7 +142,7 @@ def test_what_holds_for_every_step(name: str, model: str, batch: int, context: i
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(name=chips, model=models, batch=st.integers(1, 512), factor=st.floats(1.0, 100.0))
 def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: float) -> None:
     operations = decode(load_architecture(model), float(batch), 512.0)
@@ -162,7 +163,7 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
         assert float(after.seconds) <= float(before.seconds) * (1 + 1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(name=chips, model=models, context=st.integers(1, 2048))
 def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, context: int) -> None:
     shape = load_architecture(model)
@@ -263,7 +264,7 @@ class TestServing:
         return serve(model, conditions, Layout(tp=asked["tp"]), demand, asked["speculation"])
 
     @pytest.mark.slow
-    @settings(deadline=None, max_examples=40)
+    @examples(40)
     @given(few=st.integers(1, 64), more=st.integers(1, 64), isl=st.integers(16, 8192))
     def test_more_load_is_slower_for_one_and_faster_for_all(self, few: int, more: int, isl: int) -> None:
         low = self.serving(concurrency=float(few), isl=float(isl))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -25,6 +25,7 @@ from flashstill.family.scratch import discounted_millions
 from flashstill.family.taught import ENDLESS
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, write_records
 from tests.commands import refuse
+from tests.marks import examples
 
 FACTS = load()
 PLAN: dict[str, Any] = {
@@ -96,7 +97,7 @@ class TestAgainstTheTeacher:
         assert "nothing serves" in crossing.verdict
 
     @pytest.mark.slow
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(
         st.sampled_from(
             [("students__0__tokens", 1), ("students__0__other_usd", 1), ("students__0__usd_per_million_tokens", 1),

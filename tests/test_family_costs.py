@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
@@ -19,6 +19,7 @@ from flashstill.family.signals import Signals
 from flashstill.family.spec import Member, Training, plan_of
 from flashstill.family.training import Run, rate_of, run_of
 from flashstill.units import DAYS_PER_YEAR
+from tests.marks import examples
 
 FACTS = load()
 PLAN: dict[str, Any] = {
@@ -294,7 +295,7 @@ class TestFamily:
         found = costs(teacher__usd=1e8, teacher__other_usd=5e7, money__cost_of_capital=0.0)
         assert found.prerequisite_usd == 1.5e8
 
-    @settings(max_examples=24, deadline=None)
+    @examples(24)
     @given(
         st.sampled_from(
             ["teacher__tokens", "teacher__parameters", "students__0__tokens", "students__1__tokens",
@@ -309,7 +310,7 @@ class TestFamily:
         least, most = (sum(costs(**{key: value}).parts.values()) for value in (start, start * times))
         assert most > least
 
-    @settings(max_examples=12, deadline=None)
+    @examples(12)
     @given(
         st.sampled_from(["serving__tokens_per_day", "money__life_years", "money__growth_per_year"]), st.floats(1.01, 9)
     )

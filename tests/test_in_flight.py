@@ -11,6 +11,7 @@ import pytest
 import flashstill as fs
 from flashstill.plan.prediction import ENDS
 from tests.commands import Cli, refuse
+from tests.marks import slow
 
 CASE: dict[str, Any] = {
     "model": "llama-3.1-70b",
@@ -35,8 +36,8 @@ def test_where_nothing_binds_the_closed_form_answers() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "reason"),
-    [({"batch": 64}, "as memory holds 5"), ({"batch": 2, "isl": 20_000}, "prefilled in chunks of at most 8,192"),
-     ({"batch": 2, "chunk": 2048}, "prefilled in chunks of at most 2,048")],
+    [({"batch": 64}, "as memory holds 5"), ({"batch": 2, "chunk": 2048}, "prefilled in chunks of at most 2,048"),
+     *slow(({"batch": 2, "isl": 20_000}, "prefilled in chunks of at most 8,192"))],
 )  # fmt: skip
 def test_where_something_binds_it_is_simulated(shape: dict[str, int], reason: str) -> None:
     """Tokens per second times the stay of a request is the requests in flight; ends of bands move with the values."""
@@ -72,10 +73,14 @@ def test_one_token_and_pools_stay_in_closed_form() -> None:
     assert "in closed form" in apart.note
 
 
-def test_from_the_command_line(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_from_the_command_line(cli: Cli) -> None:
     flags = ("--model", "llama-3.1-70b", "--chip", "h100-sxm", "--tp", "2", "--precision", "fp8", "--simulated")
     asked = ("--isl", "8192", "--osl", "16", "--concurrency", "2", "--chunk", "4096")
     told = json.loads(cli("predict", *flags, *asked, "--json").stdout)
     assert "simulated (20 requests)" in told["note"]
+
+
+def test_it_is_of_one_question(capsys: pytest.CaptureFixture[str]) -> None:
     cases = ("--cases", "x.csv", "--out", "y.csv", "--simulated")
     assert "one question of serving" in refuse(capsys, "predict", *cases)

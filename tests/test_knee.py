@@ -19,6 +19,7 @@ from flashstill.simulate.state import Limits
 from flashstill.simulate.tally import TOKENS, TOKENS_OUT
 from tests.batching import arrivals, limits, tables
 from tests.commands import Cli, refuse
+from tests.marks import slow
 
 
 def lengths(prompt: int, output: int, count: int = 1000) -> Arrivals:
@@ -46,8 +47,8 @@ def both(prompt: int, output: int, asked: Limits, replicas: int = 1) -> tuple[fl
     ("prompt", "output", "settings", "binds"),
     [
         (40, 40, {}, "sequences"),
-        (60, 24, {"sequences": 60, "blocks": 60, "reserves": True}, "memory"),
-        (300, 12, {"sequences": 60}, "prefill"),
+        *slow((60, 24, {"sequences": 60, "blocks": 60, "reserves": True}, "memory")),
+        *slow((300, 12, {"sequences": 60}, "prefill")),
     ],
 )
 def test_the_closed_form_is_the_throughput_of_a_line_that_never_empties(

@@ -66,6 +66,7 @@ def test_distributions(values: list[float]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_interval_covers_what_it_says() -> None:
     """The 90th percentile of an exponential distribution, in at least 95 % of samples, to three standard errors."""
     numbers, true, inside = np.random.default_rng(1), math.log(10.0), 0

@@ -98,6 +98,7 @@ def test_hostile_servers_are_counted(server: FakeStream) -> None:
     assert (level.requests, level.ok) == (5 * requests, 5 * requests - len(EXPECTED))
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_ends_soon(server: FakeStream) -> None:
     class Watch(Silent):
         def say(self, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
@@ -18,6 +18,7 @@ from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
 from flashstill.parallel import Layout
 from flashstill.workload import Attention, Chunks, Decoding, Experts, Operation, decode, mixed, prefill, weight_bytes
+from tests.marks import examples
 
 FACTS = load()
 MODELS = (
@@ -84,7 +85,7 @@ def test_arrays_hold_steps_of_all_kinds(model: str) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(
     model=st.sampled_from(MODELS),
     chip=st.sampled_from(CHIPS),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from flashstill.distill.models import check_tensors, fingerprint, load_model, load_tokenizer, save_model
 from flashstill.distill.models.empty import files_of
 from flashstill.errors import BadInput
+from tests.marks import slow
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -202,7 +203,9 @@ class TestSwitches:
     """Keys that would make transformers fetch or run other code are not followed."""
 
     @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation", "_attn_implementation_internal"])
-    @pytest.mark.parametrize("value", ["kernels-community/flash-attn", "stranger/evil@main:run", "flash_attention_2"])
+    @pytest.mark.parametrize(
+        "value", ["stranger/evil@main:run", *slow("kernels-community/flash-attn", "flash_attention_2")]
+    )
     def test_kernels_of_a_hub(self, model: Path, key: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
         from transformers import modeling_utils
         from transformers.integrations import hub_kernels

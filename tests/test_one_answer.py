@@ -377,7 +377,7 @@ class TestOneOutputToken:
 @pytest.mark.parametrize("chip", ["h100-sxm", *slow("h800-sxm", "b200", "mi300x", "tpu-v5p", "groq-lp30")])
 @pytest.mark.parametrize(
     ("model", "tp", "dp"),
-    [("deepseek-v3", 4, 32), ("llama-3.1-70b", 8, 1), ("qwen3-30b-a3b", 1, 8), ("gpt-oss-120b", 8, 1)],
+    [("deepseek-v3", 4, 32), *slow(("llama-3.1-70b", 8, 1), ("qwen3-30b-a3b", 1, 8), ("gpt-oss-120b", 8, 1))],
 )
 def test_no_engine_is_never_slower(model: str, chip: str, tp: int, dp: int) -> None:
     for concurrency in (8, 512):

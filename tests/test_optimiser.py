@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from flashstill.distill.training import TrainRecipe, fused_ops, mixed_precision
 from flashstill.distill.training.fused_ops import fused_norms, sparse_embedding
 from flashstill.distill.training.mixed_precision import ADAM_BETAS, MixedPrecisionAdamW
+from tests.marks import examples
 
 RECIPE = TrainRecipe(tokens=1, windows_per_step=1, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5)
 STEPS = 5
@@ -130,7 +131,7 @@ class TestMasters:
             assert torch.equal(each, resumed.tensors()[name]), name
         assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
 
-    @settings(deadline=None, max_examples=60)
+    @examples(60)
     @given(
         shapes=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=6),
         elements=st.integers(1, 40),

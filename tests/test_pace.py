@@ -25,6 +25,7 @@ from flashstill.runs.costs import Costs
 from flashstill.runs.family import Family
 from flashstill.runs.pace import FILE, Pace
 from flashstill.runs.shares import Share
+from tests.marks import slow
 from tests.tiny import family_text
 
 DEMO = built_in("demo")
@@ -158,7 +159,7 @@ class TestDecisions:
         assert before > 0
         assert second.spent_s >= before, "what was spent before the interruption counts"
 
-    @pytest.mark.parametrize("name", ["begin", "evaluate", "measure"])
+    @pytest.mark.parametrize("name", ["begin", *slow("evaluate", "measure")])
     def test_a_student_may_be_called_as_a_moment_is(self, family: Family, name: str) -> None:
         recipe = family.recipe
         students = (dataclasses.replace(recipe.students[0], name=name), *recipe.students[1:])

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.state import FREE, IDLE, REFERENCES, Limits
 from tests.batching import arrivals, limits, step_s, tables
+from tests.marks import examples
 from tests.plain_batching import Request, Server, walk
 
 Row = tuple[float, int, int]
@@ -51,7 +52,7 @@ def conserved(outcome: Outcome, chosen: Limits) -> None:
     assert (outcome.fleet.counts[:, IDLE] * chosen.unit_blocks <= chosen.blocks).all()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @example(  # a planned step names more units than the table has entries, before idle ones make room for them
     seed=39113, servers=2, sequences=1, tokens=103, block=1, ratio=1, spare=600, prefill_first=False, reserves=False,
     swap_s=0.0,

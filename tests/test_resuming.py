@@ -166,6 +166,7 @@ class TestTraining:
         segments = [json.loads(line) for line in (tmp_path / "b" / "segments.jsonl").read_text().splitlines()]
         assert [(each["from_step"], each["micro_windows"]) for each in segments] == [(0, 0), (4, 1)]
 
+    @pytest.mark.slow
     def test_with_more_tokens(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """Of a finished training: the steps that were made stay, the schedule is that of the new total from there."""
         recipe = dataclasses.replace(TRAIN, schedule="wsd", warmup_fraction=0.25)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill import frontier
@@ -33,6 +33,7 @@ from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.search import search
 from flashstill.plan.space import OBJECTIVES, Configuration, SearchSpace
 from flashstill.plan.tables import Candidates, candidates, layouts_of, priced
+from tests.marks import examples
 
 FACTS = load()
 
@@ -148,7 +149,7 @@ def test_a_small_search_is_as_priced_one_by_one() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(data=st.data())
 def test_any_search_is_as_priced_one_by_one(data: st.DataObject) -> None:
     model = data.draw(st.sampled_from(["llama-3.2-1b", "qwen3-30b-a3b", "gpt-oss-20b", "deepseek-v2-lite"]))

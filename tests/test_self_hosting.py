@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -20,6 +20,7 @@ from flashstill.economics.token_prices import Tokens, api_price, asked_price, to
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
 from flashstill.plan.hosting import Hosting, scenario_of
+from tests.marks import examples
 
 FACTS = load()
 SMALL: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-pcie", "max_chips": 1, "isl": 2000, "osl": 300}
@@ -84,7 +85,7 @@ def test_the_break_even_by_hand() -> None:
 positive = st.floats(0.1, 1e3, allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(standing=positive, full=positive, power=st.floats(0.0, 1.0), api=positive, load=st.floats(0.05, 1.0),
        least=st.integers(1, 4), more=st.floats(1.0, 3.0))  # fmt: skip
 def test_break_even_is_where_the_staircase_crosses(

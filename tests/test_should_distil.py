@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -17,6 +17,7 @@ from flashstill.errors import BadInput
 from flashstill.family.expected import distillation_law
 from flashstill.family.models import model_of
 from flashstill.family.worth import error_of
+from tests.marks import examples
 
 CASES: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parent / "published_distillations.toml").read_text(encoding="utf-8")
@@ -139,7 +140,7 @@ class TestSure:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.floats(2e8, 1e10), st.floats(1e10, 3e11), st.floats(2e9, 1e10), st.integers(1, 50))
 def test_more_students_never_make_distilling_worse(
     student: float, tokens: float, teacher: float, students: int

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
@@ -22,6 +22,7 @@ from flashstill.economics.wafers import (
 )
 from flashstill.errors import BadInput
 from flashstill.facts import load
+from tests.marks import examples
 
 PLAIN = Wafer(diameter_mm=300.0, edge_mm=3.0, scribe_mm=0.0)
 H100 = Package(
@@ -42,7 +43,7 @@ def test_dies_are_counted_by_placement() -> None:
     assert [dies_per_wafer(side, side, PLAIN) for side in (4.0, 140.0, 207.0)] == [4106, 1, 1]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(width=st.floats(5.0, 60.0), height=st.floats(5.0, 60.0), x=st.floats(0.0, 1.0), y=st.floats(0.0, 1.0))
 def test_no_placement_holds_more_dies(width: float, height: float, x: float, y: float) -> None:
     reach = np.arange(-60, 61)
@@ -63,7 +64,7 @@ def test_yields_of_the_worked_cases() -> None:
     assert murphy(0.0) == 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(defects=st.floats(0.01, 3.0), clustering=st.floats(0.5, 500.0), share=st.floats(0.0, 1.0))
 def test_spares(defects: float, clustering: float, share: float) -> None:
     """No spares: the negative binomial. More spares never lose dies; all spares leave what is not a unit."""

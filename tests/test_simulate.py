@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
@@ -35,6 +35,7 @@ from flashstill.simulate.state import (
 )
 from tests.batching import arrivals, limits, step_s, tables
 from tests.commands import Cli, refuse
+from tests.marks import examples
 from tests.plain_batching import Request, Server, walk
 
 
@@ -68,6 +69,7 @@ def test_waiting_is_that_of_pollaczek_and_khinchine(kind: str, load: float) -> N
     assert mean_waiting(outcome) == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.slow
 def test_waiting_at_a_moderate_load() -> None:
     numbers = np.random.default_rng(6)
     outcome = served_one_by_one(np.full(6_000, 0.05), numbers.exponential(0.1, 6_000))
@@ -77,7 +79,7 @@ def test_waiting_at_a_moderate_load() -> None:
 REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     rows=REQUESTS, seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8),
     tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),
@@ -141,7 +143,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         assert tally.sums[metric].sum() == pytest.approx(sum(values), rel=1e-8, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rows=REQUESTS, servers=st.integers(1, 4), router=st.integers(0, 4), seed=st.integers(0, 99))
 def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router: int, seed: int) -> None:
     """Requests and tokens are conserved, the cache is free again, and Little's law holds: N = rate x time in system."""
@@ -162,7 +164,7 @@ def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router:
 
 def test_pieces_of_a_trace_are_one_trace() -> None:
     numbers = np.random.default_rng(1)
-    rows = [(0.02 * i, int(numbers.integers(1, 500)), int(numbers.integers(1, 60))) for i in range(600)]
+    rows = [(0.02 * i, int(numbers.integers(1, 500)), int(numbers.integers(1, 60))) for i in range(200)]
     whole = run(tables(), limits(), [arrivals(rows)], 2)
     pieces = run(tables(), limits(), [arrivals(rows[i : i + 7]) for i in range(0, len(rows), 7)], 2)
     assert whole.end_s == pieces.end_s
@@ -202,6 +204,7 @@ def test_the_compiled_loop_is_the_plain_one() -> None:
     assert len(printed[0].splitlines()) >= 2
 
 
+@pytest.mark.slow
 def test_more_requests_than_the_pool_first_holds() -> None:
     outcome = run(tables(), limits(), [arrivals([(0.0, 10, 2)] * 5_000)], 1)
     assert outcome.tally.totals[counted.DONE] == 5_000
@@ -212,8 +215,8 @@ def test_a_percentile_has_its_interval_or_none() -> None:
     few = latencies(run(tables(), limits(), [arrivals([(float(i), 50, 5) for i in range(71)])], 1).tally)["ttft_s"]
     assert few.percentiles[99][2] is None
     numbers = np.random.default_rng(3)
-    service = numbers.exponential(0.05, 3_000)
-    outcome = served_one_by_one(service, np.full(3_000, 10.0))
+    service = numbers.exponential(0.05, 1_500)
+    outcome = served_one_by_one(service, np.full(1_500, 10.0))
     exact = np.maximum(np.round(service / 1e-4), 1) * 1e-4
     for at, (value, low, high) in latencies(outcome.tally)["ttft_s"].percentiles.items():
         assert value == pytest.approx(float(np.quantile(exact, at / 100.0)), rel=0.011)
@@ -225,6 +228,7 @@ def test_a_percentile_has_its_interval_or_none() -> None:
 class TestCommand:
     ASKED = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--osl", "20", "--requests", "60")
 
+    @pytest.mark.slow
     def test_json(self, cli: Cli) -> None:
         """The whole answer as one document; a slow prefill counts for goodput, and the same seed gives the same."""
         one, two = (json.loads(cli(*self.ASKED, "--rate", "5", "--max-ttft", "1s", "--json").stdout) for _ in range(2))

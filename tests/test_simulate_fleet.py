@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
@@ -32,6 +32,7 @@ from flashstill.simulate.state import (
     Limits,
 )
 from tests.batching import arrivals, limits, step_s, tables
+from tests.marks import examples
 
 HOLDS = [OWED, OWED_TOKENS, DECODING, FILLING, QUEUED, CONTEXT, COMMITTED, INCOMING, HELD, SEND_LENGTH, LAND_LENGTH]
 """columns of a replica that has nothing left"""
@@ -138,7 +139,7 @@ def conserved(
     assert tally.lines[:, counted.TOKENS].sum() == pytest.approx(totals[counted.TOKENS_OUT], rel=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(**ASKED)
 def test_nothing_is_lost(**asked: Any) -> None:
     """Requests arrived = finished + refused + failed, tokens given, and all blocks free, whatever fails or scales."""
@@ -146,7 +147,7 @@ def test_nothing_is_lost(**asked: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, deadline=None)
+@examples(2_000)
 @given(**ASKED)
 def test_nothing_is_lost_in_thousands_of_runs(**asked: Any) -> None:
     conserved(**asked)
@@ -203,6 +204,7 @@ class TestChanges:
         assert one.tally.totals[counted.FAILURES] > 0
         assert one.tally.totals[counted.DONE] == 100
 
+    @pytest.mark.slow
     def test_availability_is_that_of_the_means(self) -> None:
         """Served share of the time = mtbf / (mtbf + repair + cold start); paid for: with the cold start."""
         course = Course(mtbf_s=(8.0, 8.0), repair_s=1.0, cold_s=(1.0, 1.0), retries=10**6)

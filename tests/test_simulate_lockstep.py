@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
@@ -14,6 +14,7 @@ from flashstill.simulate.drafting import accepted_drafts
 from flashstill.simulate.engine import run
 from flashstill.simulate.state import BUSY_S, CENTRAL, FREE
 from tests.batching import arrivals, limits, step_s, tables
+from tests.marks import examples
 from tests.plain_batching import Request, Server, walk
 
 
@@ -22,7 +23,7 @@ def alone_s(count: int, mean: float, prompt: int, attended: float) -> float:
     return 0.8 * step_s(count, mean, prompt, attended)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=30),
     groups=st.integers(1, 2), ranks=st.integers(2, 4), sequences=st.integers(1, 8), tokens=st.integers(1, 200),

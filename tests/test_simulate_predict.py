@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import flashstill as fs
+from tests.marks import slow
 
 CASES: list[dict[str, Any]] = [
     {"model": "qwen3-8b", "chip": "h100-sxm", "engine": "sglang"},
@@ -30,7 +31,7 @@ def agrees(case: dict[str, Any], concurrency: int, rounds: int) -> None:
     assert loop.output_tokens_per_s == pytest.approx(form.output_tokens_per_s, rel=0.03)
 
 
-@pytest.mark.parametrize("case", [{"model": "qwen3-8b", "chip": "h100-sxm"}, CASES[5]])
+@pytest.mark.parametrize("case", [{"model": "qwen3-8b", "chip": "h100-sxm"}, *slow(CASES[5])])
 def test_the_closed_form_agrees(case: dict[str, Any]) -> None:
     agrees(case, 8, 20)
 
@@ -42,7 +43,7 @@ def test_the_closed_form_agrees_on_many_chips_and_engines(case: dict[str, Any], 
     agrees(case, concurrency, 20)
 
 
-@pytest.mark.parametrize(("least_ratio", "low", "high"), [(1.0, 0.98, 1.02), (0.5, 1.02, 1.3)])
+@pytest.mark.parametrize(("least_ratio", "low", "high"), [(1.0, 0.98, 1.02), *slow((0.5, 1.02, 1.3))])
 def test_ranks_that_share_experts_wait_for_the_busiest(least_ratio: float, low: float, high: float) -> None:
     """As the closed form, which has all ranks alike, where they are; a prompt on one rank stalls them all."""
     case: dict[str, Any] = {"model": "deepseek-v3", "chip": "h200", "tp": 1, "ep": 8, "dp": 8, "precision": "fp8"}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
@@ -14,6 +14,7 @@ from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import CENTRAL, Values
 from tests.batching import arrivals, limits, tables
+from tests.marks import examples, slow
 
 TICK = 2.0**-12
 """seconds; sums of so coarse times have no rounding error"""
@@ -65,7 +66,7 @@ def test_the_exact_queue_with_several_servers(servers: int) -> None:
     assert exact_waiting(load, servers) == pytest.approx(0.5 * ratio * erlang / servers / (1.0 - load), rel=0.01)
 
 
-@pytest.mark.parametrize("servers", [1, 3])
+@pytest.mark.parametrize("servers", [3, *slow(1)])
 def test_each_request_waits_as_long_as_the_recursion_says(servers: int) -> None:
     """With constant service the n-th request follows the (n - c)-th: W = max(0, W' + s - (A - A'))."""
     numbers = np.random.default_rng(8)
@@ -86,7 +87,7 @@ def test_waiting_is_that_of_crommelin(servers: int, load: float) -> None:
     assert mean_waiting(outcome) / 0.1 == pytest.approx(exact_waiting(load, servers), rel=0.02)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 4000), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import flashstill as fs
+from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.simulate import tally as counted
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.state import BEHIND, FREE, OWED, QUEUED, TURNED_DOWN
 from flashstill.simulate.view import Scheduler
 from tests.batching import arrivals, limits, step_s, tables
-from tests.commands import Cli, refuse
+from tests.commands import refuse
+from tests.marks import examples
 from tests.plain_batching import Request, Server, walk
 
 Rows = list[tuple[int, int, int]]
@@ -51,7 +53,7 @@ def same(one: Outcome, other: Outcome) -> bool:
     return all(alike) and one.end_s == other.end_s and (one.tally.totals == other.tally.totals).all()
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     rows=REQUESTS, servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     blocks=st.integers(22, 60), stalls=st.booleans(), router=st.integers(0, 4),
@@ -66,7 +68,7 @@ def test_built_in_schedulers_written_by_a_user_agree(
     assert same(run(tables(), built_in, pieces, servers), run(tables(), asked, pieces, servers, scheduler=own))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(rows=REQUESTS, servers=st.integers(1, 3), blocks=st.integers(22, 60), seed=st.integers(0, 99))
 def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, blocks: int, seed: int) -> None:
     """Random orders, budgets, stalls and refusals: requests, tokens and cache blocks are conserved."""
@@ -97,7 +99,7 @@ def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, block
         assert totals[counted.TOKENS_OUT] == sum(kept)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     rows=REQUESTS, servers=st.integers(1, 2), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     blocks=st.integers(22, 60), away=st.booleans(), ttft=st.floats(0.005, 0.5), tpot=st.floats(0.005, 0.05),
@@ -189,7 +191,7 @@ class TestOwnScheduler:
 
     FLAGS = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--osl", "20", "--requests", "60", "--rate", "9")
 
-    def test_from_a_file(self, cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def test_from_a_file(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         """Imported only as it is named; an error names its line, a misspelt function its neighbour."""
         path = tmp_path / "mine.py"
         path.write_text(
@@ -197,7 +199,8 @@ class TestOwnScheduler:
             "def wrong(view):\n    return view.nothing\n",
             encoding="utf-8",
         )
-        answer = json.loads(cli(*self.FLAGS, "--scheduler", f"{path}:calm", "--json").stdout)
+        main([*self.FLAGS, "--scheduler", f"{path}:calm", "--json"])
+        answer = json.loads(capsys.readouterr().out)
         assert answer["finished"] == 60
         assert answer["policy"]["scheduler"] == f"calm ({path}:3)"
         message = refuse(capsys, *self.FLAGS, "--scheduler", f"{path}:wrong")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.distill.data import chunks, corpus, pieces, stored
@@ -28,6 +28,7 @@ from flashstill.distill.models import load_tokenizer
 from flashstill.errors import BadInput
 from flashstill.recipes import read_distillation
 from tests.drawn_pieces import some_pieces
+from tests.marks import examples
 
 SIZES = Sizes(window_tokens=32, train_tokens=3200, heldout_tokens=320, out_of_domain_tokens=320)
 ARRAYS = ("tokens", "target_bytes", "target_document", "mask", "starts")
@@ -91,7 +92,7 @@ def test_a_corpus_on_the_disk_is_that_in_memory(source: tuple[str, str], small: 
     assert again.lengths.tolist() == [len(document.text) for document in shuffled(documents, 1)]
 
 
-@settings(max_examples=8)
+@examples(8)
 @given(pieces_drawn=some_pieces(), length=st.integers(1, 3), windows=st.integers(1, 8))
 def test_a_packing_on_the_disk_is_that_in_memory(
     tmp_path_factory: pytest.TempPathFactory, pieces_drawn: list[Any], length: int, windows: int

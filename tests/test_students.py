@@ -37,6 +37,7 @@ from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import written
+from tests.marks import slow
 
 TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384
 
@@ -219,7 +220,7 @@ def load_scrambled(teacher: Any) -> Any:
 
 
 class TestDense:
-    @pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral"])
+    @pytest.mark.parametrize("kind", ["qwen3_moe", *slow("mixtral")])
     def test_all_but_the_experts_is_kept(self, kind: str) -> None:
         fields = {
             "model_type": kind, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,

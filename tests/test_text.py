@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.distill.data import compressed, json_rows
@@ -19,6 +19,7 @@ from flashstill.distill.data.text import cpython_code, cpython_docs, load_docume
 from flashstill.distill.data.text_files import Document
 from flashstill.distill.models import load_tokenizer
 from flashstill.errors import BadInput
+from tests.marks import examples
 
 
 @pytest.mark.slow
@@ -199,7 +200,7 @@ def test_packing_covers_the_text(tiny_teacher: Path) -> None:
     assert (sizes[owners == -1] == 0).all()
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[])
+@examples(25, suppress_health_check=[])
 @given(text=st.text(min_size=1, max_size=200))
 def test_bytes_are_exact_for_any_text(tiny_teacher: Path, text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
@@ -25,6 +25,7 @@ from flashstill.validation.anchors.trained import left_out_rows
 from flashstill.validation.anchors.training import MODES, compare_training, nemo_plan, spelled
 from flashstill.validation.calibration.training import FRAMEWORKS
 from flashstill.workload.training import forward, model_flops
+from tests.marks import examples
 
 FACTS = load()
 GIB = 2.0**30
@@ -143,7 +144,7 @@ def test_dense_models_on_many_gpus() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     model=st.sampled_from(["llama-3.1-8b", "qwen3-30b-a3b", "mixtral-8x7b", "deepseek-v2-lite"]),
     chip=st.sampled_from(["a100-80g", "h100-sxm", "tpu-v4", "tpu-v5e", "tpu-v6e"]),

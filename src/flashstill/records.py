@@ -117,7 +117,8 @@ class AcceptanceRecord:
 
     acceptance [g]: of the draft at each position, given that all before it were accepted; from the distributions at
     every place of the target's own text (evaluate/drafts).  counted [g]: the same, counted in speculative decoding of
-    the same prompts; empty if that was not run.  tokens_per_step: of the target's passes, with all g drafted.
+    the same prompts; empty if that was not run.  tokens_per_step: of the target's passes, with all g drafted.  Of a
+    single document there are no intervals: acceptance_low and _high are empty, those of tokens_per_step None.
     """
 
     target: str
@@ -130,8 +131,8 @@ class AcceptanceRecord:
     acceptance_low: tuple[float, ...]
     acceptance_high: tuple[float, ...]
     tokens_per_step: float
-    tokens_per_step_low: float
-    tokens_per_step_high: float
+    tokens_per_step_low: float | None
+    tokens_per_step_high: float | None
     documents: int
     tokens: int
     vocabulary: int
@@ -202,7 +203,7 @@ def _problems(record: Record) -> Iterator[str]:
 def _acceptance_problems(record: AcceptanceRecord) -> Iterator[str]:
     for name in ("acceptance", "acceptance_low", "acceptance_high", "counted"):
         rates: tuple[float, ...] = getattr(record, name)
-        if len(rates) != record.draft_tokens and (rates or name != "counted"):
+        if len(rates) != record.draft_tokens and (rates or name == "acceptance"):
             yield f"{name} holds {len(rates)} positions, but {record.draft_tokens} tokens are drafted"
         if not all(0.0 <= rate <= 1.0 for rate in rates):
             yield f"{name} holds a rate that does not lie between 0 and 1"

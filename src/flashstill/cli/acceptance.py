@@ -82,18 +82,26 @@ def acceptance(
         click.echo(f"Records: {out}", err=True)
 
 
+def _spans(record: AcceptanceRecord) -> list[str]:
+    """The interval of each position in brackets; empty where there is none."""
+    ends = zip(record.acceptance_low, record.acceptance_high, strict=True)
+    return [f" ({low:.1%} to {high:.1%})" for low, high in ends] or [""] * record.draft_tokens
+
+
 def print_acceptance(records: Sequence[AcceptanceRecord]) -> None:
     """One row per draft and temperature: acceptance by position with its interval, counted below, tokens per step."""
     from flashstill.printing import print_table
+    from flashstill.records import NO_INTERVAL
 
     count = max(record.draft_tokens for record in records)
     rows: list[tuple[str, ...]] = [
         ("draft", "temperature", *(f"position {place + 1}" for place in range(count)), "tokens/step")
     ]
     for record in records:
-        spans = zip(record.acceptance, record.acceptance_low, record.acceptance_high, strict=True)
-        cells = [f"{rate:.1%} ({low:.1%} to {high:.1%})" for rate, low, high in spans]
-        step = f"{record.tokens_per_step:.2f} ({record.tokens_per_step_low:.2f} to {record.tokens_per_step_high:.2f})"
+        cells = [f"{rate:.1%}{span}" for rate, span in zip(record.acceptance, _spans(record), strict=True)]
+        step = f"{record.tokens_per_step:.2f}"
+        if record.tokens_per_step_low is not None and record.tokens_per_step_high is not None:
+            step += f" ({record.tokens_per_step_low:.2f} to {record.tokens_per_step_high:.2f})"
         rows.append((record.draft, f"{record.temperature:g}", *cells, step))
         if record.counted:
             counted = [f"{rate:.1%}" for rate in record.counted]
@@ -101,6 +109,8 @@ def print_acceptance(records: Sequence[AcceptanceRecord]) -> None:
             rows.append(("  counted", "", *counted, step))
     print_table(rows)
     record = records[0]
-    click.echo(
-        f"\n{record.documents:,} documents of {record.domain}, {record.tokens:,} tokens that {record.target} wrote"
-    )
+    written = f"{record.tokens:,} tokens that {record.target} wrote"
+    if record.documents == 1:
+        click.echo(f"\n{NO_INTERVAL} ({record.domain}, {written})")
+    else:
+        click.echo(f"\n{record.documents:,} documents of {record.domain}, {written}")

@@ -44,6 +44,8 @@ def adapter_problems(recipe: DistillRecipe) -> Iterator[str]:
             f"student.adapter trains beside a trained model's weights, and a student of kind {student.kind} begins with"
             f" random ones; choose kind {', '.join(ADAPTED[:-1])} or {ADAPTED[-1]}"
         )
+    if student.balance_rate > 0 or student.balance_loss > 0:
+        yield "student.adapter leaves the routers as they are; leave student.balance_rate and balance_loss out"
     if student.quantise:
         yield "student.adapter leaves the model's weights alone, and student.quantise trains them; leave one out"
     if recipe.budget.is_set:

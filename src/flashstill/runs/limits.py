@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, VOCABULARY, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
+from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 
@@ -49,8 +51,33 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         if student.keep_layers > depth:
             raise BadInput(f"student.keep_layers is {student.keep_layers}, but {origin[0]} has {depth} layers")
         check_candidates(recipe.search, depth)
-    for directory in dict.fromkeys(local):
-        check_tensors(directory)
+    empty = {directory: check_tensors(directory) for directory in dict.fromkeys(local)}
+    beginning = local[-1] if student.model else local[0] if read and local else None
+    check_parts(student, empty[beginning] if beginning else None)
+
+
+def check_parts(student: ShapeRecipe, origin: Any) -> None:
+    """BadInput if an adapter or a load balance is asked of layers that the student will not have.
+
+    origin: the model that it is made from, without weights; None if there is none, or if it is not known.
+    """
+    from flashstill.distill.models.text_part import is_multimodal
+    from flashstill.distill.students import check_balance, read_fields
+    from flashstill.distill.students.scratch import empty_from_config
+
+    rate = max(student.balance_rate, 0.0)
+    if student.adapter.rank and origin is not None:
+        from flashstill.distill.adapters.targets import check_targets
+
+        check_targets(origin, student.adapter.targets)
+    if not rate and student.balance_loss <= 0:
+        return
+    if student.kind == "dense":
+        raise BadInput("a student of kind dense has no routers; leave student.balance_rate and balance_loss out")
+    if student.kind == "scratch":
+        check_balance(empty_from_config(read_fields(Path(student.config))), rate)
+    elif student.kind != "upcycle" and origin is not None and not is_multimodal(origin.config):
+        check_balance(origin, rate)
 
 
 def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:

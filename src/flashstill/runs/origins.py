@@ -29,6 +29,8 @@ def check_origins(
     directories: of the teachers (of a served one its tokenizer's); prefix: put before the keys, for students of a
     family; name: of the record.  A key that is not on record, as in a run of an older version, is added.
     """
+    from flashstill.distill.models.directories import check_finite
+
     path = out / name
     recorded = json_object(path) if path.is_file() else {}
     current = _origins(recipe, directories, models, prefix)
@@ -38,6 +40,10 @@ def check_origins(
                 f"{key} ({place}) has changed since {out} was begun, which would mix two models; put it back as it was,"
                 " or give another --out"
             )
+    served = {f"{prefix}teachers[{place}]" for place, teacher in enumerate(recipe.teachers) if teacher.served}
+    new = current.keys() - recorded.keys() - served
+    for place in sorted({current[key][0] for key in new if key.endswith(("]", "student.model"))}):
+        check_finite(place)  # all of it has just been read for its fingerprint
     wanted = {**recorded, **{key: fingerprint for key, (_, fingerprint) in current.items()}}
     if wanted != recorded:
         write_text(path, json.dumps(wanted, indent=1))

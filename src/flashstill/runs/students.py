@@ -164,8 +164,6 @@ def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     if shape.adapter.rank:
         from flashstill.distill.adapters.training import attach
 
-        if shape.balance_rate > 0 or shape.balance_loss > 0:
-            raise BadInput("an adapter leaves the routers as they are; leave balance_rate and balance_loss out")
         attach(student, _adapter(recipe))
         return None
     if shape.quantise:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from flashstill.distill.adapters.merging import layers_of, tied
 from flashstill.distill.adapters.settings import named
@@ -25,6 +26,8 @@ from flashstill.distill.models.directories import numbers
 from flashstill.errors import BadInput, unknown
 
 PROBE_TOKENS = 8
+BLOCK = r"\.\d+\."
+"""in the names of what stands in a list of modules, as the blocks do"""
 
 
 def target_names(model: Model, asked: Sequence[str] = ()) -> list[str]:
@@ -32,6 +35,7 @@ def target_names(model: Model, asked: Sequence[str] = ()) -> list[str]:
 
     Raises BadInput if a name fits no linear layer of the blocks, or one that is not run as a layer.
     """
+    check_targets(model, asked)
     inside = dict(_linear_in_blocks(model))
     if not inside:
         raise BadInput(f"{type(model).__name__} has no linear layers in its blocks that an adapter could change")
@@ -41,14 +45,23 @@ def target_names(model: Model, asked: Sequence[str] = ()) -> list[str]:
         return [name for name in names if name.rpartition(".")[2] not in taken]
     chosen = [name for name in inside if named(name, tuple(asked))]
     for each in asked:
-        fits = [name for name in inside if named(name, (each,))]
+        fits = {name for name in inside if named(name, (each,))}
         if not fits:
-            raise BadInput(unknown("target layer", each, sorted({name.rpartition(".")[2] for name in inside})))
+            raise BadInput(f"{type(model).__name__} cannot be adapted in {each}: no plain linear layer has that name")
         if each.rpartition(".")[2] in taken:
             raise BadInput(f"peft takes {each} of {type(model).__name__} for its stacked experts; leave it out")
-        if not set(fits) & called:
+        if not fits & called:
             raise BadInput(f"{type(model).__name__} reads the weights of {each} directly; an adapter would do nothing")
     return [name for name in chosen if name in called]
+
+
+def check_targets(model: Model, asked: Sequence[str]) -> None:
+    """BadInput if a name fits no linear layer of the blocks; before any work, as the model may be without weights."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    inside = [name for name in names if re.search(BLOCK, name)]
+    for each in asked:
+        if not any(named(name, (each,)) for name in inside):
+            raise BadInput(unknown("target layer", each, sorted({name.rpartition(".")[2] for name in inside})))
 
 
 def short_names(model: Model, names: Sequence[str]) -> list[str]:
@@ -62,7 +75,7 @@ def _linear_in_blocks(model: Model) -> Iterator[tuple[str, Any]]:
     """Those that stand in a list of modules, which the blocks are, and share their weights with no other layer."""
     shared = tied(model)
     for name, module in layers_of(model):
-        if re.search(r"\.\d+\.", name) and id(module.weight) not in shared:
+        if re.search(BLOCK, name) and id(module.weight) not in shared:
             yield name, module
 
 
@@ -98,7 +111,7 @@ def _called(model: Model, layers: dict[str, Any]) -> set[str]:
 
 
 def _place(name: str) -> str:
-    return re.sub(r"\.\d+\.", ".*.", name)
+    return re.sub(BLOCK, ".*.", name)
 
 
 def _names_of_experts(model: Model, names: Iterable[str]) -> set[str]:

@@ -216,6 +216,17 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
             raise BadInput(f"model {path}: {name} holds values that are not finite numbers")
 
 
+def check_finite(path: Path) -> None:
+    """BadInput if a directory that `shapes` has checked holds NaN or infinity; one tensor at a time is read."""
+    for file in weight_files(path):
+        with safe_open(file, framework="pt") as opened:
+            for name in sorted(opened.keys(), key=_in_order):
+                tensor = opened.get_tensor(name)
+                is_plain = tensor.is_floating_point() and tensor.dtype.itemsize > 1
+                if is_plain and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+                    raise BadInput(f"model {path}: {name} in {file.name} holds values that are not finite numbers")
+
+
 def restore_padding(path: Path, model: Any) -> None:
     """Restore rows of embeddings for a padding token from the files: some families (Youtu) zero them after loading."""
     rows = {

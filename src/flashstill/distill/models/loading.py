@@ -74,24 +74,25 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     return (model if placed else model.to(current())).eval()
 
 
-def check_tensors(path: Path) -> None:
+def check_tensors(path: Path) -> Model | None:
     """BadInput if a directory lacks a tensor, has one too many or one of another shape; no weights are read.
 
-    Headers alone are compared with a model without memory, so that this can be done before hours of other work.
-    Directories of quantised weights, and of families that cannot be made so, are left to `load_model`.
+    Headers alone are compared with a model without memory, which is returned, so that this can be done before hours of
+    other work.  Directories of quantised weights, and of families that cannot be made so, are left to `load_model`.
     """
     quiet()
     check_size(path, config := plain_config(path), shapes(path))
     if is_quantised(config):
-        return
+        return None
     try:
         model, info = auto_class(config).from_pretrained(
             path, config=config, dtype=STORED, trust_remote_code=False, use_safetensors=True, local_files_only=True,
             output_loading_info=True, ignore_mismatched_sizes=True, device_map="meta",
         )  # fmt: skip
     except Exception:  # whatever it is, `load_model` meets it too, with the weights
-        return
+        return None
     check_loaded(path, model, info)
+    return model
 
 
 def left_out(model: Model, name: str) -> str | None:

@@ -79,18 +79,24 @@ def _candidates(config: Any) -> Iterator[tuple[type[Any], Any]]:
         kind_of_config = CONFIG_MAPPING[name]
         if kind_of_config not in MODEL_FOR_CAUSAL_LM_MAPPING:
             continue
-        try:
-            candidate = kind_of_config.from_dict(fields)
-        except Exception:
-            continue
+        candidate = _read(kind_of_config, fields)
         kinds = MODEL_FOR_CAUSAL_LM_MAPPING[kind_of_config]
         of_text = kinds[0] if isinstance(kinds, tuple) else kinds
-        if is_multimodal(candidate):
+        if candidate is None or is_multimodal(candidate):
             continue
         yield of_text, candidate
         # what the text part always does can be a switch of its relative: norm_topk_prob of Qwen3-VL-MoE
         switches = {each: on for each, on in candidate.to_dict().items() if isinstance(on, bool) and each not in fields}
-        yield from ((of_text, kind_of_config.from_dict({**fields, each: not on})) for each, on in switches.items())
+        turned = (_read(kind_of_config, {**fields, each: not on}) for each, on in switches.items())
+        yield from ((of_text, each) for each in turned if each is not None)
+
+
+def _read(kind_of_config: Any, fields: Mapping[str, Any]) -> Any:
+    """The configuration of these fields; None if its class refuses them."""
+    try:
+        return kind_of_config.from_dict(fields)
+    except Exception:  # transformers raises many kinds for fields that do not fit together
+        return None
 
 
 def _shared(name: str, other: str) -> int:

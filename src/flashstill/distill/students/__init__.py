@@ -1,6 +1,6 @@
 """Students: pruned in depth or width, upcycled to MoE, made dense, quantised, or trained from scratch."""
 
-from flashstill.distill.students.balance import LoadBalance, bias_buffers, routers
+from flashstill.distill.students.balance import LoadBalance, bias_buffers, check_balance, routers
 from flashstill.distill.students.compensate import compensated
 from flashstill.distill.students.compressed import rounded_weights, write_compressed
 from flashstill.distill.students.densifying import dense_of
@@ -19,6 +19,7 @@ __all__ = [
     "Width",
     "bias_buffers",
     "block_influence",
+    "check_balance",
     "compensated",
     "dense_of",
     "from_config",

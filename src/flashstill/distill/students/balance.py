@@ -41,17 +41,7 @@ class LoadBalance:
 
     def __init__(self, model: Model, rate: float = 0.0, coefficient: float = 0.0, step_tokens: int = 0) -> None:
         self.rate, self.coefficient, self.step_tokens = rate, coefficient, step_tokens
-        self.routers, self.per_token = routers(model), chosen_experts(model.config)
-        if not self.routers:
-            raise BadInput(
-                f"{type(model).__name__} has no router of experts to balance; leave student.balance_rate and"
-                " student.balance_loss out"
-            )
-        if rate and not bias_buffers(model):
-            raise BadInput(
-                f"the routers of {type(model).__name__} have no correction bias that balance_rate could move; use"
-                " balance_loss"
-            )
+        self.routers, self.per_token = check_balance(model, rate), chosen_experts(model.config)
         self.loads: dict[str, Tensor] = {}
         self.losses: list[Tensor] = []
         for name, router in self.routers.items():
@@ -104,6 +94,18 @@ class LoadBalance:
         self.loads.clear()
         self.losses.clear()
         return row
+
+
+def check_balance(model: Model, rate: float) -> dict[str, nn.Module]:
+    """The routers of a model, with weights or without; BadInput if there are none, or no bias that `rate` moves."""
+    found, name = routers(model), type(model).__name__
+    if not found:
+        raise BadInput(
+            f"{name} has no router of experts to balance; leave student.balance_rate and student.balance_loss out"
+        )
+    if rate and not bias_buffers(model):
+        raise BadInput(f"the routers of {name} have no correction bias that balance_rate could move; use balance_loss")
+    return found
 
 
 def _bias_of(router: str, biases: Mapping[str, Tensor]) -> Tensor | None:

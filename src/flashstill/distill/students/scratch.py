@@ -22,24 +22,36 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
     Raises BadInput if transformers does not know the architecture, if the configuration has a different vocabulary
     size, or if the model exceeds this machine's memory.
     """
+    quiet()
+    wanted = with_vocabulary(_plain(fields), vocabulary)
+    torch.manual_seed(seed)
+    return cast(_made(wanted), dtype).eval()
+
+
+def empty_from_config(fields: Mapping[str, Any]) -> Model:
+    """As `from_config`, without weights and with its own vocabulary."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _made(_plain(fields))
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = without_switches(dict(fields))
+    if kind(plain) is None:
+        raise BadInput('the student\'s configuration names no model_type, for example "llama"')
+    return plain
+
+
+def _made(fields: Mapping[str, Any]) -> Model:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    quiet()
-    config_fields = without_switches(dict(fields))
-    if kind(config_fields) is None:
-        raise BadInput('the student\'s configuration names no model_type, for example "llama"')
-    config_fields = with_vocabulary(config_fields, vocabulary)
     try:
-        check_memory(config_fields, "the student")
-        config = AutoConfig.for_model(**config_fields)
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config)
+        check_memory(fields, "the student")
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     except BadInput:
         raise
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
         reason = one_line((str(error).strip().splitlines() or [type(error).__name__])[-1])
         raise BadInput(f"no student can be made from this configuration: {reason}") from error
-    return cast(model, dtype).eval()
 
 
 def read_fields(path: Path) -> dict[str, Any]:

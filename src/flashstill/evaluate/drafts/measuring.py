@@ -14,7 +14,7 @@ from flashstill.distill.drafts import Eagle, EagleDrafter
 from flashstill.distill.generate import Drafter, ModelDrafter, Sampling, probabilities, sample, speculate
 from flashstill.distill.models import Model, parts
 from flashstill.evaluate.drafts.expected import Floats, agreement, rates, step_sums
-from flashstill.evaluate.intervals import with_intervals
+from flashstill.evaluate.intervals import ends, with_intervals
 from flashstill.progress import Progress
 from flashstill.records import AcceptanceRecord
 
@@ -129,13 +129,13 @@ def _record(
 ) -> AcceptanceRecord:
     used = sums[sums[:, 0] > 0]
     values, low, high = with_intervals(used, rates, asked.seed)
-    low, high = values if low is None else low, values if high is None else high  # the record has no place for none
-    count = asked.draft_tokens
+    count, last = asked.draft_tokens, ends(low, high, len(values))[-1]
     return AcceptanceRecord(
         target=asked.target, draft=draft.name, domain=prompts.domain, temperature=asked.sampling.temperature,
         top_p=asked.sampling.top_p, draft_tokens=count, acceptance=_rounded(values[:count]),
-        acceptance_low=_rounded(low[:count]), acceptance_high=_rounded(high[:count]),
-        tokens_per_step=float(values[-1]), tokens_per_step_low=float(low[-1]), tokens_per_step_high=float(high[-1]),
+        acceptance_low=() if low is None else _rounded(low[:count]),
+        acceptance_high=() if high is None else _rounded(high[:count]),
+        tokens_per_step=float(values[-1]), tokens_per_step_low=last[0], tokens_per_step_high=last[1],
         documents=len(used), tokens=tokens, vocabulary=int(parts(model).head.shape[0]),
         kind="eagle" if draft.is_eagle else "model", draft_parameters=draft.parameters,
         target_digest=asked.target_digest, draft_digest=draft.digest, data_digest=prompts.digest,

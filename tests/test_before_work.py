@@ -1,0 +1,107 @@
+"""What a model cannot do is said before text is packed, signals are made or a student is trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from flashstill.distill.models import text_part
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes import read_distillation
+from flashstill.recipes.distillation import ShapeRecipe
+from flashstill.runs.distillation import run_distillation
+from flashstill.runs.limits import check_parts
+from tests import zoo
+from tests.distillations import written
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
+    return written(tmp_path / "distill.toml", tiny_teacher, text_file)
+
+
+def refused(recipe: Path) -> str:
+    """The sentence, after which nothing but the recipe and its locks lies in the directory."""
+    out = recipe.parent / "out"
+    with pytest.raises(BadInput) as stopped:
+        run_distillation(read_distillation(recipe), out, Silent())
+    left = {each.name for each in out.iterdir()} if out.exists() else set()
+    assert left <= {"distill.toml", ".lock", ".gitignore", "arithmetic.json"}, left
+    assert "\n" not in str(stopped.value)
+    return str(stopped.value)
+
+
+def changed(recipe: Path, more: str) -> Path:
+    """The recipe with more lines in its table [student]."""
+    recipe.write_text(recipe.read_text().replace("keep_layers = 3\n", f"keep_layers = 3\n{more}\n"))
+    return recipe
+
+
+def test_layers_that_the_model_has_not(recipe: Path) -> None:
+    adapter = changed(recipe, '[student.adapter]\nrank = 4\ntargets = ["q_prj"]')
+    assert "unknown target layer 'q_prj'; the nearest known: q_proj" in refused(adapter).replace(", k_proj", "")
+
+
+@pytest.mark.parametrize("asked", ["balance_rate = 0.1", "balance_loss = 0.1"])
+def test_routers_that_the_model_has_not(recipe: Path, asked: str) -> None:
+    assert "LlamaForCausalLM has no router of experts to balance" in refused(changed(recipe, asked))
+
+
+def test_an_adapter_leaves_the_routers(recipe: Path) -> None:
+    path = changed(recipe, "balance_loss = 0.1\n[student.adapter]\nrank = 4")
+    with pytest.raises(BadInput, match=r"student\.adapter leaves the routers as they are"):
+        read_distillation(path)
+
+
+class TestBalance:
+    def test_of_a_model_with_routers(self) -> None:
+        check_parts(ShapeRecipe(kind="copy", balance_loss=0.1), zoo.tiny("mixtral", 0))
+        check_parts(ShapeRecipe(kind="copy", balance_rate=0.1), zoo.tiny("glm4_moe", 0))
+        with pytest.raises(BadInput, match="have no correction bias that balance_rate could move; use balance_loss"):
+            check_parts(ShapeRecipe(kind="copy", balance_rate=0.1), zoo.tiny("mixtral", 0))
+        with pytest.raises(BadInput, match="a student of kind dense has no routers"):
+            check_parts(ShapeRecipe(kind="dense", balance_loss=0.1), zoo.tiny("mixtral", 0))
+
+    def test_of_a_student_from_scratch(self, tmp_path: Path) -> None:
+        for name in ("mixtral", "llama"):
+            zoo.tiny(name, 0).config.save_pretrained(tmp_path / name)
+        check_parts(
+            ShapeRecipe(kind="scratch", config=str(tmp_path / "mixtral" / "config.json"), balance_loss=0.1), None
+        )
+        llama = ShapeRecipe(kind="scratch", config=str(tmp_path / "llama" / "config.json"), balance_loss=0.1)
+        with pytest.raises(BadInput, match="LlamaForCausalLM has no router"):
+            check_parts(llama, None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(recipe: Path, tiny_teacher: Path, tmp_path: Path, value: float) -> None:
+    spoiled = Path(shutil.copytree(tiny_teacher, tmp_path / "spoiled"))
+    (spoiled / "checksums.json").unlink(missing_ok=True)
+    tensors = load_file(spoiled / "model.safetensors")
+    tensors["model.layers.4.mlp.up_proj.weight"][1, 2] = value
+    save_file(tensors, spoiled / "model.safetensors", metadata={"format": "pt"})
+    recipe.write_text(recipe.read_text().replace(str(tiny_teacher), str(spoiled)))
+    assert "model.layers.4.mlp.up_proj.weight in model.safetensors holds values that are not finite" in refused(recipe)
+
+
+def test_a_relative_that_refuses_a_switch_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some configurations check their fields as they are read."""
+    from transformers import LlamaConfig
+
+    read = LlamaConfig.from_dict
+
+    def strict(fields: dict[str, Any], **more: Any) -> Any:
+        if fields.get("attention_bias"):
+            raise ValueError("no biases here")
+        return read(fields, **more)
+
+    monkeypatch.setattr(LlamaConfig, "from_dict", strict)
+    monkeypatch.setattr(text_part, "text_fields", lambda config: {"model_type": "llama", "hidden_size": 64})
+    found = [config for _, config in text_part._candidates(LlamaConfig()) if type(config) is LlamaConfig]
+    assert len(found) > 1
+    assert not any(config.attention_bias for config in found)
