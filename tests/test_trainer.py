@@ -6,7 +6,8 @@ import copy
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from flashstill.distill.data.packing import Packed, joined
 from flashstill.distill.losses import DenseTeacher, Term, cross_entropy, forward_kl, one_hot
 from flashstill.distill.models import keep_layers
+from flashstill.distill.students import LoadBalance
 from flashstill.distill.teachers import Ensemble, Online, Router
 from flashstill.distill.training import (
     Batch,
@@ -32,6 +34,7 @@ from flashstill.distill.training import (
 from flashstill.distill.training.metrics import Trend
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
+from tests import zoo
 from tests.tensors import weights
 
 SILENT = Silent()
@@ -224,6 +227,16 @@ class TestStops:
         monkeypatch.setattr(loop, "_run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("coefficient", "said"), [(0.0, "its passes), or"), (0.1, "student.balance_loss is that of")]
+    )
+    def test_what_another_number_of_passes_changes(self, coefficient: float, said: str) -> None:
+        """The sentence about memory advises another number; of all losses only that of the balance depends on it."""
+        balance = LoadBalance(zoo.tiny("mixtral", 0), coefficient=coefficient)
+        source = SimpleNamespace(window_length=32)
+        told = loop._explained(MemoryError(), "a", RECIPE, cast("Any", source), 1, balance.of_a_pass)
+        assert said in str(told)
 
     def test_divergence(self) -> None:
         falling = [{"loss": 5.0 * 0.97**step} for step in range(60)]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flashstill.distill.adapters.training import Adapter
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.models.empty import Files
+    from flashstill.distill.models.shallower import InexpressibleLayers
     from flashstill.distill.students import Format
     from flashstill.distill.training import World
     from flashstill.distill.training.loop import AfterStep
@@ -61,7 +62,7 @@ def first_student(
     )
 
     shape = recipe.student
-    tokens = _spread(packed, shape.compensate_windows or recipe.search.windows)
+    tokens, learned = _spread(packed, shape.compensate_windows or recipe.search.windows)
     if shape.kind == "scratch":
         return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
     if shape.kind == "width":
@@ -70,13 +71,13 @@ def first_student(
             expert_neurons=shape.expert_neurons,
         )  # fmt: skip
         cut = plan(teacher, width)
-        return narrow(teacher, cut, importance(teacher, tokens, cut))
+        return narrow(teacher, cut, importance(teacher, tokens, cut, learned))
     if shape.kind == "upcycle":
         experts = Experts(
             routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
             neurons=shape.expert_neurons,
         )  # fmt: skip
-        return upcycle(teacher, experts, tokens, recipe.seed, shape.into)
+        return upcycle(teacher, experts, tokens, recipe.seed, shape.into, learned)
     if shape.kind == "dense":
         return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
     if shape.compensate_windows:
@@ -86,7 +87,8 @@ def first_student(
     depth, keep = len(decoder_layers(teacher)), shape.keep_layers
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
-    dropped = _drops(recipe.search, teacher, tokens, depth - min(keep, least_layers or keep), search, progress)
+    count = depth - min(keep, least_layers or keep)
+    dropped = _drops(recipe.search, teacher, tokens, learned, count, search, progress)
     chosen = kept_blocks(depth, dropped, keep)
     try:
         return keep_layers(teacher, chosen)
@@ -97,30 +99,70 @@ def first_student(
         return keep_layers(teacher, error.nearest)
 
 
-def _spread(packed: Packed, count: int) -> Any:
-    """Token ids [B, L] of at most `count` windows, evenly spaced over the text."""
+def _spread(packed: Packed, count: int) -> tuple[Any, Any]:
+    """Token ids [B, L] of at most `count` windows, evenly spaced over those in which something is learned, and the
+    places [B, L] whose targets are learned; None if all are."""
     import torch
 
-    rows = np.linspace(0, packed.windows - 1, min(count, packed.windows)).round().astype(np.int64)
-    return torch.from_numpy(packed.tokens[rows, :-1].astype(np.int64))
+    evenly = _evenly(packed.windows, count)
+    if packed.target_mask is None:
+        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None
+    learned = packed.mask_of(evenly).any(axis=1)
+    if not learned.all():  # conversations may ask more than they answer
+        known = np.flatnonzero(packed.mask.any(axis=1))
+        if not len(known):
+            raise BadInput("no target of the training text is learned; look at chat.learn and at the data")
+        evenly = known[_evenly(len(known), count)]
+    tokens = torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64))
+    return tokens, torch.from_numpy(packed.mask_of(evenly))
 
 
-def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: Path, progress: Progress) -> list[int]:
+def _evenly(available: int, count: int) -> Any:
+    return np.linspace(0, available - 1, min(count, available)).round().astype(np.int64)
+
+
+def _drops(
+    search: SearchRecipe, teacher: Any, tokens: Any, learned: Any, count: int, record: Path, progress: Progress
+) -> list[int]:
     """The teacher's blocks in drop order, at least the first `count`; stored in the file `record`."""
     from flashstill.distill.models import decoder_layers
     from flashstill.distill.students import greedy_drops, order_by_influence
 
     if not record.exists():
-        if search.method == "greedy":
-            dropped = greedy_drops(teacher, tokens, count, search.candidates, progress)
-        else:
-            dropped = order_by_influence(teacher, tokens)[:count]
         depth = len(decoder_layers(teacher))
+        by_influence = order_by_influence(teacher, tokens, learned)
+        if search.method == "greedy":
+            _ask_first(teacher, by_influence, depth - count)
+            dropped = greedy_drops(
+                teacher, tokens, count, search.candidates, progress, learned, lambda kept: not _unsayable(teacher, kept)
+            )
+        else:
+            dropped = by_influence[:count]
         write_text(record, json.dumps({"depth": depth, "method": search.method, "drops": dropped}))
     order = kept.search(record)
     if len(order.drops) < count:
         raise BadInput(f"{record} names {len(order.drops)} blocks to drop, but {count} are needed; delete it")
     return list(order.drops)
+
+
+def _ask_first(teacher: Any, order: list[int], keep: int) -> None:
+    """UnsupportedArchitecture before the search if the configuration can say no choice of so many layers."""
+    from flashstill.distill.students import kept_blocks
+
+    error = _unsayable(teacher, kept_blocks(len(order), order, keep))
+    if error is not None and not error.nearest:
+        raise error
+
+
+def _unsayable(teacher: Any, kept: list[int]) -> InexpressibleLayers | None:
+    """What is wrong with a configuration in which only these layers remain."""
+    from flashstill.distill.models.shallower import InexpressibleLayers, shallower_config
+
+    try:
+        shallower_config(teacher, kept)
+    except InexpressibleLayers as error:
+        return error
+    return None
 
 
 def student_to_train(

@@ -47,6 +47,11 @@ class LoadBalance:
         for name, router in self.routers.items():
             router.register_forward_hook(self._watch(name))
 
+    @property
+    def of_a_pass(self) -> str:
+        """The key of what another number of windows a pass changes; empty if nothing."""
+        return "student.balance_loss" if self.coefficient else ""
+
     def _watch(self, name: str) -> Any:
         def look(module: nn.Module, args: object, output: Any) -> Any:
             routing = read_routing(output, self.per_token)

@@ -1,7 +1,8 @@
 """Students cut from the teacher by depth: which blocks to keep, by measured importance.
 
 Block influence (Men et al. 2024, "ShortGPT", equation 1): 1 - cos(x_in, x_out) of a block, averaged over tokens of
-*training* text; a block whose output is nearly parallel to its input is a candidate to drop.
+*training* text; a block whose output is nearly parallel to its input is a candidate to drop.  Of conversations only
+the places count whose targets are learned, there and in the search.
 
 Greedy search: drop, one at a time, the block whose removal raises KL(teacher || pruned) least.  Trying every block at
 every step costs depth^2/2 passes; so only the `candidates` blocks of least influence are tried, and influence is
@@ -10,6 +11,7 @@ measured again on the pruned model after each drop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.skipping import PROBE_TOKENS, OutputForms, input_of, output_of
 from flashstill.distill.signals import hidden_states
-from flashstill.distill.students.watching import run_watched
+from flashstill.distill.students.watching import places_of, run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
@@ -28,33 +30,49 @@ NEEDED = (KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 _ROWS = 128  # tokens whose logits are in memory at a time
 
 
-def block_influence(model: Model, tokens: Tensor) -> list[float]:
-    """1 - cosine of each block's input and output, mean over the tokens [B, L]; one forward pass."""
-    return [influence for influence, _ in _watch(model, tokens)]
+def block_influence(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[float]:
+    """1 - cosine of each block's input and output, mean over the tokens [B, L]; one forward pass.
+
+    learned [B, L]: the places that count, None for all.
+    """
+    return [influence for influence, _ in _watch(model, tokens, learned)]
 
 
-def _watch(model: Model, tokens: Tensor) -> list[tuple[float, Tensor]]:
+def _watch(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[tuple[float, Tensor]]:
     """The influence and the input [B, L, d] of every block."""
     seen: list[tuple[float, Tensor]] = []
 
     def look(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> None:
         given, turned = input_of(args, inputs), output_of(output)
         cosine = torch.cosine_similarity(given.float(), turned.float(), dim=-1)
-        seen.append((1.0 - float(cosine.mean()), given))
+        seen.append((1.0 - float(cosine.flatten()[kept].mean()), given))
+
+    kept = places_of(learned)
 
     handles = [block.register_forward_hook(look, with_kwargs=True) for block in decoder_layers(model)]
     run_watched(model, tokens, handles)
     return seen
 
 
-def order_by_influence(model: Model, tokens: Tensor) -> list[int]:
+def order_by_influence(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[int]:
     """Block indices from the least to the most influential: the order in which to drop them."""
-    influence = block_influence(model, tokens)
+    influence = block_influence(model, tokens, learned)
     return sorted(range(len(influence)), key=lambda index: influence[index])
 
 
-def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, progress: Progress) -> list[int]:
+def greedy_drops(
+    model: Model,
+    tokens: Tensor,
+    drops: int,
+    candidates: int,
+    progress: Progress,
+    learned: Tensor | None = None,
+    can_remain: Callable[[list[int]], bool] | None = None,
+) -> list[int]:
     """The first `drops` blocks to drop, in order: at each step the one whose removal raises KL to the teacher least.
+
+    learned [B, L]: the places that count, None for all.  can_remain: whether these blocks, ascending, may be those that
+    are left in the end; of the candidates for the last step one of which it is true is taken, if there is one.
 
     Removing a candidate does not change the blocks before it, so only the blocks after it are run again, unless blocks
     read what earlier ones leave for them (shared keys and values).
@@ -65,29 +83,32 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
     head = parts(model).head
     dropped: list[int] = []
     alone = True
-    forms = OutputForms(model, tokens[:1, :PROBE_TOKENS])
+    forms, places = OutputForms(model, tokens[:1, :PROBE_TOKENS]), places_of(learned)
     with torch.inference_mode(), progress.task("search for blocks to drop", drops, "blocks") as advance:
-        logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
+        logits = head.logits(hidden_states(model, tokens).flatten(0, 1)[places])
         teacher = torch.softmax(logits, -1, dtype=torch.float32)
         entropy = _mean_soft_cross_entropy(logits, teacher)
         for _ in range(drops):
             kept = [index for index in range(depth) if index not in dropped]
             alone = alone and _runs_alone(model, tokens[:1], forms, kept)
             with forms.only(kept):
-                seen = _watch(model, tokens)
+                seen = _watch(model, tokens, learned)
             trials: dict[int, float] = {}
             for index in sorted(kept, key=lambda index: seen[index][0])[:candidates]:
                 rest = [each for each in kept if each >= index] if alone else [each for each in kept if each != index]
                 start = seen[index][1] if alone else None
                 try:
                     with forms.only(rest, start):
-                        logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
+                        logits = head.logits(hidden_states(model, tokens).flatten(0, 1)[places])
                 except NEEDED:
                     continue
                 trials[index] = _mean_soft_cross_entropy(logits, teacher)
             if not trials:
                 raise BadInput(f"no block can be dropped beside {dropped}: the others depend on each of them")
-            best = min(trials, key=lambda index: trials[index])
+            ranked = sorted(trials, key=lambda index: trials[index])
+            best = ranked[0]
+            if can_remain is not None and len(dropped) == drops - 1:
+                best = next((each for each in ranked if can_remain([k for k in kept if k != each])), best)
             dropped.append(best)
             advance(1, f"KL {trials[best] - entropy:.3f}")
     return dropped

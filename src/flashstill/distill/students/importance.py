@@ -6,6 +6,8 @@
     neuron of an expert  mean |input of the down projection|, over the tokens routed to the expert
     expert               mean of gate weight x norm of its output, over the tokens routed to it
 
+Of conversations only the places count whose targets are learned.
+
 Sources: Muralidharan et al. 2024, "Compact Language Models via Pruning and Knowledge Distillation", section 2.2, for
 the first three; Lasby et al. 2025, "REAP the Experts", for experts.
 """
@@ -29,14 +31,16 @@ Layout = Sequence[Group]
 
 
 class Mean:
-    """A running mean of rows."""
+    """A running mean of rows. learned [B, L]: which places count, None for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, learned: Tensor | None = None) -> None:
         self.total: Tensor | None = None
-        self.count = 0
+        self.count, self.learned = 0, None if learned is None else learned.flatten()
 
     def add(self, rows: Tensor) -> None:
-        """Add rows [N, units]."""
+        """Add rows [N, units]: one or several for each place, in order; of fewer it is not known which they are."""
+        if self.learned is not None and len(rows) % len(self.learned) == 0:
+            rows = rows[self.learned.repeat_interleave(len(rows) // len(self.learned)).to(rows.device)]
         summed = rows.detach().float().sum(0).cpu()
         self.total = summed if self.total is None else self.total + summed
         self.count += len(rows)
@@ -48,25 +52,28 @@ class Mean:
         return self.total / max(self.count, 1)
 
 
-def measured(model: Model, layouts: Mapping[str, Layout], tokens: Tensor) -> dict[str, dict[str, Tensor]]:
+def measured(
+    model: Model, layouts: Mapping[str, Layout], tokens: Tensor, learned: Tensor | None = None
+) -> dict[str, dict[str, Tensor]]:
     """Scores of the units by axis and group, from one pass over token ids [B, L]; [copies, units] for stacked experts.
 
-    Raises UnsupportedArchitecture if some units are read by no module that can be watched.
+    learned [B, L]: the places that count, None for all.  Raises UnsupportedArchitecture if some units are read by no
+    module that can be watched.
     """
     means: dict[tuple[str, str], Mean] = {}
     handles: list[RemovableHandle] = []
     stacked: dict[str, Group] = {}
     for axis, layout in layouts.items():
         for group in layout:
-            mean = means.setdefault((axis, group.name), Mean())
+            mean = means.setdefault((axis, group.name), Mean(learned))
             if axis == HIDDEN:
                 handles += _watch_norms(model, group, mean)
             elif axis != EXPERT_COUNT and not group.copies:
                 handles += _watch_inputs(model, group, mean)
             elif axis != EXPERT_COUNT:
                 stacked[group.name] = group
-    experts, watching = watch_experts(model, layouts.get(EXPERT_COUNT, ()))
-    with watch_neurons(model, stacked) as neurons:
+    experts, watching = watch_experts(model, layouts.get(EXPERT_COUNT, ()), learned)
+    with watch_neurons(model, stacked, learned) as neurons:
         run_watched(model, tokens, [*handles, *watching])
     scores: dict[str, dict[str, Tensor]] = {}
     for (axis, name), mean in means.items():

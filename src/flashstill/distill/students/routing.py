@@ -40,23 +40,36 @@ def experts_modules(model: Model, inside: str) -> dict[str, nn.Module]:
     }
 
 
-def watch_experts(model: Model, groups: Sequence[Group]) -> tuple[dict[str, Tensor], list[RemovableHandle]]:
-    """REAP's scores [experts] by group, filled in during the next forward pass, and the hooks that do so."""
+def learned_only(call: tuple[Tensor, Tensor, Tensor], learned: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows of a call of experts that count. learned [B, L]: True there, None for all."""
+    if learned is None or learned.numel() != len(call[0]):
+        return call
+    kept = learned.flatten().to(call[0].device)
+    return call[0][kept], call[1][kept], call[2][kept]
+
+
+def watch_experts(
+    model: Model, groups: Sequence[Group], learned: Tensor | None = None
+) -> tuple[dict[str, Tensor], list[RemovableHandle]]:
+    """REAP's scores [experts] by group, filled in during the next forward pass, and the hooks that do so.
+
+    learned [B, L]: the places that count, None for all.
+    """
     scores: dict[str, Tensor] = {}
     handles: list[RemovableHandle] = []
     for group in groups:
         for module in experts_modules(model, group.name).values():
-            handles.append(module.register_forward_hook(_look(group, scores), with_kwargs=True))
+            handles.append(module.register_forward_hook(_look(group, scores, learned), with_kwargs=True))
     return scores, handles
 
 
-def _look(group: Group, scores: dict[str, Tensor]) -> Any:
+def _look(group: Group, scores: dict[str, Tensor], learned: Tensor | None) -> Any:
     def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         call = routed_call(args, kwargs)
         if call is not None:
-            scores[group.name] = reap(module, call, group.units)
+            scores[group.name] = reap(module, learned_only(call, learned), group.units)
         elif len(args) == 1 and isinstance(output, Tensor) and args[0].shape[0] % group.units == 0:
-            scores[group.name] = _of_scaled(args[0], output, group.units)
+            scores[group.name] = _of_scaled(args[0], output, group.units, learned)
 
     return look
 
@@ -75,9 +88,11 @@ def reap(module: Any, call: tuple[Tensor, Tensor, Tensor], experts: int) -> Tens
     return found
 
 
-def _of_scaled(inputs: Tensor, output: Tensor, experts: int) -> Tensor:
+def _of_scaled(inputs: Tensor, output: Tensor, experts: int, learned: Tensor | None) -> Tensor:
     """As `reap`, of experts whose inputs [experts x N, d] are scaled by their weights, zero if not chosen."""
     is_routed = (inputs != 0).any(-1).view(experts, -1)
+    if learned is not None and learned.numel() == is_routed.shape[1]:
+        is_routed = is_routed & learned.flatten().to(inputs.device)
     norms = output.reshape(experts, -1, output.shape[-1]).float().norm(dim=-1)
     means: Tensor = (norms * is_routed).sum(-1) / is_routed.sum(-1).clamp_min(1)
     return means.cpu()
@@ -86,9 +101,13 @@ def _of_scaled(inputs: Tensor, output: Tensor, experts: int) -> Tensor:
 class _Contractions(TorchFunctionMode):
     """Sees every product whose second factor is a slice of a stacked weight [experts, ., .]."""
 
-    def __init__(self, stacked: Mapping[int, tuple[str, Tensor]], seen: dict[str, list[Tensor]]) -> None:
+    def __init__(
+        self, stacked: Mapping[int, tuple[str, Tensor]], seen: dict[str, list[Tensor]], learned: Tensor | None
+    ) -> None:
         super().__init__()
-        self.stacked, self.seen = stacked, seen
+        self.stacked, self.seen, self.learned = stacked, seen, learned
+        self.is_again = False
+        """whether the experts run a second time, for the tokens that count alone"""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -104,19 +123,42 @@ class _Contractions(TorchFunctionMode):
                 continue
             sums, counts = self.seen[name]
             if weight.dim() == 3:
+                if self.learned is not None and self.learned.numel() == values.shape[1]:
+                    values = values[:, self.learned.flatten().to(values.device)]
                 sums += values.detach().float().abs().sum(1).cpu()
                 counts += values.shape[1]
-            elif weight.shape == whole.shape[1:]:
+            elif weight.shape == whole.shape[1:] and (self.learned is None or self.is_again):
                 expert = offset // step
                 sums[expert] += values.detach().float().abs().flatten(0, -2).sum(0).cpu()
                 counts[expert] += values.flatten(0, -2).shape[0]
 
 
+def _run_again(model: Model, groups: Mapping[str, Group], contractions: _Contractions) -> list[RemovableHandle]:
+    """Hooks that let routed experts run again for the tokens that count."""
+
+    def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        call = routed_call(args, kwargs)
+        if call is not None and not contractions.is_again:
+            contractions.is_again = True
+            try:
+                module.forward(*learned_only(call, contractions.learned))
+            finally:
+                contractions.is_again = False
+
+    modules = {id(module): module for name in groups for module in (model.get_submodule(name),)}
+    modules |= {id(module): module for name in groups for module in experts_modules(model, name).values()}
+    return [module.register_forward_hook(look, with_kwargs=True) for module in modules.values()]
+
+
 @contextmanager
-def watch_neurons(model: Model, groups: Mapping[str, Group]) -> Iterator[dict[str, Tensor]]:
+def watch_neurons(
+    model: Model, groups: Mapping[str, Group], learned: Tensor | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Mean activations [experts, neurons] by group of a forward pass inside this context.
 
-    The experts compute one after the other, so that each product with the weights of one expert is seen.
+    learned [B, L]: the places that count, None for all.  The experts compute one after the other, so that each product
+    with the weights of one expert is seen; they do so again for the places that count, as an expert does not say which
+    tokens it was given.
     """
     if not groups:
         yield {}
@@ -133,10 +175,14 @@ def watch_neurons(model: Model, groups: Mapping[str, Group]) -> Iterator[dict[st
     found: dict[str, Tensor] = {}
     before = model.config._experts_implementation
     model.set_experts_implementation("eager")
+    contractions = _Contractions(stacked, seen, learned)
+    again = [] if learned is None else _run_again(model, groups, contractions)
     try:
-        with _Contractions(stacked, seen):
+        with contractions:
             yield found
     finally:
+        for handle in again:
+            handle.remove()
         model.config._experts_implementation = before
     for name, (sums, counts) in seen.items():
         found[name] = sums / counts.clamp_min(1)

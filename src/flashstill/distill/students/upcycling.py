@@ -47,11 +47,14 @@ class Experts:
     neurons: int
 
 
-def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int, into: str = "") -> Model:
+def upcycle(
+    model: Model, experts: Experts, tokens: Tensor, seed: int, into: str = "", learned: Tensor | None = None
+) -> Model:
     """An MoE model from a dense one; neuron activity is measured on token ids [B, L] of training text.
 
-    into: model_type of the mixture, by default the dense family's relative.  Raises BadInput for experts that do not
-    fill the FFN, UnsupportedArchitecture in one sentence for a pair of families that do not compute the same.
+    learned [B, L]: the places that count, None for all.  into: model_type of the mixture, by default the dense family's
+    relative.  Raises BadInput for experts that do not fill the FFN, UnsupportedArchitecture in one sentence for a pair
+    of families that do not compute the same.
     """
     into = fields.mixture_of(model.config, into)
     groups = _groups(size(model.config, FEED_FORWARD), experts)
@@ -60,7 +63,7 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int, into: str
     twin = small_copy(model)
     disturb(twin, torch.Generator().manual_seed(0))
     _prove(twin, replace(experts, routed=groups, per_token=groups), into)
-    by_name = measured(model, {NEURONS: layout}, tokens)[NEURONS]
+    by_name = measured(model, {NEURONS: layout}, tokens, learned)[NEURONS]
     scores = [by_name[group.name] for group in layout]
     dense = gated(model, layout)
     return _converted(model, dense, experts, into, scores, _inputs(model, dense, tokens), seed)

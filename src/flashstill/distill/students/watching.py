@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,11 @@ from torch.utils.hooks import RemovableHandle
 
 from flashstill.distill.models import Model
 from flashstill.distill.signals import hidden_states
+
+
+def places_of(learned: Tensor | None) -> Any:
+    """Index of the rows [B L] that count among the flattened tokens; learned [B, L]: True there, None for all."""
+    return slice(None) if learned is None else learned.flatten()
 
 
 def run_watched(model: Model, tokens: Tensor, handles: Iterable[RemovableHandle]) -> None:

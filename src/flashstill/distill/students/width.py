@@ -140,10 +140,13 @@ def _check_groups(model: Model, kept: Mapping[str, int]) -> None:
         )
 
 
-def importance(model: Model, tokens: Tensor, width: Width | Plan) -> Scores:
-    """Scores of the units that a cut to `width` chooses among, from one pass over token ids [B, L]."""
+def importance(model: Model, tokens: Tensor, width: Width | Plan, learned: Tensor | None = None) -> Scores:
+    """Scores of the units that a cut to `width` chooses among, from one pass over token ids [B, L].
+
+    learned [B, L]: the places that count, None for all.
+    """
     planned = width if isinstance(width, Plan) else plan(model, width)
-    return measured(model, planned.layouts, tokens)
+    return measured(model, planned.layouts, tokens, learned)
 
 
 def narrow(model: Model, width: Width | Plan, scores: Scores) -> Model:

@@ -98,8 +98,12 @@ def train(
     before = [] if snapshot is None else from_record(snapshot.record, source.window_length)
     segments = continued(before, now)
     first_steps = segments[0].steps
+    of_a_pass = str(getattr(after_step, "of_a_pass", ""))
     if before and segments != before and world.is_main:
-        progress.say(f"{name} goes on at step {step} with {', '.join(before[-1].changes_to(now))}: bits may differ")
+        other = before[-1].micro_windows != now.micro_windows or before[-1].processes != now.processes
+        also = f", and {of_a_pass} is that of each pass" if of_a_pass and other else ""
+        changes = ", ".join(before[-1].changes_to(now))
+        progress.say(f"{name} goes on at step {step} with {changes}: bits may differ{also}")
     if snapshot is not None:
         state.restore(snapshot.tensors, step)
         source.restore(_under("source/", snapshot.tensors))
@@ -121,7 +125,7 @@ def train(
                 loss = _run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
                 norm = state.apply(rate) if math.isfinite(loss) else math.nan
             except (RuntimeError, MemoryError) as error:
-                raise _explained(error, name, recipe, source, micro_steps) from error
+                raise _explained(error, name, recipe, source, micro_steps, of_a_pass) from error
             step += 1
             if not math.isfinite(norm):
                 what = "loss" if not math.isfinite(loss) else "gradient"  # of the student: teachers were checked
@@ -216,15 +220,22 @@ def _check_teachers(terms: Sequence[Term], part: Batch) -> None:
             )
 
 
-def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, micro_steps: int) -> BaseException:
-    """Converts an out-of-memory error to BadInput that says what to lower; returns other errors unchanged."""
+def _explained(
+    error: BaseException, name: str, recipe: TrainRecipe, source: Source, micro_steps: int, of_a_pass: str
+) -> BaseException:
+    """Converts an out-of-memory error to BadInput that says what to lower; returns other errors unchanged.
+
+    of_a_pass: the key of a loss that is not summed over the passes of a step, if there is one.
+    """
     text = str(error)
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
         return error
     micro = recipe.windows_per_step // micro_steps
+    same = "the result stays the same: a step adds up its passes"
+    same += f", but {of_a_pass} is that of each pass and changes" if of_a_pass else ""
     return BadInput(
-        f"{name}: out of memory with {micro} windows of {source.window_length} tokens a pass; lower micro_windows (the"
-        f" result stays the same: a step adds up its passes), or the window's length"
+        f"{name}: out of memory with {micro} windows of {source.window_length} tokens a pass; lower micro_windows"
+        f" ({same}), or the window's length"
     )
 
 

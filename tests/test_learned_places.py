@@ -1,0 +1,93 @@
+"""Which parts of a model stay is judged by the tokens that are learned, and only among what can be said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flashstill.distill.data.packing import Packed
+from flashstill.distill.models.shallower import InexpressibleLayers
+from flashstill.distill.students import Width, block_influence, greedy_drops, importance, plan
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes import SearchRecipe
+from flashstill.runs import students
+from tests import zoo
+from tests.marks import slow
+
+SILENT = Silent()
+TOKENS = torch.randint(3, 90, (3, 12), generator=torch.Generator().manual_seed(1))
+FIRST = torch.zeros_like(TOKENS, dtype=torch.bool)
+FIRST[0] = True
+WIDTHS = {
+    "llama": Width(hidden=16, feed_forward=8, key_heads=1), "qwen3_moe": Width(experts=2, expert_neurons=8),
+    "llama4_text": Width(experts=2, expert_neurons=8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe", *slow("llama4_text")])
+def test_importance(name: str) -> None:
+    """Rows of a batch do not see each other, so that a row alone scores as it does among rows that do not count."""
+    model = zoo.tiny(name, 0)
+    cut = plan(model, WIDTHS[name])
+    expected, plain = importance(model, TOKENS[:1], cut), importance(model, TOKENS, cut)
+    found, everything = (importance(model, TOKENS, cut, each) for each in (FIRST, torch.ones_like(FIRST)))
+    for axis, groups in expected.items():
+        for group, scores in groups.items():
+            assert torch.allclose(found[axis][group], scores, rtol=1e-3, atol=1e-6), (axis, group)
+            assert torch.allclose(everything[axis][group], plain[axis][group], rtol=1e-3, atol=1e-6), (axis, group)
+            assert not torch.allclose(plain[axis][group], scores, rtol=1e-2, atol=1e-4)
+
+
+def test_influence_and_the_search() -> None:
+    model = zoo.tiny("llama", 0, num_hidden_layers=5)
+    assert block_influence(model, TOKENS, FIRST) == pytest.approx(block_influence(model, TOKENS[:1]), rel=1e-4)
+    assert block_influence(model, TOKENS, FIRST) != pytest.approx(block_influence(model, TOKENS), rel=1e-3)
+    seen: list[Any] = []
+
+    def tell(place: Sequence[int]) -> bool:
+        seen.append(place)
+        return False
+
+    alone = greedy_drops(model, TOKENS[:1], 2, 5, SILENT)
+    assert greedy_drops(model, TOKENS, 2, 5, SILENT, FIRST, tell) == alone
+    assert len(seen) == 4, "the candidates of the last step, of which none could be said"
+    assert seen[0] == [each for each in range(5) if each not in alone]
+
+
+def test_the_search_takes_what_can_be_said() -> None:
+    model = zoo.tiny("llama", 0, num_hidden_layers=4)
+    (best,) = greedy_drops(model, TOKENS, 1, 4, SILENT)
+    (other,) = greedy_drops(model, TOKENS, 1, 4, SILENT, can_remain=lambda kept: best in kept)
+    assert other != best
+
+
+def test_what_no_choice_can_say_is_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Any, kept: Sequence[int]) -> Any:
+        raise InexpressibleLayers("the configuration cannot say that")
+
+    monkeypatch.setattr("flashstill.distill.models.shallower.shallower_config", refuse)
+    monkeypatch.setattr("flashstill.distill.students.greedy_drops", lambda *_: pytest.fail("it was searched"))
+    model = zoo.tiny("llama", 0, num_hidden_layers=4)
+    search = SearchRecipe(method="greedy")
+    with pytest.raises(InexpressibleLayers):
+        students._drops(search, model, TOKENS, None, 2, tmp_path / "search.json", SILENT)
+
+
+def test_windows_in_which_something_is_learned(packed: Packed) -> None:
+    tokens, learned = students._spread(packed, 4)
+    assert learned is None
+    assert torch.equal(tokens, torch.from_numpy(packed.tokens[[0, 6, 13, 19], :-1].astype(np.int64)))
+    mask = np.zeros((packed.windows, packed.length), dtype=np.int32)
+    mask[[3, 4, 11], 5:9] = 1
+    tokens, learned = students._spread(dataclasses.replace(packed, target_mask=mask), 2)
+    assert torch.equal(tokens, torch.from_numpy(packed.tokens[[3, 11], :-1].astype(np.int64)))
+    assert torch.equal(learned, torch.from_numpy(mask[[3, 11]].astype(np.bool_)))
+    with pytest.raises(BadInput, match="no target of the training text is learned"):
+        students._spread(dataclasses.replace(packed, target_mask=np.zeros_like(mask)), 2)
