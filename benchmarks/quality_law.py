@@ -38,10 +38,11 @@ from typing import Any
 from flashstill.arch.adapter.edit import small_llama
 from flashstill.console import Console
 from flashstill.files import write_text
-from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable
+from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe
 from flashstill.recipes.signals import SignalRecipe
 from flashstill.recipes.tables import TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.training import TrainTable
 from flashstill.records import ModelRecord, QualityRecord, read_records, write_records
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.workdir import Workdir

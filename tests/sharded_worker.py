@@ -1,14 +1,16 @@
 """Trains a model of a directory for some steps in so many processes; writes weights and memory.
 
-    python tests/sharded_worker.py PROCESSES MODEL OUT STEPS [STOP]
+    python tests/sharded_worker.py PROCESSES MODEL OUT STEPS [STOP [RATE]]
 
 The processes are forks with the variables that torchrun sets, so that torch is imported once and not by each.
-STOP: end after so many steps as if killed, with a checkpoint left.  Each process writes OUT/memory-RANK.json.
+STOP: end after so many steps as if killed, with a checkpoint left; 0 for never.  RATE: learn some windows at this rate,
+validate on others after every step and keep the best weights.  Each process writes OUT/memory-RANK.json.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing.connection
 import os
@@ -24,7 +26,7 @@ import torch
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import load_model
 from flashstill.distill.models.empty import empty_model, files_of
-from flashstill.distill.training import Offline, TrainRecipe, hard, join_world, train
+from flashstill.distill.training import Offline, TrainRecipe, Validation, hard, join_world, train
 from flashstill.progress import Silent
 
 WINDOWS, LENGTH = 32, 16
@@ -51,7 +53,7 @@ class Stopped(Exception):
     """As if the run had been killed."""
 
 
-def main(directory: Path, out: Path, steps: int, stop: int) -> None:
+def main(directory: Path, out: Path, steps: int, stop: int, rate: float) -> None:
     torch.set_num_threads(1)
     world = join_world()
     before = peak_bytes()
@@ -66,6 +68,11 @@ def main(directory: Path, out: Path, steps: int, stop: int) -> None:
         tokens=steps * 8 * LENGTH, windows_per_step=8, micro_windows=2, learning_rate=1e-3, checkpoint_every_steps=2,
         weight_decay=0.1,
     )  # fmt: skip
+    whole, validation = text(model.config.vocab_size), None
+    if rate:
+        recipe = dataclasses.replace(recipe, learning_rate=rate, schedule="constant", diverged_at=0.0)
+        validation = Validation(packed=whole.taken(slice(8, 13)), objective=hard, every_steps=1, keep_best=True)
+        whole = whole.taken(slice(8))
 
     def after(model: Any, step: int) -> dict[str, float]:
         if step == 1:
@@ -75,8 +82,10 @@ def main(directory: Path, out: Path, steps: int, stop: int) -> None:
         return {}
 
     out.mkdir(parents=True, exist_ok=True)
-    source = Offline(text(model.config.vocab_size), 8, 0)
-    trained = train(model, source, hard, recipe, out / "training", Silent(), "t", after_step=after, files=files)
+    trained = train(
+        model, Offline(whole, 8, 0), hard, recipe, out / "training", Silent(), "t", after_step=after, files=files,
+        validation=validation,
+    )  # fmt: skip
     if world.is_main:
         from safetensors.torch import save_file
 
@@ -88,7 +97,8 @@ def worker(rank: int, environment: dict[str, str], given: list[str]) -> None:
     """One of the processes."""
     os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     with contextlib.suppress(Stopped):
-        main(Path(given[0]), Path(given[1]), int(given[2]), int(given[3]) if len(given) > 3 else 0)
+        stop, rate = int(given[3]) if len(given) > 3 else 0, float(given[4]) if len(given) > 4 else 0.0
+        main(Path(given[0]), Path(given[1]), int(given[2]), stop, rate)
 
 
 def forked(count: int, given: list[str]) -> None:

@@ -107,8 +107,8 @@ SIGNATURES = {
     "draft_worth": (
         "model", "chip", "draft", "batches", "draft_tokens", "isl", "osl", "price", "facts", "set", "more",
     ),
-    "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
-    "distill": ("recipe", "out", "arithmetic", "progress"),
+    "run": ("recipe", "out", "seed", "minutes", "arithmetic", "log", "progress"),
+    "distill": ("recipe", "out", "arithmetic", "log", "progress"),
     "evaluate": (
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
         "out", "chat_template", "progress",
@@ -333,7 +333,7 @@ def test_rooms_of_the_same_name_can_be_called() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     parameters, sentence = done.stdout.splitlines()
-    assert parameters == "recipe out arithmetic progress"
+    assert parameters == "recipe out arithmetic log progress"
     assert sentence == "there is no recipe at no-such-recipe.toml"
 
 

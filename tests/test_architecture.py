@@ -182,7 +182,9 @@ MAY_IMPORT = {
     "console": set(),
     "tables": set(),
     "printing": {"tables", "facts", "hardware", "plan"},
+    "loggers": {"extras"},
     "runs": {
+        "loggers",
         "checked",
         "tables",
         "report",

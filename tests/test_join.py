@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashstill.distill.data.splits import documents_to_hold_out
+from flashstill.distill.data.holding_out import documents_to_hold_out
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
 from flashstill.frontier import on_front

@@ -30,13 +30,13 @@ from flashstill.recipes.distillation import (
     DIVERGENCES_WITH_SHARE,
     MEANS,
     QUANTISED,
-    SCHEDULES,
     ShapeRecipe,
 )
 from flashstill.recipes.family import PRICES
 from flashstill.recipes.studies import FOLDER, KINDS, kind_of, read_study
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.thinking import MATCHERS, PARTS, PREFERENCES, THINKING
+from flashstill.recipes.training import SCHEDULES
 from flashstill.runs.limits import check_limits
 from tests.commands import SHARED
 from tests.tiny import family_text

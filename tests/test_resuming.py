@@ -17,9 +17,9 @@ from flashstill.distill.training import Offline, TrainRecipe, checkpoints, hard,
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, FamilyRecipe, StudentRecipe, read_distillation, to_toml
-from flashstill.recipes.distillation import TrainTable
 from flashstill.recipes.resuming import RULES, changes_of, loop_keys, rule_of
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.training import TrainTable
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.run_lock import CHANGES, adopt, claim
 from tests.distillations import metrics, same, written
@@ -52,7 +52,8 @@ class TestRecipes:
         keys = {change.key.replace("[0]", "") for change in changes_of(ONE, served)} | {
             f"{table}.{name}" for table in ("train", "signals") for name in dataclasses.asdict(ONE)[table]
         } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)}  # fmt: skip
-        assert {rule.key for rule in RULES} <= keys | set(dataclasses.asdict(ONE.student))
+        own = {*dataclasses.asdict(ONE.student), *dataclasses.asdict(ONE)}
+        assert {rule.key for rule in RULES} <= keys | own
         assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}
 
     @pytest.mark.parametrize(

@@ -64,6 +64,29 @@ def test_one_two_and_four_processes_reach_the_same_weights(tmp_path: Path) -> No
         torch.testing.assert_close(several[tensor], one[tensor], rtol=0, atol=2e-6)
 
 
+def figures(out: Path) -> list[float]:
+    rows = [json.loads(row) for row in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+    return [row["validation_loss"] for row in rows]
+
+
+@pytest.mark.slow
+def test_one_and_two_processes_keep_the_same_best_weights(tmp_path: Path) -> None:
+    """Of six steps at a rate that soon hurts. The five windows of the validation leave one process more than the other;
+    two processes that are stopped and go on keep the same bits, and one process the same to rounding."""
+    directory = saved(NAMES[0], tmp_path / "model")
+    one = trained(directory, tmp_path / "1", 1, 0, 0.03)
+    two = trained(directory, tmp_path / "2", 2, 0, 0.03)
+    assert not trained(directory, tmp_path / "again", 2, 3, 0.03)
+    again = trained(directory, tmp_path / "again", 2, 0, 0.03)
+    found = figures(tmp_path / "2")
+    assert 0 < found.index(min(found)) < len(found) - 1, "the best is neither the first nor the last"
+    assert figures(tmp_path / "again") == found
+    assert figures(tmp_path / "1") == pytest.approx(found, abs=2e-5)
+    for tensor in one:
+        assert torch.equal(again[tensor], two[tensor])
+        torch.testing.assert_close(two[tensor], one[tensor], rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", [NAMES[0], "mixtral" if "mixtral" in NAMES else NAMES[-1]])
 def test_an_empty_model_is_filled_with_the_same_weights(name: str, tmp_path: Path) -> None:
     """Also one whose experts lie on disk under other names than its parameters have."""

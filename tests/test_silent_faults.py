@@ -43,7 +43,7 @@ from flashstill.distill.training.passes import Student, next_token
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from flashstill.recipes.distillation import TrainTable
+from flashstill.recipes.training import TrainTable
 from flashstill.runs.small_amounts import remarks
 from tests.regimes import MIXING, SAMPLING
 from tests.tensors import logits, weights

@@ -63,17 +63,19 @@ def run(
     seed: int | None = None,
     minutes: float | None = None,
     arithmetic: str | None = None,
+    log: str | Sequence[str] = (),
     progress: bool | Progress = False,
 ) -> FamilyResult | StudyResult:
     """Distil, measure, evaluate and price a family of students, or run a study over several seeds, from a recipe.
 
     recipe: a family.toml or study.toml, or the name of a built-in one such as "demo".  out: directory for the results.
-    seed: run only this seed.  minutes: about how long a family may take; arithmetic: auto, bf16 or fp32; both override
-    the recipe.
+    seed: run only this seed.  minutes: about how long a family may take; arithmetic: auto, bf16 or fp32; log: loggers
+    of the students' training ("tensorboard", "trackio", "wandb"); these override the recipe.
     """
     return run_recipe(
-        str(recipe), Path(out), seed=seed, minutes=minutes, arithmetic=arithmetic, progress=progress_of(progress)
-    )
+        str(recipe), Path(out), seed=seed, minutes=minutes, arithmetic=arithmetic, log=log,
+        progress=progress_of(progress),
+    )  # fmt: skip
 
 
 def run_recipe(
@@ -83,12 +85,14 @@ def run_recipe(
     seed: int | None = None,
     minutes: float | None = None,
     arithmetic: str | None = None,
+    log: str | Sequence[str] = (),
     progress: Progress,
     command: str = "",
 ) -> FamilyResult | StudyResult:
     """As `run`. command: the command line that started the run, kept with its results."""
     from flashstill.recipes import read_recipe
     from flashstill.recipes.arithmetic import with_arithmetic
+    from flashstill.recipes.logs import with_log
     from flashstill.recipes.studies import kind_of, read_study, recipe_file
     from flashstill.report.findings import findings
     from flashstill.runs import run_family
@@ -99,14 +103,19 @@ def run_recipe(
     if kind_of(path):
         if minutes is not None:
             raise BadInput("minutes limit the run of a family; a study takes as long as its seeds need")
-        study = read_study(path)
+        study = with_log(read_study(path), _names(log)) if log else read_study(path)
         return _study(study if arithmetic is None else with_arithmetic(study, arithmetic), out, seed, progress)
     family = read_recipe(path)
     family = family if arithmetic is None else with_arithmetic(family, arithmetic)
     family = family if seed is None else dataclasses.replace(family, seed=seed)
     family = family if minutes is None else dataclasses.replace(family, minutes=_minutes(minutes))
+    family = with_log(family, _names(log)) if log else family
     records = run_family(family, out, progress, command)
     return FamilyResult(out=out, records=tuple(records), findings=tuple(findings(records)))
+
+
+def _names(log: str | Sequence[str]) -> Sequence[str]:
+    return [log] if isinstance(log, str) else log
 
 
 def _minutes(minutes: float) -> float:
@@ -128,15 +137,23 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, progress: Progress)
 
 @says_what_is_missing
 def distill(
-    recipe: str | Path, out: str | Path, *, arithmetic: str | None = None, progress: bool | Progress = False
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    arithmetic: str | None = None,
+    log: str | Sequence[str] = (),
+    progress: bool | Progress = False,
 ) -> DistillResult:
     """Train one student on its teachers, from a distill.toml. out: directory for the results, including the student.
 
-    arithmetic: auto, bf16 or fp32, overriding the recipe.
+    arithmetic: auto, bf16 or fp32, log: loggers of the training ("tensorboard", "trackio", "wandb"); both override the
+    recipe.
     """
+    from flashstill.recipes.logs import with_log
     from flashstill.runs.distillation import run_distillation
 
     asked = _distillation(recipe, arithmetic)
+    asked = with_log(asked, _names(log)) if log else asked
     return DistillResult(out=Path(out), summary=run_distillation(asked, Path(out), progress_of(progress)))
 
 

@@ -18,6 +18,7 @@ from flashstill.errors import BadInput
 from flashstill.verdicts import in_words, verdict
 
 ARITHMETIC = ("auto", "bf16", "fp32")  # recipes/arithmetic.py
+LOGGERS = ("tensorboard", "trackio", "wandb")  # recipes/logs.py
 ARITHMETIC_HELP = "In which arithmetic models run; auto measures which is faster here."
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 arithmetic_option = click.option(
     "--arithmetic", type=click.Choice(ARITHMETIC), default=None, help=f"{ARITHMETIC_HELP} [default: the recipe's]"
 )
+log_option = click.option(
+    "--log", type=click.Choice(LOGGERS), multiple=True,
+    help="Also give the metrics of training to this logger; may be repeated. [default: the recipe's]",
+)  # fmt: skip
 
 
 @click.command()
@@ -36,13 +41,14 @@ arithmetic_option = click.option(
 )
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="This seed only [default: the recipe's].")
 @arithmetic_option
+@log_option
 @json_option
-def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, as_json: bool) -> None:
+def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, log: tuple[str, ...], as_json: bool) -> None:
     """Distil, measure and price the family of a family.toml, or test a claim with several seeds.
 
     RECIPE is a file, or the name of a built-in family or study.
     """
-    _run(recipe, out, as_json, seed=seed, arithmetic=arithmetic)
+    _run(recipe, out, as_json, seed=seed, arithmetic=arithmetic, log=log)
 
 
 def _run(recipe: str, out: Path, as_json: bool, **asked: Any) -> None:
@@ -110,8 +116,17 @@ def demo(minutes: float | None, out: Path, arithmetic: str | None, as_json: bool
 )
 @click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
 @arithmetic_option
+@log_option
 @json_option
-def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic: str | None, as_json: bool) -> None:
+def distill(
+    recipe: Path,
+    out: Path,
+    build_signals: bool,
+    shard: str,
+    arithmetic: str | None,
+    log: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Train one student on its teachers, as a distill.toml says; under torchrun on many devices."""
     from flashstill import distilling
     from flashstill.console import Console
@@ -122,7 +137,7 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic
     elif shard:
         raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
     else:
-        summary = distilling.distill(recipe, out, arithmetic=arithmetic, progress=Console()).summary
+        summary = distilling.distill(recipe, out, arithmetic=arithmetic, log=log, progress=Console()).summary
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:

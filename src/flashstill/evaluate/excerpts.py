@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.holding_out import CHARACTERS_PER_TOKEN, WINDOWS_PER_DOCUMENT
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.data.splits import CHARACTERS_PER_TOKEN, WINDOWS_PER_DOCUMENT
 from flashstill.distill.data.text import shuffled
 from flashstill.distill.data.text_files import Document
 from flashstill.distill.data.windows import packed

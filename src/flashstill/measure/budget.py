@@ -49,13 +49,14 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """Amount of training, and the number format in which the student is served."""
+    """Amount of training, and the number format in which the student is served. validation: its share of the time."""
 
     steps: int
     tokens_per_step: int
     signal_tokens: int
     quantise: str = ""
     group: int = 64
+    validation: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +107,7 @@ def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds)
     """Predict time and memory of training and serving a candidate."""
     x = candidate.multiplied
     step_s, decode_s = speed.step_s(x), speed.decode_s(x)
-    signals_s, training_s = work.signal_tokens * speed.signal_s, work.steps * step_s
+    signals_s, training_s = work.signal_tokens * speed.signal_s, work.steps * step_s / (1.0 - work.validation)
     weight_bytes = candidate.weight_bytes(work.quantise, work.group)
     training_bytes = speed.held_bytes + STATE_BYTES * candidate.parameters + speed.kept_bytes(x)
     over = {

@@ -12,29 +12,23 @@ from flashstill.checked import built, one_of, shaped, sized
 from flashstill.errors import BadInput, shortened
 from flashstill.recipes import budget, mixture, teachers
 from flashstill.recipes.adapter import AdapterRecipe, adapter_problems
-from flashstill.recipes.arithmetic import ARITHMETIC, DEVICES
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
 from flashstill.recipes.drafts import DraftRecipe, draft_problems
+from flashstill.recipes.logs import Loggers
 from flashstill.recipes.mixture import SourceRecipe
 from flashstill.recipes.ranges import (
     BY_KIND,
-    Count,
-    Decay,
     Given,
     LayersOrNone,
     Name,
     NotNegative,
     Positive,
-    Rate,
-    Rows,
     RowsOrNone,
     Seed,
-    Share,
     ShareOrByKind,
     Source,
     Temperature,
-    Tokens,
     Width,
     WidthOrNone,
 )
@@ -44,11 +38,12 @@ from flashstill.recipes.signals import SignalRecipe, named_by_directory, signal_
 from flashstill.recipes.spans import ALIGNMENTS, spans_problems, unlike_a_span_loss
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.training import TrainTable, training_problems
+from flashstill.recipes.validation import ValidationRecipe, validation_problems
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense", "eagle")
 QUANTISED = ("", "int4", "fp8", "ternary")
 MEANS = ("arithmetic", "geometric")
-SCHEDULES = ("cosine", "wsd", "constant")
 DIVERGENCES = ("forward-kl", "reverse-kl", "total-variation")
 DIVERGENCES_WITH_SHARE = ("jsd", "skew-kl", "skew-reverse-kl")
 
@@ -121,39 +116,19 @@ class ShapeRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainTable:
-    """Training of the student. micro_windows: windows per forward and backward pass, 0 for all of a step. arithmetic:
-    of all models of the run: auto (the faster on this machine), bf16 or fp32. device: that they run on: auto (a CUDA
-    GPU where there is one), cpu, cuda or mps. recompute: blocks run a second time in the backward pass, for memory."""
-
-    tokens: Tokens = 102_400
-    windows_per_step: Rows = 4
-    micro_windows: RowsOrNone = 0
-    learning_rate: Rate = 3e-4
-    schedule: Annotated[str, one_of(SCHEDULES)] = "cosine"
-    warmup_fraction: Share = 0.1
-    decay_fraction: Share = 0.2
-    final_fraction: Share = 0.1
-    weight_decay: Decay = 0.0
-    clip_norm: Positive = 1.0
-    checkpoint_every_steps: Count = 40
-    arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
-    device: Annotated[str, one_of(DEVICES)] = "auto"
-    recompute: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DistillRecipe:
     """One student. mean: how several teachers are averaged; align: "spans" for a student with another tokenizer;
     hard_weight: weight of the cross-entropy to the text.
 
-    losses: empty, with a hard_weight, for a student that learns from the text alone."""
+    losses: empty, with a hard_weight, for a student that learns from the text alone.  log: names of loggers that get
+    the metrics of training."""
 
     name: Name
     teachers: Annotated[tuple[TeacherRecipe, ...], sized(1, 64)]
     data: Given = "cpython-docs"
     mixture: Annotated[tuple[SourceRecipe, ...], sized(0, 64)] = ()
     out_of_domain: Source = ""
+    log: Loggers = ()
     seed: Seed = 0
     mean: Annotated[str, one_of(MEANS)] = "arithmetic"
     align: Annotated[str, one_of(ALIGNMENTS)] = ""
@@ -168,6 +143,7 @@ class DistillRecipe:
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     draft: DraftRecipe = field(default_factory=DraftRecipe)
     train: TrainTable = field(default_factory=TrainTable)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
     @property
@@ -243,17 +219,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
     yield from draft_problems(recipe)
-
-
-def training_problems(train: TrainTable) -> Iterator[str]:
-    """Errors in combinations of values of [train] that are each in range."""
-    if train.micro_windows and train.windows_per_step % train.micro_windows:
-        yield (
-            f"train.micro_windows is {train.micro_windows}, which does not divide the {train.windows_per_step} windows "
-            "of a step (train.windows_per_step)"
-        )
-    if train.schedule == "wsd" and train.warmup_fraction + train.decay_fraction > 1:
-        yield "train.warmup_fraction and train.decay_fraction are more than 1 together; the steps do not suffice"
+    yield from validation_problems(recipe)
 
 
 def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:

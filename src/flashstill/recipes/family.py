@@ -1,8 +1,8 @@
 """The recipe of a family (family.toml): one teacher, students of any kind, and what is measured and priced.
 
-The family's tables are defaults for its students.  A student's [train] and [search] override them key by key; its
-`teachers`, `mean`, `losses`, `hard_weight`, `signals` and `regime` replace the family's as a whole.  Text, seed,
-measurements and prices are the same for all students.
+The family's tables are defaults for its students.  A student's [train], [search] and [validation] override them key by
+key; its `teachers`, `mean`, `losses`, `hard_weight`, `signals` and `regime` replace the family's as a whole.  Text,
+seed, measurements and prices are the same for all students.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from flashstill.recipes.distillation import (
     DistillRecipe,
     LossRecipe,
     ShapeRecipe,
-    TrainTable,
     with_paths,
 )
 from flashstill.recipes.drafts import KIND as EAGLE
+from flashstill.recipes.logs import Loggers
 from flashstill.recipes.ranges import (
     Batches,
     Context,
@@ -41,9 +41,11 @@ from flashstill.recipes.regime import RegimeRecipe
 from flashstill.recipes.signals import SignalRecipe, named_by_directory, with_directory
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.training import TrainTable
+from flashstill.recipes.validation import ValidationRecipe, of_control
 
 PRICES = ("rented", "owned", "list")
-KEY_BY_KEY = ("train", "search")
+KEY_BY_KEY = ("train", "search", "validation")
 AS_A_WHOLE = ("teachers", "mean", "losses", "hard_weight", "signals", "regime")
 
 Losses = Annotated[tuple[LossRecipe, ...], sized(0, 16)]
@@ -64,6 +66,7 @@ class StudentRecipe(ShapeRecipe):
     losses: Losses = (LossRecipe(),)
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
 
     @property
     def shape(self) -> ShapeRecipe:
@@ -104,8 +107,8 @@ class FamilyRecipe:
     """A teacher and its students; the first of `teachers` is the reference for quality and price.
 
     out_of_domain: a source like `data`; empty for the built-in counterpart. minutes: approximate time limit on the
-    machine where the run starts, to which amounts of work are scaled; 0 for no limit. control: whether every student
-    is also trained on the text alone, from the same initial weights.
+    machine where the run starts, to which amounts of work are scaled; 0 for no limit. log: names of loggers of the
+    students' training. control: whether every student is also trained on the text alone, from the same initial weights.
     """
 
     name: Name
@@ -113,6 +116,7 @@ class FamilyRecipe:
     students: Annotated[tuple[StudentRecipe, ...], sized(1, 64)]
     data: Given = "cpython-docs"
     out_of_domain: Source = ""
+    log: Loggers = ()
     seed: Seed = 0
     minutes: Annotated[float, between(0.0, 1e6)] = 0.0
     control: bool = True
@@ -126,6 +130,7 @@ class FamilyRecipe:
     losses: Losses = (LossRecipe(),)
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     measure: MeasureRecipe = field(default_factory=MeasureRecipe)
     cost: CostRecipe = field(default_factory=CostRecipe)
 
@@ -142,9 +147,10 @@ class FamilyRecipe:
         """The recipe of a student as a single distillation."""
         return DistillRecipe(
             name=student.name, teachers=student.teachers or self.teachers, data=self.data,
-            out_of_domain=self.out_of_domain, seed=self.seed, mean=student.mean, hard_weight=student.hard_weight,
+            out_of_domain=self.out_of_domain, log=self.log, seed=self.seed, mean=student.mean,
+            hard_weight=student.hard_weight,
             student=student.shape, text=self.text, records=self.records, chat=self.chat, search=student.search,
-            signals=student.signals,
+            signals=student.signals, validation=student.validation,
             losses=student.losses, regime=student.regime,
             train=dataclasses.replace(student.train, tokens=self.tokens_of(student)),
         )  # fmt: skip
@@ -154,7 +160,10 @@ class FamilyRecipe:
         own = self.distillation(student)
         if not self.control or (not own.losses and own.regime.kind == "offline"):
             return None
-        return dataclasses.replace(own, name=f"{own.name}-control", losses=(), hard_weight=1.0, regime=RegimeRecipe())
+        return dataclasses.replace(
+            own, name=f"{own.name}-control", losses=(), hard_weight=1.0, regime=RegimeRecipe(),
+            validation=of_control(own.validation),
+        )  # fmt: skip
 
 
 def built_in(name: str) -> FamilyRecipe:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from flashstill.checked import one_of, sized
-from flashstill.recipes.distillation import QUANTISED, DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
+from flashstill.recipes.distillation import QUANTISED, DistillRecipe, LossRecipe, ShapeRecipe, problems
 from flashstill.recipes.ranges import Given, InnerShare, Layers, Rate, RowsOrNone, Source, Width
 from flashstill.recipes.reader import located
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.training import TrainTable
 
 LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}
 """changes for an arm that learns from the text alone"""
@@ -50,6 +51,8 @@ class LanguageStudy(StudyRecipe):
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
+        if self.text.validation_tokens:
+            yield "text.validation_tokens is for single students and families: the arms of a study take the same steps"
         for arm in self.arms(0).values():
             yield from problems(arm)
 

@@ -65,6 +65,7 @@ RULES = (
         " came trained stay from here on",
         why_not=lambda change: "" if (change.was, change.now) == (_OLD_BALANCE_RATE, BY_KIND) else "another rate",
     ),
+    Rule(key="log", follows="a new logger gets the metrics of all steps; one that is left out keeps what it has"),
     Rule(key="signals.dir", follows="signals that are not there are made again"),
     Rule(
         key="teachers.model",

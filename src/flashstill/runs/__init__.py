@@ -10,6 +10,7 @@ from flashstill.economics import hourly_price
 from flashstill.facts import load
 from flashstill.files import remove_leftovers
 from flashstill.hardware import chip_from_facts
+from flashstill.loggers import check_loggers
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe
 from flashstill.records import Record
@@ -28,6 +29,7 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     Raises BadInput for a directory that belongs to another family or is used by another process.
     """
     _check_cost(recipe)
+    check_loggers(recipe.log)
     changes = claim(recipe, out)
     with lock(out):
         adopt(recipe, out, "family.toml", changes, progress)

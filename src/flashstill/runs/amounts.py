@@ -26,12 +26,13 @@ class Amounts:
     train_tokens: int
     heldout_tokens: int
     out_of_domain_tokens: int
+    validation_tokens: int = 0
 
     def of(self, recipe: FamilyRecipe) -> FamilyRecipe:
         """The recipe with these amounts."""
         text = dataclasses.replace(
             recipe.text, train_tokens=self.train_tokens, heldout_tokens=self.heldout_tokens,
-            out_of_domain_tokens=self.out_of_domain_tokens,
+            out_of_domain_tokens=self.out_of_domain_tokens, validation_tokens=self.validation_tokens,
         )  # fmt: skip
         students = tuple(
             dataclasses.replace(self._searched(student), tokens=_scaled_tokens(recipe, student, self.factor))
@@ -67,6 +68,7 @@ def amounts_at(recipe: FamilyRecipe, factor: float) -> Amounts:
         train_tokens=max(least_tokens, round(recipe.text.train_tokens * factor)),
         heldout_tokens=heldout(recipe.text.heldout_tokens),
         out_of_domain_tokens=heldout(recipe.text.out_of_domain_tokens),
+        validation_tokens=heldout(recipe.text.validation_tokens),
     )
 
 

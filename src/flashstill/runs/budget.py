@@ -17,6 +17,7 @@ from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.recipes.validation import share_of_training
 from flashstill.runs import kept
 from flashstill.runs.regimes import asks_teachers, objective_of, train_recipe_of
 from flashstill.runs.served import origin_of
@@ -135,6 +136,7 @@ def _training(recipe: DistillRecipe, trial: Trial, processes: int) -> Training:
         signal_tokens=trial.packed.token_count // processes,  # each process builds its share
         quantise=recipe.student.quantise,
         group=recipe.student.group,
+        validation=share_of_training(recipe),
     )
 
 

@@ -3,7 +3,8 @@
     signals    read_s per token, for every stored pair of teacher and text; generation, if a teacher writes text
     search     per token of its windows: one pass of the teacher; for each drop, one pass of the remaining blocks,
                and for each candidate about half of the blocks and the logits
-    training   steps x seconds per step (measure/rates.py); the teachers if they run online, and on-policy sampling
+    training   steps x seconds per step (measure/rates.py); the teachers if they run online, and on-policy sampling;
+               validation by its share of the time (recipes/validation.py)
     judging    per token: read_s x share and head_s for every model, head_s for the teacher's probabilities
     measuring  prefills of all batches by all models, and some decode steps
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flashstill.recipes import FamilyRecipe, StudentRecipe
+from flashstill.recipes.validation import share_of_training
 from flashstill.runs.shares import Share
 from flashstill.runs.sharing import asked_text, search_key, signals_keys, start_key
 
@@ -115,7 +117,8 @@ class Costs:
                 a_token = rates.read_s * a_teacher + heads * rates.head_s
                 total += a_token * windows * text.window_tokens
                 done.add(key)
-        return total
+        taught = {teacher for student in recipe.students for teacher in student.teachers or recipe.teachers}
+        return total + rates.read_s * text.validation_tokens * len(taught)
 
     def search_s(self, recipe: FamilyRecipe) -> float:
         """Seconds of all initial weights; shared ones count once."""
@@ -164,10 +167,11 @@ class Costs:
         return total
 
     def steps_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
-        """Seconds of all training steps of a student and its control."""
+        """Seconds of all training steps of a student and its control, and of validation."""
         steps = max(1, recipe.tokens_of(student) // step_tokens(recipe, student))
         kinds = (True, False) if recipe.control_of(student) else (True,)
-        return sum(steps * self.step_s(recipe, student, soft) for soft in kinds)
+        validated = 1.0 - share_of_training(recipe.distillation(student))
+        return sum(steps * self.step_s(recipe, student, soft) for soft in kinds) / validated
 
     def training_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
         """Seconds of all training steps of a student and its control, and of saving both models."""

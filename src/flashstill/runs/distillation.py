@@ -12,6 +12,7 @@ from typing import Any
 
 from flashstill.checked import json_object
 from flashstill.errors import BadInput
+from flashstill.loggers import check_loggers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.drafts import KIND as EAGLE
@@ -39,6 +40,7 @@ def run_distillation(
     from flashstill.distill.models.devices import choose, name_of
     from flashstill.distill.training import join_world
 
+    check_loggers(recipe.log)
     choose(recipe.train.device)
     world = join_world()
     workdir = out if isinstance(out, Workdir) else dataclasses.replace(Workdir.alone(out), keeps_state=True)

@@ -21,6 +21,7 @@ from flashstill.recipes.resuming import loop_keys
 from flashstill.records import AcceptanceRecord, Record, write_records
 from flashstill.runs import kept
 from flashstill.runs.engine import Distillation
+from flashstill.runs.logging import logs_for
 from flashstill.runs.regimes import objective_of, train_recipe_of
 from flashstill.runs.sources import teacher_of
 
@@ -75,11 +76,12 @@ class DraftDistillation(Distillation):
             "losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight,
             "draft": self._training,
         }  # fmt: skip
-        trained = training.train(
-            eagle, source, objective_of(self.recipe, teacher), recipe, folder, self.progress,
-            f"distil {self.recipe.name}", key, min([*sizes, len(eagle.head)]), may_change=loop_keys(),
-            run=DraftPass(**self._training),
-        )  # fmt: skip
+        with logs_for(self.recipe, self.workdir, self.progress) as logs:
+            trained = training.train(
+                eagle, source, objective_of(self.recipe, teacher), recipe, folder, self.progress,
+                f"distil {self.recipe.name}", key, min([*sizes, len(eagle.head)]), may_change=loop_keys(),
+                run=DraftPass(**self._training), log=logs.add,
+            )  # fmt: skip
         steps = len(kept.steps(folder))
         save_eagle(trained, self.workdir.student, {**self._about, "steps_trained": steps})
         if not self.workdir.keeps_state:

@@ -21,6 +21,7 @@ from flashstill.recipes.resuming import loop_keys
 from flashstill.runs import budget
 from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.aligned import aligned_source, judge_spans, tokenizer_of, windows_of
+from flashstill.runs.logging import logs_for
 from flashstill.runs.models import Models
 from flashstill.runs.outcome import judge, leave_summary
 from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
@@ -28,9 +29,17 @@ from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
 from flashstill.runs.small_amounts import tell
 from flashstill.runs.sources import teacher_of
-from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly, student_to_train
+from flashstill.runs.students import (
+    base_of,
+    first_student,
+    leave_student,
+    made_ready,
+    rounded_plainly,
+    student_to_train,
+)
 from flashstill.runs.texts import pack_texts
 from flashstill.runs.tokenizers import check_cut
+from flashstill.runs.validating import validation_of, validation_signals
 from flashstill.runs.views import label_of, view_for
 from flashstill.runs.workdir import DOMAINS, Workdir
 
@@ -136,16 +145,17 @@ class Distillation:
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
-        """Build the stored signals of the training text; for a served teacher those of all texts."""
+        """Build the stored signals of the training text, and of that for validation; of a server those of all texts."""
+        validation_signals(self, share)
         if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or self.workdir.student.is_dir():
             return {}
         rates = {}
         for index, teacher in enumerate(self.recipe.teachers):
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
             label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
-            built = self._build(index, self.taught, label, share)
+            built = self.build(index, self.taught, label, share)
             for domain in DOMAINS if teacher.served else ():
-                self._build(index, domain, f"teacher on {domain} text", share)
+                self.build(index, domain, f"teacher on {domain} text", share)
             rates[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
@@ -154,7 +164,7 @@ class Distillation:
             }
         return rates
 
-    def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
+    def build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
         """Build one teacher's signals on a packed text, by running it or through its server."""
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.signals import build
@@ -208,7 +218,7 @@ class Distillation:
                 f"{type(student).__name__} keeps the documents of a window apart only where each is a row of its own:"
                 " rows are padded, and passes take longer"
             )
-        tell(self.progress, self.recipe.train, packed.windows, packed.length)
+        tell(self.progress, self.recipe, packed.windows, packed.length)
         after_step = made_ready(self.recipe, student)
         recipe = train_recipe_of(self.recipe)
         teacher, sizes = teacher_of(self, packed) if asks_teachers(self.recipe) else (None, [])
@@ -218,30 +228,20 @@ class Distillation:
         source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
         label, folder = f"{'distil' if self.recipe.losses else 'train'} {self.recipe.name}", self.workdir.training
         release()
-        with Peak() as peak:
+        with Peak() as peak, logs_for(self.recipe, self.workdir, self.progress, self.world.is_main) as logs:
             trained = training.train(
                 student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step,
-                loop_keys(), files,
+                loop_keys(), files, validation=validation_of(self, teacher is not None), log=logs.add,
             )  # fmt: skip
         if self.world.is_main:
             with kept_after_errors("the training is finished", folder):
                 if not (folder / budget.MEMORY).exists():  # if it does, this process has only read the last checkpoint
                     write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
-                leave_student(self.recipe, trained, tokenizer, self.workdir, self._base())
+                base = base_of(self.recipe, self.workdir, self.directories[0], self.progress)
+                leave_student(self.recipe, trained, tokenizer, self.workdir, base)
                 if not self.workdir.keeps_state:
                     training.checkpoints.clear(folder)
         self.world.barrier()
-
-    def _base(self) -> str:
-        """The model that the student's adapter belongs to: the one it was copied from, or its initial weights."""
-        from flashstill.distill.teachers import resolve_teacher
-
-        student = self.recipe.student
-        if student.kind != "copy":
-            return str(self.workdir.initial.resolve())
-        if student.model:
-            return str(resolve_teacher(student.model, self.progress, base=student.base).resolve())
-        return str(self.directories[0].resolve())
 
     def evaluate(self) -> None:
         """Evaluate teacher, initial weights and student on held-out and out-of-domain text."""
@@ -263,7 +263,7 @@ class Distillation:
     def span_texts(self) -> dict[str, Any]:
         """Evaluation texts by domain: the student's packing, the teacher's rows, its signals, aligned and plain."""
         for domain in DOMAINS:
-            self._build(0, domain, f"teacher on {domain} text")
+            self.build(0, domain, f"teacher on {domain} text")
         opened = {domain: self.open(0, domain) for domain in DOMAINS}
         return {
             domain: (self.packed(domain), windows_of(self.workdir.data, domain), self.aligned(signals, domain), signals)
@@ -273,5 +273,5 @@ class Distillation:
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
         """Evaluation texts by domain, with the first teacher's signals on them."""
         for domain in DOMAINS:
-            self._build(0, domain, f"teacher on {domain} text")
+            self.build(0, domain, f"teacher on {domain} text")
         return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}

@@ -13,6 +13,8 @@ from flashstill.files import disk_errors
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.resuming import Change
+from flashstill.runs import kept
+from flashstill.runs.validating import stopped_early
 from flashstill.runs.workdir import Workdir
 
 MORE = "train.tokens"
@@ -21,13 +23,20 @@ MORE = "train.tokens"
 def make_room(recipe: DistillRecipe, workdir: Workdir, changes: Sequence[Change], progress: Progress) -> None:
     """Put the results of a finished run aside if it is to go on; may be repeated after an interruption.
 
-    Raises BadInput if the state after its last step is gone, or if a budget has bounded its tokens.
+    Raises BadInput if the state after its last step is gone, if a budget has bounded its tokens, or if it has stopped
+    early.
     """
     more = [change for change in changes if change.key == MORE]
     if not more:
         return
     if recipe.budget.is_set:
         raise BadInput(f"{more[0]}, but the [budget] was spent on as many as there were; give another --out")
+    rows = kept.steps(workdir.training) if (workdir.training / "metrics.jsonl").is_file() else []
+    if rows and stopped_early(recipe, rows):
+        raise BadInput(
+            f"{more[0]}, but training stopped after {len(rows):,} steps, as validation.patience was over: more tokens"
+            " would change nothing; give another --out"
+        )
     if workdir.student.is_dir() and not any(workdir.training.glob("step-[0-9]*")):
         raise BadInput(
             f"{more[0]}, but {workdir.out} is finished and the state of its training, training/step-*, is gone;"

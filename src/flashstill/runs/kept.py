@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +25,7 @@ class Step:
 
     step_s: Amount
     tokens_per_s: Amount
+    validation_s: Amount = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +103,11 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     if not rows:
         raise BadInput(f"{path} holds no training step; delete {folder.parent} and run again")
     return [row for _, row in rows]
+
+
+def seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of all steps of a training, and of its validations."""
+    return sum(float(row["step_s"]) + float(row.get("validation_s", 0.0)) for row in rows)
 
 
 def segments(folder: Path) -> list[dict[str, Any]]:

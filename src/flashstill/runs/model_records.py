@@ -26,7 +26,7 @@ def trained_record(family: Family, student: StudentRecipe, distillation: Distill
         "student" if distillation.recipe.name == student.name else "control",
         student,
         training_tokens=len(steps) * per_step,
-        training_s=sum(row["step_s"] for row in steps),
+        training_s=kept.seconds(steps),
         path=folder.relative_to(family.out).as_posix(),
         training_steps=len(steps),
     )

@@ -18,6 +18,7 @@ from flashstill.recipes import DistillRecipe
 from flashstill.records import QualityRecord, write_records
 from flashstill.runs import budget, kept
 from flashstill.runs.texts import RECORDS
+from flashstill.runs.validating import outcome_of
 from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def leave_summary(
         "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
         "arithmetic": asdict(arithmetic),
         "steps": len(rows),
-        "training_s": round(sum(row["step_s"] for row in rows), 2),
+        "training_s": round(kept.seconds(rows), 2),
         "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
         "quality": as_table(records),
         "records": json_object(workdir.data / RECORDS) if (workdir.data / RECORDS).is_file() else {},
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
+    if outcome := outcome_of(recipe, rows):
+        summary["validation"] = outcome
     segments = kept.segments(workdir.training)
     if len(segments) > 1:
         summary["segments"] = segments

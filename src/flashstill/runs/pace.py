@@ -239,7 +239,7 @@ class Pace:
         for each in (name, f"{name}-control"):
             folder = self.family.out / "training" / each
             if (folder / "metrics.jsonl").is_file():
-                spent_s += sum(float(row["step_s"]) for row in kept.steps(folder))
+                spent_s += kept.seconds(kept.steps(folder))
         student = next(each for each in self.family.recipe.students if each.name == name)
         expected_s = self.costs.steps_s(self.family.recipe, student)
         return round(min(4.0, max(0.25, spent_s / expected_s)), 3) if spent_s else 1.0

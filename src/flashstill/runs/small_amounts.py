@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flashstill.progress import Progress
-from flashstill.recipes.distillation import TrainTable
+from flashstill.recipes import DistillRecipe
+from flashstill.recipes.training import TrainTable
+from flashstill.recipes.validation import every_steps, share_of_training, validations
 
 
-def tell(progress: Progress, train: TrainTable, windows: int, window_tokens: int) -> None:
-    """Say all remarks about a training."""
-    for remark in remarks(train, windows, window_tokens):
+def tell(progress: Progress, recipe: DistillRecipe, windows: int, window_tokens: int) -> None:
+    """Say all remarks about a training, and how much of it is validation."""
+    for remark in remarks(recipe.train, windows, window_tokens):
         progress.say(remark)
+    if recipe.text.validation_tokens:
+        progress.say(
+            f"validation on {recipe.text.validation_tokens:,} tokens every {every_steps(recipe):,} steps,"
+            f" {validations(recipe):,} times: about {share_of_training(recipe):.0%} of the training time"
+        )
 
 
 def remarks(train: TrainTable, windows: int, window_tokens: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[int]]:
     """The teachers combined into one source, and the sizes of their vocabularies."""
     from flashstill.distill.models import parts
-    from flashstill.distill.teachers import Online, Router
+    from flashstill.distill.teachers import Online
 
     recipe, count = work.recipe, len(work.recipe.teachers)
     if recipe.align == "spans":
@@ -32,12 +32,25 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
         opened = [work.open(index, work.taught) for index in range(count)]
         sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
         members = list(opened)
-    if recipe.routed:
+    return _combined(work, members, packed, work.taught), [] if recipe.align == "spans" else sizes
+
+
+def stored_teachers(work: Distillation, part: str) -> TeacherSource:
+    """The teachers combined into one source, from their stored signals on a packed text that is not trained on."""
+    members: list[TeacherSource] = [work.open(index, part) for index in range(len(work.recipe.teachers))]
+    return _combined(work, members, work.packed(part), part)
+
+
+def _combined(work: Distillation, members: Sequence[TeacherSource], packed: Packed, part: str) -> TeacherSource:
+    """packed: the text `part`."""
+    from flashstill.distill.teachers import Router
+
+    if work.recipe.routed:
         assert packed.window_group is not None
-        return Router(members, packed.window_group), sizes
-    if recipe.align == "spans":
-        return work.aligned(together(recipe, members), work.taught), []
-    return together(recipe, members), sizes
+        return Router(members, packed.window_group)
+    if work.recipe.align == "spans":
+        return work.aligned(together(work.recipe, members), part)
+    return together(work.recipe, members)
 
 
 def together(recipe: DistillRecipe, members: Sequence[TeacherSource]) -> TeacherSource:

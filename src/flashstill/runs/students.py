@@ -250,6 +250,20 @@ def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: 
     plain.replace(workdir.student)
 
 
+def base_of(recipe: DistillRecipe, workdir: Workdir, teacher: Path, progress: Progress) -> str:
+    """The model that the student's adapter belongs to: the one it was copied from, or its initial weights.
+
+    teacher: the first one's directory."""
+    from flashstill.distill.teachers import resolve_teacher
+
+    student = recipe.student
+    if student.kind != "copy":
+        return str(workdir.initial.resolve())
+    if student.model:
+        return str(resolve_teacher(student.model, progress, base=student.base).resolve())
+    return str(teacher.resolve())
+
+
 def _adapter(recipe: DistillRecipe) -> Adapter:
     from flashstill.distill.adapters.training import Adapter
 

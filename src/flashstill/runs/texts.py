@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,13 +40,14 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
     from flashstill.distill.data.mixtures import mixture, shares
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.rows import Tally
-    from flashstill.distill.data.splits import Sizes, packed_splits
+    from flashstill.distill.data.splits import VALIDATION, Sizes, packed_splits
     from flashstill.distill.data.views import View, joined_views
     from flashstill.distill.models import load_tokenizer
 
     systems = tuple(dict.fromkeys(system_of(teacher) for teacher in recipe.teachers if teacher.prompted))
-    paths = [view_path(folder, name, system) for name in TEXTS for system in systems]
-    if all(path.exists() for path in (*paths, *(packing_file(folder, name) for name in TEXTS))):
+    names = (*TEXTS, *((VALIDATION,) if recipe.text.validation_tokens else ()))
+    paths = [view_path(folder, name, system) for name in names for system in systems]
+    if all(path.exists() for path in (*paths, *(packing_file(folder, name) for name in names))):
         return
 
     def align(part: str, packed: Packed, documents: Sequence[Document]) -> None:
@@ -66,6 +68,7 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
                 train_tokens=counts[place] * length if counts else text.train_tokens // len(sources),
                 heldout_tokens=int(text.heldout_tokens * part),
                 out_of_domain_tokens=int(text.out_of_domain_tokens * part),
+                validation_tokens=math.ceil(text.validation_tokens * part),
             )  # fmt: skip
             own = folder if len(sources) == 1 else folder / f"source-{place}"
             views.append({})
@@ -75,7 +78,7 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
     for line in tally.lines():
         progress.say(line)
     write_text(folder / RECORDS, json.dumps(tally.as_dict(), indent=1))
-    for name in TEXTS:
+    for name in names:
         parts = [split[name] for split in splits]
         is_mixed = counts and name == "train"
         packed = mixture(parts, counts, sources, folder / "train.npy") if is_mixed else joined(parts)

@@ -8,7 +8,7 @@ initial/ or starts/   initial weights
 student/              the result, a Hugging Face directory
 adapter/              its adapter, if the recipe trains one: student/ is the base model with it
 packed/               the same at the bit width of its format, if the recipe quantises it
-training/             checkpoints during training, metrics.jsonl and TensorBoard events
+training/             checkpoints during training, metrics.jsonl, and a directory of each logger
 
 A standalone run keeps all of them in one directory.  Distillations with the same tokenizer and seed may share texts;
 with the same teachers also signals; with the same start also initial weights.  The first one to run makes the shared

@@ -1,7 +1,8 @@
-"""Build the training, held-out and out-of-domain packings from two text sources.
+"""Build the training, held-out and out-of-domain packings from two text sources, and one for validation if asked.
 
-The split is by document, and paragraphs that also occur in the training text are removed from the other two sets.
-Those two take at most two windows' worth of tokens from the middle of each document, to cover many documents.
+The split is by document, and paragraphs that also occur in the training text are removed from the other sets.
+Those take at most two windows' worth of tokens from the middle of each document, to cover many documents.  What
+validation sees, which decides when training stops, is no part of the held-out text that the result is judged by.
 
 A large source is never in memory: its documents are sorted on the disk (corpus.py), tokenised in chunks (chunks.py) and
 packed in blocks (stored.py); the packings are those of a source that is.
@@ -22,6 +23,13 @@ import numpy as np
 from flashstill.distill.data.chats import Reading
 from flashstill.distill.data.chunks import tokenised
 from flashstill.distill.data.corpus import INDEX, Corpus
+from flashstill.distill.data.holding_out import (
+    CHARACTERS_PER_TOKEN,
+    WINDOWS_PER_DOCUMENT,
+    documents_to_hold_out,
+    middles,
+    some,
+)
 from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.packing import Packed, TooShort
 from flashstill.distill.data.rows import Tally
@@ -35,17 +43,14 @@ from flashstill.errors import BadInput
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress, Silent
 
-CHARACTERS_PER_TOKEN = 4.0
-WINDOWS_PER_DOCUMENT = 2
 Companion = Callable[[str, Packed, Sequence[Document]], None]
-SPARE = 6.0
-"""out-of-domain documents that are considered, as a multiple of those that suffice if no paragraph leaks"""
+VALIDATION = "validation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
     """Tokens of a window and of each packing. windows: "stream" or "documents" (windows.py); document_masks: whether
-    the documents of a window do not see each other."""
+    the documents of a window do not see each other; validation_tokens: 0 for no such packing."""
 
     window_tokens: int
     train_tokens: int
@@ -53,6 +58,12 @@ class Sizes:
     out_of_domain_tokens: int
     windows: str = STREAM
     document_masks: bool = True
+    validation_tokens: int = 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the packings."""
+        return ("train", "heldout", "out-of-domain", *((VALIDATION,) if self.validation_tokens else ()))
 
     def count(self, tokens: int) -> int:
         """Windows of so many tokens, at least one."""
@@ -70,7 +81,7 @@ def packed_splits(
     companion: Companion | None = None,
     views: dict[str, list[View]] | None = None,
 ) -> dict[str, Packed]:
-    """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
+    """The packings "train", "heldout", "out-of-domain" and, if asked, "validation"; smaller if their text runs out.
 
     data, out_of_domain: text sources (data/text.py).  reading: the tokenizer, how conversations are read, and a
     count of the records.  folder: for what a large source needs on the disk; the packing "train" of such a source stays
@@ -112,51 +123,50 @@ def _splits(
     place = None if folder is None or companion is not None else folder / "tokenising"
     corpus = corpus_of(data, seed, reading, place, shown)
     heldout_count = _held_out(data, corpus, sizes)
-    seen: dict[str, list[View]] = {name: [] for name in ("train", "heldout", "out-of-domain")}
+    first = heldout_count + (_held_out(data, corpus, sizes, heldout_count) if sizes.validation_tokens else 0)
+    seen: dict[str, list[View]] = {name: [] for name in sizes.parts}
     if reading.systems:
-        _check_prompted(data, corpus, heldout_count)
-    heldout = list(corpus.documents(0, heldout_count))
-    strangers = _some(Corpus(read_documents(out_of_domain, other.tally, other.columns), seed), sizes)
-    shared = common_paragraphs([*heldout, *strangers], corpus.documents(heldout_count))
+        _check_prompted(data, corpus, first)
+    heldout, deciding = list(corpus.documents(0, heldout_count)), list(corpus.documents(heldout_count, first))
+    strangers = some(
+        Corpus(read_documents(out_of_domain, other.tally, other.columns), seed), sizes.out_of_domain_tokens, length
+    )
+    shared = common_paragraphs([*heldout, *deciding, *strangers], corpus.documents(first))
     unseen = without_paragraphs(heldout, shared)
+    deciding = without_paragraphs(deciding, shared | common_paragraphs(deciding, [*heldout, *strangers]))
     unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))
     count = sizes.count(sizes.train_tokens)
     most: int | None = WINDOWS_PER_DOCUMENT * length
     training: list[Document] = []
     if companion is not None:
         cut = round(CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * length)
-        unseen, unknown, most = middles(unseen, cut), middles(unknown, cut), None
+        unseen, deciding, unknown, most = middles(unseen, cut), middles(deciding, cut), middles(unknown, cut), None
     if folder is not None and place is not None and corpus.is_on_disk:
-        pieces = tokenised(corpus, heldout_count, reading, length + 1, place, shown, "tokenise")
+        pieces = tokenised(corpus, first, reading, length + 1, place, shown, "tokenise")
         columns = stream_of(placed(pieces, reading, length, sizes.windows))
         if not sizes.document_masks:
             columns = (dataclasses.replace(part, starts=np.zeros_like(part.starts)) for part in columns)
         train = write_packing(folder / "train.npy", columns, length, count, whole=sizes.windows == DOCUMENTS)
     else:
-        training = list(corpus.documents(heldout_count))
+        training = list(corpus.documents(first))
         train = packed(training, reading, length, count, kind=sizes.windows, views=seen["train"])
-    splits = {
-        "train": train,
-        "heldout": packed(
-            unseen, reading, length, sizes.count(sizes.heldout_tokens), most, kind=sizes.windows, views=seen["heldout"]
-        ),
-        "out-of-domain": packed(
-            unknown,
-            other,
-            length,
-            sizes.count(sizes.out_of_domain_tokens),
-            most,
-            kind=sizes.windows,
-            views=seen["out-of-domain"],
-        ),
+    judged = {
+        "heldout": (unseen, reading, sizes.heldout_tokens),
+        "out-of-domain": (unknown, other, sizes.out_of_domain_tokens),
+        VALIDATION: (deciding, reading, sizes.validation_tokens),
+    }
+    splits = {"train": train} | {
+        name: packed(documents, own, length, sizes.count(tokens), most, kind=sizes.windows, views=seen[name])
+        for name, (documents, own, tokens) in judged.items()
+        if tokens or name != VALIDATION
     }
     reading.tally.check()
     other.tally.check()
     if views is not None:
         views.update(seen)
-    for name, documents in {"train": training, "heldout": unseen, "out-of-domain": unknown}.items():
-        if companion is not None:
-            companion(name, splits[name], documents)
+    if companion is not None:
+        for name, split in splits.items():
+            companion(name, split, training if name == "train" else judged[name][0])
     if sizes.document_masks:
         return splits
     return {
@@ -209,39 +219,17 @@ def _check_prompted(data: str, corpus: Corpus, first: int) -> None:
         )
 
 
-def _held_out(data: str, corpus: Corpus, sizes: Sizes) -> int:
+def _held_out(data: str, corpus: Corpus, sizes: Sizes, first: int = 0) -> int:
+    """Number of documents to hold out for evaluation; first: those that are, for the documents of the validation."""
     if len(corpus) < 2:
         raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
-    most = WINDOWS_PER_DOCUMENT * sizes.window_tokens
-    return documents_to_hold_out(corpus.lengths.tolist(), sizes.heldout_tokens, most)
-
-
-def _some(corpus: Corpus, sizes: Sizes) -> list[Document]:
-    """The first documents of an out-of-domain source: several times as many as are needed if none leaks."""
-    wanted = SPARE * CHARACTERS_PER_TOKEN * sizes.out_of_domain_tokens
-    limit = CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * sizes.window_tokens
-    documents, useful = [], 0.0
-    for document in corpus.documents():
-        documents.append(document)
-        useful += min(len(document.text), limit)
-        if useful >= wanted:
-            break
-    return documents
-
-
-def middles(documents: Sequence[Document], characters: int) -> list[Document]:
-    """The middle of each text, of at most so many characters; conversations as they are."""
-    return [
-        document
-        if document.is_whole or len(document.text) <= characters
-        else dataclasses.replace(document, text=_middle(document.text, characters))
-        for document in documents
-    ]
-
-
-def _middle(text: str, characters: int) -> str:
-    start = (len(text) - characters) // 2
-    return text[start : start + characters]
+    if len(corpus) - first < 2:
+        raise BadInput(
+            f"data {data!r} has {len(corpus)} documents, of which {first} are held out for evaluation: too few to hold"
+            " out one more for validation; leave text.validation_tokens out"
+        )
+    tokens = sizes.validation_tokens if first else sizes.heldout_tokens
+    return documents_to_hold_out(corpus.lengths[first:].tolist(), tokens, WINDOWS_PER_DOCUMENT * sizes.window_tokens)
 
 
 def divided(
@@ -254,18 +242,3 @@ def divided(
     sizes = Sizes(window_tokens=window_tokens, train_tokens=0, heldout_tokens=heldout_tokens, out_of_domain_tokens=0)
     count = _held_out(data, corpus, sizes)
     return list(corpus.documents(0, count)), list(corpus.documents(count))
-
-
-def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
-    """Number of leading documents to hold out to get `tokens` tokens: at most 30 % of the text, never all documents.
-
-    characters: length of each document; most_tokens: tokens used per document.  Assumes 4 characters per token, and
-    holds out 1.5 times as much as needed, because paragraphs that leak from the training text are removed later.
-    """
-    target, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
-    count, useful, whole = 0, 0.0, 0.0
-    while count < len(characters) - 1 and useful < target and (count == 0 or whole + characters[count] <= limit):
-        useful += min(characters[count], CHARACTERS_PER_TOKEN * most_tokens)
-        whole += characters[count]
-        count += 1
-    return count

@@ -7,9 +7,11 @@ from flashstill.distill.training.objectives import Objective, Soft, TeacherSourc
 from flashstill.distill.training.on_policy import Mixing, OnPolicy
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import World, join_world
+from flashstill.distill.training.validation import Course, Validation
 
 __all__ = [
     "Batch",
+    "Course",
     "Mixing",
     "Objective",
     "Offline",
@@ -18,6 +20,7 @@ __all__ = [
     "Source",
     "TeacherSource",
     "TrainRecipe",
+    "Validation",
     "World",
     "checkpoints",
     "distillation",

@@ -31,7 +31,12 @@ from flashstill.errors import BadInput
 from flashstill.files import disk_errors, sha256, sync
 
 _PREFIX = "step-"
-_SHARDED = ("master/", "exp_avg/", "exp_avg_sq/")  # sharded over processes; all other tensors are replicated
+_SHARDED = (
+    "master/",
+    "exp_avg/",
+    "exp_avg_sq/",
+    "best/weight/",
+)  # sharded over processes; all other tensors are replicated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

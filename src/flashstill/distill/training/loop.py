@@ -24,9 +24,10 @@ from flashstill.distill.models import Model, decoder_layers
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.models.empty import Files
 from flashstill.distill.training.batches import Batch, Source
+from flashstill.distill.training.best import Watch, buffers, restore_buffers
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import fused
-from flashstill.distill.training.metrics import Metrics, Trend
+from flashstill.distill.training.metrics import Log, Metrics, Trend
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.passes import Pass, next_token
@@ -37,6 +38,7 @@ from flashstill.distill.training.recompute import recomputed
 from flashstill.distill.training.segments import FILE as SEGMENTS
 from flashstill.distill.training.segments import Segment, as_rows, continued, from_record
 from flashstill.distill.training.sharded import Sharded, World, join_world
+from flashstill.distill.training.validation import Validation
 from flashstill.distill.training.whole import Whole
 from flashstill.errors import BadInput
 from flashstill.files import make_directory, write_text
@@ -60,15 +62,18 @@ def train(
     may_change: Collection[str] = (),
     files: Files | None = None,
     run: Pass | None = None,
+    validation: Validation | None = None,
+    log: Log | None = None,
 ) -> Model:
-    """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
+    """Train `model` in place and return it in eval mode; `directory` holds checkpoints and metrics.jsonl.
 
     Parameters that do not require a gradient are not changed.  key: further settings that a checkpoint must match.
     vocabulary: number of logits used, if the heads of teacher and student are padded differently.  may_change: fields
     of the recipe that may differ from those of the checkpoint that the run is resumed from.  files: where the weights
     lie of a model on meta, to be sharded over several processes.  Of several, only the first returns all weights.
-    run: the student's pass over part of a batch (None: that of a language model).  Raises BadInput if the loss is not
-    finite or diverges, and if memory runs out; the last good checkpoint is kept.
+    run: the student's pass over part of a batch (None: that of a language model).  validation: on text that is held
+    out; training may end with it, and return its best weights.  log: gets every step's metrics.  Raises BadInput if the
+    loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
     """
     world = join_world()
     make_directory(directory)
@@ -88,6 +93,7 @@ def train(
 
     full_key = {
         "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), **source.key, **(key or {}),
+        **({} if validation is None else {"validation": validation.key}),
     }  # fmt: skip
     snapshot = latest(directory, full_key, world, may_change)
     step = 0 if snapshot is None else snapshot.step
@@ -107,16 +113,17 @@ def train(
     if snapshot is not None:
         state.restore(snapshot.tensors, step)
         source.restore(_under("source/", snapshot.tensors))
-        _restore_buffers(model, _under("buffer/", snapshot.tensors))
-    metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.is_main)
+        restore_buffers(model, _under("buffer/", snapshot.tensors))
+    metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.is_main, log)
     trend = Trend(metrics.rows)
+    watch = Watch(validation, metrics.rows, state, model, {} if snapshot is None else snapshot.tensors)
     space, tokens_per_step = Workspace(), per_step * source.window_length
     shown = progress if world.is_main else Silent()
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
     again = recomputed(decoder_layers(model), recipe.recompute)
     with fused(model, isinstance(state, MixedPrecisionAdamW)), again, own_draws(), task as advance:
-        while step < steps:
+        while step < steps and not watch.is_over:
             started = time.perf_counter()
             batch = source.batch(step, whole)
             rate = learning_rate_at(recipe, step, steps, first_steps)
@@ -134,17 +141,22 @@ def train(
             elapsed = time.perf_counter() - started
             speed = {"step_s": round(elapsed, 4), "tokens_per_s": round(tokens_per_step / elapsed, 1)}
             row = {"step": step, "loss": round(loss, 6), "rate": rate, "grad_norm": round(norm, 6), **speed, **more}
+            watch.look(row, steps, student, world, per_step // (micro_steps * world.size), vocabulary, space)
             metrics.add(row)
             trend.add(row["loss"])
             if trend.diverged(recipe.diverged_at):
                 raise BadInput(_stopped(name, f"the loss has risen to {loss:.3g}", step, batch, recipe, directory))
-            if step % recipe.checkpoint_every_steps == 0 or step == steps:
-                tensors = {**state.tensors(), **_over("source/", source.state()), **_over("buffer/", _buffers(model))}
+            if step % recipe.checkpoint_every_steps == 0 or step == steps or watch.is_over:
+                tensors = {**state.tensors(), **_over("source/", source.state()), **_over("buffer/", buffers(model))}
+                tensors |= watch.tensors
                 kept = Snapshot(step=step, tensors=tensors, metrics=metrics.rows, segments=segments)
                 write(directory, kept, full_key, world)
                 metrics.flush()
             advance(tokens_per_step, f"loss {loss:.3f}")
-    metrics.close()
+    metrics.flush()
+    happened = watch.finish()
+    if happened:
+        shown.say(f"{name}: {happened}")
     if world.is_main:
         write_text(directory / SEGMENTS, "".join(json.dumps(row) + "\n" for row in as_rows(segments)))
     return whole(everywhere=False).eval()
@@ -246,19 +258,6 @@ def _stopped(name: str, why: str, step: int, batch: Batch, recipe: TrainRecipe, 
         f" lower the learning rate {recipe.learning_rate:g} and run again in a new place, or look at these windows: the"
         f" last good checkpoint stays in {directory}"
     )
-
-
-def _buffers(model: Model) -> dict[str, Tensor]:
-    """Persistent buffers: saved with a model but not trained by gradients, such as the biases of a router."""
-    names = set(model.state_dict())
-    return {name: buffer for name, buffer in model.named_buffers() if name in names}
-
-
-def _restore_buffers(model: Model, saved: dict[str, Tensor]) -> None:
-    own = dict(model.named_buffers())
-    with torch.no_grad():
-        for name, buffer in saved.items():
-            own[name].copy_(buffer)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

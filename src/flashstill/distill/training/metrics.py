@@ -1,44 +1,41 @@
-"""Training metrics: metrics.jsonl, TensorBoard events, and detection of divergence."""
+"""Training metrics: metrics.jsonl, what loggers are given, and detection of divergence."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flashstill.files import write_text
 
 SMOOTHING = 0.9
 
 
-class Metrics:
-    """One row per step; rows are written at checkpoints, so that the file always matches the last checkpoint."""
+Log = Callable[[Sequence[Mapping[str, float]]], None]
+"""takes the metrics of some steps; may get those of a step again when a run is resumed"""
 
-    def __init__(self, directory: Path, rows: list[dict[str, float]], writes: bool) -> None:
-        self.directory, self.rows, self.writes = directory, rows, writes
-        self._events = _events(directory / "tensorboard", len(rows)) if writes else None
+
+class Metrics:
+    """One row per step; rows are written at checkpoints, so that the file always matches the last checkpoint.
+
+    rows: those of the steps before a run was resumed; log: gets them, and each further row at once.
+    """
+
+    def __init__(self, directory: Path, rows: list[dict[str, float]], writes: bool, log: Log | None = None) -> None:
+        self.directory, self.rows, self.writes, self._log = directory, rows, writes, log
+        if log is not None and rows:
+            log(rows)
 
     def add(self, row: dict[str, float]) -> None:
         """Append a row; its key `step` counts from 1."""
         self.rows.append(row)
-        if self._events is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self._events.add_scalar(name, value, int(row["step"]))
+        if self._log is not None:
+            self._log([row])
 
     def flush(self) -> None:
         """Write all rows to disk."""
-        if not self.writes:
-            return
-        write_text(self.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
-        if self._events is not None:
-            self._events.flush()
-
-    def close(self) -> None:
-        """Write the remaining rows and close the event file."""
-        self.flush()
-        if self._events is not None:
-            self._events.close()
+        if self.writes:
+            write_text(self.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 class Trend:
@@ -63,12 +60,3 @@ class Trend:
         if factor <= 0 or self._count < 2 / (1 - SMOOTHING):
             return False
         return self._smooth > factor * self._lowest and self._smooth > self._first
-
-
-def _events(directory: Path, step: int) -> Any:
-    """TensorBoard's writer if the package is installed, else None; metrics.jsonl holds the same values."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(directory), purge_step=step + 1)

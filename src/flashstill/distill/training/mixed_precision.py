@@ -142,6 +142,23 @@ class MixedPrecisionAdamW:
             weight.copy_(self.masters[name])
         self._step = step
 
+    def settle(self) -> None:
+        """Does nothing: a pass without gradients leaves nothing behind."""
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """Copies of the trained weights in CPU memory, in their own format."""
+        return {name: weight.detach().to("cpu", copy=True) for name, weight in self.weights.items()}
+
+    def own_weights(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """What `kept_weights` returned, from a checkpoint in which the names begin with `prefix`."""
+        return {name: tensors[prefix + name] for name in self.weights}
+
+    @torch.no_grad()
+    def put_weights(self, kept: Mapping[str, Tensor]) -> None:
+        """Give the model the weights that `kept_weights` returned; training does not go on from them."""
+        for name, weight in self.weights.items():
+            weight.copy_(kept[name])
+
 
 def adamw(weights: Mapping[str, Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
     """torch's AdamW over float32 weights, by name, with the settings of the recipe."""

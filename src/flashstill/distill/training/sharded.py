@@ -95,7 +95,7 @@ class Sharded:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         self.clip_norm, self.module = recipe.clip_norm, module
-        format_ = next(module.parameters()).dtype
+        self.format = format_ = next(module.parameters()).dtype
         module.float()
         mesh = init_device_mesh(world.device.type, (world.size,))
         policy = MixedPrecisionPolicy(
@@ -145,6 +145,24 @@ class Sharded:
                 for each, moment in moments.items():
                     _share(moment).copy_(_cut(tensors, f"{each}/{name}", weight))
                 self.optimizer.state[weight] = {"step": torch.tensor(float(step), device=weight.device), **moments}
+
+    def settle(self) -> None:
+        """Free the weights that a pass without gradients has gathered."""
+        self.module.reshard()  # type: ignore[operator]
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """Copies of this process's shards of the trained weights in CPU memory, in the format of passes."""
+        return {name: _share(each).to("cpu", self.format, copy=True) for name, each in self.weights.items()}
+
+    def own_weights(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """This process's shards of what `kept_weights` returned, from the checkpoint of any number of processes."""
+        return {name: _cut(tensors, prefix + name, weight) for name, weight in self.weights.items()}
+
+    @torch.no_grad()
+    def put_weights(self, kept: Mapping[str, Tensor]) -> None:
+        """Give the model the weights that `kept_weights` returned; training does not go on from them."""
+        for name, weight in self.weights.items():
+            _share(weight).copy_(kept[name])
 
     def gathered(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
         """All weights and buffers, one after another, by their names below `prefix`; a collective call."""
