@@ -71,15 +71,17 @@ def figures(out: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_one_and_two_processes_keep_the_same_best_weights(tmp_path: Path) -> None:
-    """Of six steps at a rate that soon hurts. The five windows of the validation leave one process more than the other;
-    two processes that are stopped and go on keep the same bits, and one process the same to rounding."""
+    """Of four steps at a rate that hurts. The five windows of the validation leave one process more than the other; two
+    processes that are stopped after the checkpoint with the best weights keep the same bits, one process the same to
+    rounding."""
     directory = saved(NAMES[0], tmp_path / "model")
     one = trained(directory, tmp_path / "1", 1, 0, 0.03)
     two = trained(directory, tmp_path / "2", 2, 0, 0.03)
     assert not trained(directory, tmp_path / "again", 2, 3, 0.03)
     again = trained(directory, tmp_path / "again", 2, 0, 0.03)
     found = figures(tmp_path / "2")
-    assert 0 < found.index(min(found)) < len(found) - 1, "the best is neither the first nor the last"
+    assert found == sorted(found), "the first step is the best"
+    assert found[-1] > found[0] + 0.1
     assert figures(tmp_path / "again") == found
     assert figures(tmp_path / "1") == pytest.approx(found, abs=2e-5)
     for tensor in one:
