@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from flashstill.checked import sized
-from flashstill.recipes.distillation import DistillRecipe, ShapeRecipe, TrainTable
+from flashstill.recipes.distillation import DistillRecipe, ShapeRecipe
 from flashstill.recipes.language import LABELS, LanguageStudy
 from flashstill.recipes.ranges import Count, Layers, Name, Tokens, Width
+from flashstill.recipes.training import TrainTable
 
 HEAD = 16
 """dimensions of an attention head, which a width must be a multiple of (arch/adapter/edit.py, small_llama)"""
