@@ -238,6 +238,24 @@ class TestJudges:
             "equal answers are judged once"
         )
 
+    @pytest.mark.slow
+    def test_one_that_says_too_much_costs_no_other_answer(self, task: tuple[Spec, Path]) -> None:
+        """The questions are sent together; a line too many is found out one question at a time."""
+        path = Path(task[0].source.rpartition(":")[0])
+        path.write_text(
+            "import os\ndef judge(answer, problem):\n"
+            "    if answer == 'flood':\n"
+            "        for place in range(3, 9):\n"
+            "            if os.path.exists(f'/proc/self/fd/{place}'):\n"
+            "                try: os.write(place, b'2 {\"score\": 1.0}\\n')\n"
+            "                except OSError: pass\n"
+            "    return answer == '1'\n"
+        )
+        asked = ["1", "a", "flood", "b", "x" * 20_000, "c", "1 "]
+        with Judges(*task, processes=1) as judge:
+            found = [verdict.outcome for verdict in judge([(0, text) for text in asked])]
+        assert found == ["right", "wrong", "nonsense", "wrong", "wrong", "wrong", "wrong"]
+
     def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
         with Judges(*task, processes=1) as judge:
             assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]

@@ -41,10 +41,9 @@ def model() -> Any:
 class Here(Judges):
     """Judges in this process, which takes no second to start."""
 
-    def _one(self, question: tuple[int, str]) -> Verdict:
-        place, answer = question
-        right = answer == PROBLEMS[place].answer
-        return Verdict(score=1.0 if right else 0.25, outcome="right" if right else "wrong")
+    def _several(self, questions: Sequence[tuple[int, str]]) -> list[Verdict]:
+        right = [answer == PROBLEMS[place].answer for place, answer in questions]
+        return [Verdict(score=1.0 if each else 0.25, outcome="right" if each else "wrong") for each in right]
 
 
 def source(folder: Path, per_step: int = 6, attempts: int = 4, **group: Any) -> Rewarded:

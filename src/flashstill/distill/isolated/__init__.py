@@ -30,6 +30,8 @@ MEMORY_BYTES = 3 * 2**30
 LONGEST_ANSWER_BYTES = 2**20
 KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 END_S = 5.0
+PIPE_BYTES = 2**15
+"""what a pipe takes for certain while nobody reads"""
 _CHILD = Path(__file__).with_name("child.py")
 
 
@@ -57,6 +59,31 @@ class Isolated:
             raise Flooded
         self._write(question + b"\n", until)
         return self._line(until, most_bytes)
+
+    def ask_each(self, questions: Sequence[bytes], seconds: float) -> Iterator[bytes]:
+        """Send several lines at once, and yield the answering line of each, within `seconds` of the one before.
+
+        Fewer switches between the processes than `ask`.  The questions should not exceed PIPE_BYTES, or both sides may
+        wait to write.  Flooded if the process writes more lines than it was sent.
+        """
+        if self._speaks():
+            raise Flooded
+        self._write(b"".join(question + b"\n" for question in questions), time.monotonic() + seconds)
+        rest = b""
+        for place in range(len(questions)):
+            until, parts, size = time.monotonic() + seconds, [rest], len(rest)
+            while b"\n" not in parts[-1]:
+                part = self._read(until)
+                if not part:
+                    raise EOFError
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_ANSWER_BYTES:
+                    raise Flooded
+            line, _, rest = b"".join(parts).partition(b"\n")
+            if place + 1 == len(questions) and rest:
+                raise Flooded
+            yield line
 
     def line(self, seconds: float) -> bytes:
         """Read the next line without sending one, within `seconds`."""

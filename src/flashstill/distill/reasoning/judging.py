@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flashstill.distill.isolated import Flooded, Isolated, start
+from flashstill.distill.isolated import PIPE_BYTES, Flooded, Isolated, start
 from flashstill.distill.reasoning.spec import Spec
 from flashstill.errors import BadInput
 from flashstill.progress import Advance
@@ -41,6 +41,12 @@ class Verdict:
     why: str = ""
 
 
+Question = tuple[int, str]
+"""index of the problem, and the answer to it"""
+TOGETHER = 32
+"""questions that are sent at once: switching between processes costs more than a quick judge"""
+
+
 class _Judge:
     """One judge process, started with its first question."""
 
@@ -50,26 +56,42 @@ class _Judge:
         self._process: Isolated | None = None
         self._asked = 0
 
-    def ask(self, problem: int, answer: str) -> Verdict:
-        """The judge's verdict on one answer."""
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """The judge's verdicts on answers to problems, in order."""
+        verdicts: list[Verdict] = []
+        together = len(questions)
+        while len(verdicts) < len(questions):
+            found, sound = self._some(questions[len(verdicts) : len(verdicts) + together])
+            together = together if sound else 1  # whose lines are too many shows one question at a time
+            verdicts += found
+        return verdicts
+
+    def _some(self, questions: Sequence[Question]) -> tuple[list[Verdict], bool]:
+        """Verdicts up to the first failure, its own included, of questions sent at once; and whether the process wrote
+        one line for each: if not, and there were several, neither the last verdict nor a failure is among them."""
         if self._process is None:
             self._process = self._started()
-        self._asked += 1
+        first, verdicts = self._asked + 1, list[Verdict]()
+        self._asked += len(questions)
+        lines = [json.dumps([number, *question]).encode() for number, question in enumerate(questions, first)]
         try:
-            line = self._process.ask(json.dumps([self._asked, problem, answer]).encode(), self._seconds)
-            number, _, answer_line = line.partition(b" ")
-            if number != str(self._asked).encode():
-                raise Flooded
+            for number, line in enumerate(self._process.ask_each(lines, self._seconds), first):
+                named, _, answer_line = line.partition(b" ")
+                if named != str(number).encode():
+                    raise Flooded
+                verdicts.append(verdict_of(answer_line))
         except EOFError:
             self.close()
-            return Verdict(score=0.0, outcome="raised", why="the judge's process died")
+            return [*verdicts, Verdict(score=0.0, outcome="raised", why="the judge's process died")], True
         except TimeoutError:
             self.close()
-            return Verdict(score=0.0, outcome="late", why=f"no verdict within {self._seconds:g} s")
+            late = Verdict(score=0.0, outcome="late", why=f"no verdict within {self._seconds:g} s")
+            return [*verdicts, late], True
         except Flooded:
             self.close()
-            return Verdict(score=0.0, outcome="nonsense", why="it said more than a verdict")
-        return verdict_of(answer_line)
+            nonsense = Verdict(score=0.0, outcome="nonsense", why="it said more than a verdict")
+            return ([nonsense], True) if len(questions) == 1 else (verdicts[:-1], False)
+        return verdicts, True
 
     def _started(self) -> Isolated:
         process = start("flashstill.distill.reasoning.worker", *self._arguments)
@@ -119,7 +141,7 @@ class Judges:
     processes: int = 2
     seconds: float = 5.0
     counts: Counter[str] = field(default_factory=Counter)
-    _known: dict[tuple[int, str], Verdict] = field(default_factory=dict)
+    _known: dict[Question, Verdict] = field(default_factory=dict)
     _idle: list[_Judge] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -138,22 +160,24 @@ class Judges:
         fresh = [(place, text) for place, text in distinct if (place, text) not in self._known]
         pool = ThreadPoolExecutor(self.processes)
         try:
-            for question, verdict in zip(fresh, pool.map(self._one, fresh), strict=True):
-                self._known[question] = verdict
-                self.counts[verdict.outcome] += 1
-                if advance is not None:
-                    advance(1)
-                self._check(verdict)
+            bundles = list(_bundles(fresh))
+            for bundle, verdicts in zip(bundles, pool.map(self._several, bundles), strict=True):
+                for question, verdict in zip(bundle, verdicts, strict=True):
+                    self._known[question] = verdict
+                    self.counts[verdict.outcome] += 1
+                    if advance is not None:
+                        advance(1)
+                    self._check(verdict)
         finally:
             pool.shutdown(cancel_futures=True)
         missing = Verdict(score=0.0, outcome="wrong", why="no answer")
         return [missing if text is None else self._known[place, text] for place, text in questions]
 
-    def _one(self, question: tuple[int, str]) -> Verdict:
+    def _several(self, questions: Sequence[Question]) -> list[Verdict]:
         with self._lock:
             judge = self._idle.pop() if self._idle else _Judge(self.task, self.problems, self.seconds)
         try:
-            return judge.ask(*question)
+            return judge.ask(questions)
         finally:
             with self._lock:
                 self._idle.append(judge)
@@ -169,3 +193,18 @@ class Judges:
         """End all processes."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _bundles(questions: Sequence[Question]) -> Iterator[list[Question]]:
+    """Questions that are sent at once: up to TOGETHER, and no more than a pipe takes."""
+    bundle: list[Question] = []
+    size = 0
+    for question in questions:
+        own = 6 * len(question[1]) + 64  # as JSON, at most
+        if bundle and (len(bundle) == TOGETHER or size + own > PIPE_BYTES):
+            yield bundle
+            bundle, size = [], 0
+        bundle.append(question)
+        size += own
+    if bundle:
+        yield bundle
