@@ -6,6 +6,7 @@ import copy
 import gc
 import itertools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,25 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 settings.load_profile(PROFILE)
 # What a collection makes stays to the end: nobody looks for garbage in it while modules are imported, nor later.
 gc.disable()
+
+
+_LEARNING = re.compile(
+    r"torch|flashstill\.(distill|evaluate|measure|runs|studies)\b|tiny_teacher|text_file|zoo|small_models"
+)
+"""in the text of a file: what loads PyTorch, which takes as long as hundreds of tests of the cost arm"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--arm", choices=("learning", "cost"), help="only files that load PyTorch, or only the others")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whether a file belongs to the other arm; each belongs to one."""
+    arm = config.getoption("arm")
+    if arm is None or not collection_path.name.startswith("test_"):
+        return None
+    is_learning = _LEARNING.search(collection_path.read_text(encoding="utf-8")) is not None
+    return True if is_learning != (arm == "learning") else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,14 @@ from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.windows import whole_in_windows
 from flashstill.errors import BadInput
+from flashstill.runs.ends import add_ends
 from tests.chatting import (
     CHATML,
     RECIPE,
     SPECIALS,
     TAGGED,
     TURNS,
+    InThisProcess,
     byte_tokenizer,
     chatting_model,
     conversations,
@@ -244,6 +248,8 @@ def test_a_student_of_conversations(tmp_path: Path) -> None:
     assert "How fast" not in text
     assert "t/s.<|im_end|>" in text
     assert summary["quality"]["student"]["heldout"]["kl_to_teacher"][0] > 0
+    settings = json.loads((tmp_path / "out" / "student" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == [256, tokenizer.convert_tokens_to_ids("<|im_end|>")]
     assert json.loads((tmp_path / "out" / "data" / "records.json").read_text())["used"] == 60
 
 
@@ -316,3 +322,39 @@ def test_evaluation_scores_answers_alone(tmp_path: Path) -> None:
     assert by_metric["bits_per_byte"].tokens == tokens
     assert by_metric["bits_per_byte"].documents == 8
     assert by_metric["bits_per_byte"].value == pytest.approx(nll / tokens / np.log(2), rel=1e-4)
+
+
+@pytest.mark.parametrize("before", [256, [256, 7], None])
+def test_a_student_stops_where_its_answers_end(tmp_path: Path, before: Any) -> None:
+    """modelscope/ms-swift#9526: made from a base model that ends texts with another token, it would never stop."""
+    tokenizer, turn = byte_tokenizer(), byte_tokenizer().convert_tokens_to_ids("<|im_end|>")
+    pieces = [
+        piece
+        for row in conversations(8)
+        for piece in whole_pieces(document_of(row, "x", Columns()), reading_of(CHATML))
+    ]
+    packed = pack_pieces(pieces, 64, 4)
+    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=before))
+    add_ends(student, tokenizer, packed)
+    known = [] if before is None else before if isinstance(before, list) else [before]
+    assert student.generation_config.eos_token_id == [*known, *([] if 256 in known else [256]), turn]
+    plain = dataclasses.replace(packed, target_mask=None)
+    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=256))
+    add_ends(student, tokenizer, plain)
+    assert student.generation_config.eos_token_id == 256
+
+
+def test_one_beginning_of_text() -> None:
+    """huggingface/open-r1#462, sgl-project/sglang#888: the template writes it, and so does the tokenizer."""
+    from tokenizers.processors import TemplateProcessing
+
+    specials = ("<|end|>", "<s>", "<|im_start|>", "<|im_end|>")
+    tokenizer = byte_tokenizer(specials, template="{{ bos_token }}" + CHATML, bos="<s>")
+    begin = tokenizer.bos_token_id
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    assert tokenizer("a")["input_ids"][0] == begin
+    found = template_of(tokenizer)
+    assert found is not None
+    reading = Reading(tokenizer=tokenizer, renderer=InThisProcess(found))
+    (piece,) = whole_pieces(document_of({"messages": TURNS}, "x", Columns()), reading)
+    assert piece.tokens.tolist().count(begin) == 1

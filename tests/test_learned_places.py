@@ -17,7 +17,7 @@ from flashstill.distill.students import Width, block_influence, greedy_drops, im
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import SearchRecipe
-from flashstill.runs import students
+from flashstill.runs.layer_search import drops, spread
 from tests import zoo
 from tests.marks import slow
 
@@ -77,17 +77,17 @@ def test_what_no_choice_can_say_is_refused_before_the_search(tmp_path: Path, mon
     model = zoo.tiny("llama", 0, num_hidden_layers=4)
     search = SearchRecipe(method="greedy")
     with pytest.raises(InexpressibleLayers):
-        students._drops(search, model, TOKENS, None, 2, tmp_path / "search.json", SILENT)
+        drops(search, model, TOKENS, None, 2, tmp_path / "search.json", SILENT)
 
 
 def test_windows_in_which_something_is_learned(packed: Packed) -> None:
-    tokens, learned = students._spread(packed, 4)
+    tokens, learned = spread(packed, 4)
     assert learned is None
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[0, 6, 13, 19], :-1].astype(np.int64)))
     mask = np.zeros((packed.windows, packed.length), dtype=np.int32)
     mask[[3, 4, 11], 5:9] = 1
-    tokens, learned = students._spread(dataclasses.replace(packed, target_mask=mask), 2)
+    tokens, learned = spread(dataclasses.replace(packed, target_mask=mask), 2)
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[3, 11], :-1].astype(np.int64)))
     assert torch.equal(learned, torch.from_numpy(mask[[3, 11]].astype(np.bool_)))
     with pytest.raises(BadInput, match="no target of the training text is learned"):
-        students._spread(dataclasses.replace(packed, target_mask=np.zeros_like(mask)), 2)
+        spread(dataclasses.replace(packed, target_mask=np.zeros_like(mask)), 2)

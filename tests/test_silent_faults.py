@@ -1,7 +1,8 @@
 """Silent faults of distillation trainers that were reported in public trackers, each tried here on tiny models.
 
 Above each test: where the fault was reported. None raises an error there: the loss falls, and the student is worse.
-Faults of data (chat masks, packing, tokenizers' special tokens) and of models (heads, layers) have tests of their own.
+Faults of data (chat masks, packing, tokenizers' special tokens) and of models (heads, layers) have tests of their own;
+docs/silent-faults.md lists all situations with the test of each.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from flashstill.distill.losses import DenseTeacher, Term, Workspace, divergence,
 from flashstill.distill.losses.dense import PLAIN, WITH_SHARE
 from flashstill.distill.losses.sparse import Sparse, sparse_loss
 from flashstill.distill.models import keep_layers, load_model, load_tokenizer, save_model
+from flashstill.distill.models.alike import first_difference
+from flashstill.distill.students.balance import balance_loss
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import (
     Batch,
@@ -45,6 +49,9 @@ from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.recipes.training import TrainTable
 from flashstill.runs.small_amounts import remarks
+from tests import zoo
+from tests.chatting import CHATML, chatting_model
+from tests.marks import slow
 from tests.regimes import MIXING, SAMPLING
 from tests.tensors import logits, weights
 
@@ -307,3 +314,56 @@ def test_a_text_shorter_than_a_step_is_learned(teacher: Any, packed: Packed, tmp
     short = packed.first(3)
     train(keep_layers(teacher, [0]), Offline(short, 8, 0), hard, RECIPE, tmp_path, SILENT, "t")
     assert len(np.unique(window_order(0, 3, 0, 8))) == 3
+
+
+# google-research/vmoe#218: a loss of the balance with a square root had NaN gradients where the load is even
+def test_an_even_load_has_a_finite_gradient() -> None:
+    for router in (torch.zeros(8, 4), torch.eye(4).repeat(2, 1) * 3.0):
+        values = router.clone().requires_grad_()
+        chosen = torch.arange(16).reshape(8, 2) % 4  # each expert gets as many tokens
+        (grad,) = torch.autograd.grad(balance_loss(values, chosen), values)
+        assert torch.isfinite(grad).all()
+        assert grad.abs().max() < 1e-6, "nothing is to be evened"
+
+
+# OpenRLHF/OpenRLHF#1069: the tokenizer that was saved with the student had another template and other special tokens
+def test_the_tokenizer_is_saved_as_it_was(tmp_path: Path) -> None:
+    chatting = chatting_model(tmp_path / "teacher", template="{{ bos_token }}" + CHATML)
+    before = load_tokenizer(chatting)
+    save_model(load_model(chatting), before, tmp_path / "student")
+    again = load_tokenizer(tmp_path / "student")
+    assert first_difference(before, again) == ""
+    assert again.chat_template == before.chat_template
+    assert again.added_tokens_decoder == before.added_tokens_decoder
+
+
+# attention to the likeliest tokens alone, as in DeepSeek-V3.2: what is chosen must not depend on what comes later
+@pytest.mark.parametrize("name", ["deepseek_v32", *slow("glm_moe_dsa", "dots3_note_text", "deepseek_v4")])
+def test_sparse_attention_looks_back_only(name: str) -> None:
+    """Beyond index_topk tokens too. (Few heads give equal scores, among which a shorter window may choose others.)"""
+    model = zoo.tiny(name, 0)
+    assert model.config.index_topk < 12
+    tokens = torch.randint(3, 60, (2, 24), generator=torch.Generator().manual_seed(0))
+    other = tokens.clone()
+    other[:, 12:] = tokens[:, 12:].flip(1)
+    with torch.no_grad():
+        first, second = (model(input_ids=each, use_cache=False).logits for each in (tokens, other))
+    assert torch.equal(first[:, :12], second[:, :12])
+    assert not torch.allclose(first[:, 12:], second[:, 12:], atol=1e-3)
+
+
+def test_the_page_names_tests_that_are_there() -> None:
+    """docs/silent-faults.md: each row names its threads and a test; no thread is named twice."""
+    root = Path(__file__).parents[1]
+    rows = [
+        line.split(" | ") for line in (root / "docs" / "silent-faults.md").read_text().splitlines() if "`tests/" in line
+    ]
+    assert len(rows) >= 33
+    threads: list[str] = []
+    for row in rows:
+        assert len(row) == 4, row
+        threads += re.findall(r"[\w.-]+/[\w.-]+#\d+", row[1])
+        for file, name in re.findall(r"`tests/(\w+\.py)::(\w+)`", row[3]):
+            assert f"def {name}(" in (root / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
+    assert len(threads) >= len(rows)
+    assert sorted(set(threads)) == sorted(threads)

@@ -238,7 +238,7 @@ class Distillation:
                 if not (folder / budget.MEMORY).exists():  # if it does, this process has only read the last checkpoint
                     write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
                 base = base_of(self.recipe, self.workdir, self.directories[0], self.progress)
-                leave_student(self.recipe, trained, tokenizer, self.workdir, base)
+                leave_student(self.recipe, trained, tokenizer, packed, self.workdir, base)
                 if not self.workdir.keeps_state:
                     training.checkpoints.clear(folder)
         self.world.barrier()

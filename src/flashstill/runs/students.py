@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flashstill.errors import BadInput
-from flashstill.files import write_text
 from flashstill.progress import Progress
-from flashstill.recipes import DistillRecipe, SearchRecipe
-from flashstill.runs import kept
+from flashstill.recipes import DistillRecipe
+from flashstill.runs.layer_search import drops, spread
 from flashstill.runs.workdir import Workdir
 
 BIAS_RATE, LOSS_WEIGHT = 1e-3, 1e-2
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from flashstill.distill.adapters.training import Adapter
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.models.empty import Files
-    from flashstill.distill.models.shallower import InexpressibleLayers
     from flashstill.distill.students import Format
     from flashstill.distill.training import World
     from flashstill.distill.training.loop import AfterStep
@@ -62,7 +57,7 @@ def first_student(
     )
 
     shape = recipe.student
-    tokens, learned = _spread(packed, shape.compensate_windows or recipe.search.windows)
+    tokens, learned = spread(packed, shape.compensate_windows or recipe.search.windows)
     if shape.kind == "scratch":
         return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
     if shape.kind == "width":
@@ -88,7 +83,7 @@ def first_student(
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
     count = depth - min(keep, least_layers or keep)
-    dropped = _drops(recipe.search, teacher, tokens, learned, count, search, progress)
+    dropped = drops(recipe.search, teacher, tokens, learned, count, search, progress)
     chosen = kept_blocks(depth, dropped, keep)
     try:
         return keep_layers(teacher, chosen)
@@ -97,72 +92,6 @@ def first_student(
             raise
         progress.say(f"{error}; so these are kept")
         return keep_layers(teacher, error.nearest)
-
-
-def _spread(packed: Packed, count: int) -> tuple[Any, Any]:
-    """Token ids [B, L] of at most `count` windows, evenly spaced over those in which something is learned, and the
-    places [B, L] whose targets are learned; None if all are."""
-    import torch
-
-    evenly = _evenly(packed.windows, count)
-    if packed.target_mask is None:
-        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None
-    learned = packed.mask_of(evenly).any(axis=1)
-    if not learned.all():  # conversations may ask more than they answer
-        known = np.flatnonzero(packed.mask.any(axis=1))
-        if not len(known):
-            raise BadInput("no target of the training text is learned; look at chat.learn and at the data")
-        evenly = known[_evenly(len(known), count)]
-    tokens = torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64))
-    return tokens, torch.from_numpy(packed.mask_of(evenly))
-
-
-def _evenly(available: int, count: int) -> Any:
-    return np.linspace(0, available - 1, min(count, available)).round().astype(np.int64)
-
-
-def _drops(
-    search: SearchRecipe, teacher: Any, tokens: Any, learned: Any, count: int, record: Path, progress: Progress
-) -> list[int]:
-    """The teacher's blocks in drop order, at least the first `count`; stored in the file `record`."""
-    from flashstill.distill.models import decoder_layers
-    from flashstill.distill.students import greedy_drops, order_by_influence
-
-    if not record.exists():
-        depth = len(decoder_layers(teacher))
-        by_influence = order_by_influence(teacher, tokens, learned)
-        if search.method == "greedy":
-            _ask_first(teacher, by_influence, depth - count)
-            dropped = greedy_drops(
-                teacher, tokens, count, search.candidates, progress, learned, lambda kept: not _unsayable(teacher, kept)
-            )
-        else:
-            dropped = by_influence[:count]
-        write_text(record, json.dumps({"depth": depth, "method": search.method, "drops": dropped}))
-    order = kept.search(record)
-    if len(order.drops) < count:
-        raise BadInput(f"{record} names {len(order.drops)} blocks to drop, but {count} are needed; delete it")
-    return list(order.drops)
-
-
-def _ask_first(teacher: Any, order: list[int], keep: int) -> None:
-    """UnsupportedArchitecture before the search if the configuration can say no choice of so many layers."""
-    from flashstill.distill.students import kept_blocks
-
-    error = _unsayable(teacher, kept_blocks(len(order), order, keep))
-    if error is not None and not error.nearest:
-        raise error
-
-
-def _unsayable(teacher: Any, kept: list[int]) -> InexpressibleLayers | None:
-    """What is wrong with a configuration in which only these layers remain."""
-    from flashstill.distill.models.shallower import InexpressibleLayers, shallower_config
-
-    try:
-        shallower_config(teacher, kept)
-    except InexpressibleLayers as error:
-        return error
-    return None
 
 
 def student_to_train(
@@ -226,14 +155,19 @@ def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
         round_model(student, _format(recipe))
 
 
-def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir, base: str) -> None:
+def leave_student(
+    recipe: DistillRecipe, student: Any, tokenizer: Any, packed: Packed, workdir: Workdir, base: str
+) -> None:
     """Write the student in bfloat16 and, if quantised, packed; the former is written last and marks completion.
 
-    A student that was trained through an adapter is written as adapter of the model `base`, and merged.
+    A student that was trained through an adapter is written as adapter of the model `base`, and merged.  It stops where
+    the answers of its training text `packed` end.
     """
     from flashstill.distill.models import save_model
     from flashstill.distill.students import rounded_weights, settle, write_compressed
+    from flashstill.runs.ends import add_ends
 
+    add_ends(student, tokenizer, packed)
     if recipe.student.adapter.rank:
         from flashstill.distill.adapters.training import merge, write_adapter
 

@@ -1,0 +1,35 @@
+"""The tokens at which a finished student stops, as inference engines read them from generation_config.json.
+
+A student that was made from a base model and has learned conversations ends its answers with a token, such as
+<|im_end|>, that its base model does not stop at: it would never come to an end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from flashstill.distill.data.packing import Packed
+
+MOST_WINDOWS = 512
+"""evenly spaced over the text, in which the ends of answers are looked for"""
+
+
+def add_ends(student: Any, tokenizer: Any, packed: Packed) -> None:
+    """Let a student stop also at the tokenizer's end of text and where the answers of its training text end."""
+    from flashstill.distill.data.prompts import ends_of_turns
+    from flashstill.distill.data.templates import special_ids
+
+    settings = getattr(student, "generation_config", None)
+    if settings is None:
+        return
+    known = settings.eos_token_id
+    before = [] if known is None else list(known) if isinstance(known, list | tuple) else [known]
+    learned: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    if packed.target_mask is not None:
+        rows = np.linspace(0, packed.windows - 1, min(packed.windows, MOST_WINDOWS)).round().astype(np.int64)
+        learned += ends_of_turns(packed.taken(rows), list(special_ids(tokenizer)))
+    wanted = list(dict.fromkeys([*before, *learned]))
+    settings.eos_token_id = wanted[0] if len(wanted) == 1 else wanted or None
