@@ -22,6 +22,7 @@ NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "acceptance", "arrays", "asic", "capacity", "cascade",
     "ceiling", "chip", "chip_search", "codesign", "distill", "draft_worth", "economics", "evaluate", "explain",
+    "export",
     "family_economics", "knee",
     "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run",
     "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
@@ -113,6 +114,7 @@ SIGNATURES = {
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
         "out", "chat_template", "progress",
     ),
+    "export": ("model", "out", "file_format", "number_format", "base", "progress"),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",
         "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance", "max_ttft_s",

@@ -95,6 +95,39 @@ class DistillResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExportResult:
+    """A file that a model was exported to.
+
+    architecture: llama.cpp's name of it; number_format: of the matrices; bytes: of the file; kinds: bytes of its
+    tensors by number format; notes: what the file cannot say.
+    """
+
+    out: Path
+    file_format: str
+    architecture: str
+    number_format: str
+    bytes: int
+    tensors: int
+    kinds: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row."""
+        return [flat(self.as_dict())]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        names = ("file_format", "architecture", "number_format", "bytes", "tensors")
+        fields = {name: getattr(self, name) for name in names}
+        return {"out": str(self.out), **fields, "kinds": dict(self.kinds), "notes": list(self.notes)}
+
+    def _repr_html_(self) -> str:
+        return _records_table(
+            self.as_records(), ("out", "architecture", "number_format", "bytes"), "; ".join(self.notes)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
     """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison.
 
