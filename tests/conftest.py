@@ -39,7 +39,8 @@ gc.disable()
 
 
 _LEARNING = re.compile(
-    r"torch|flashstill\.(distill|evaluate|measure|runs|studies)\b|tiny_teacher|text_file|zoo|small_models"
+    r"(?m)^ *(from|import) (torch|transformers|safetensors|peft|flashstill\.(distill|evaluate|measure|runs|studies))\b"
+    r"|tiny_teacher|text_file|\bzoo\b"
 )
 """in the text of a file: what loads PyTorch, which takes as long as hundreds of tests of the cost arm"""
 

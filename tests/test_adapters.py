@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "the head as well": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
     "an embedding": {"target_modules": ["q_proj", "embed_tokens"]},
 }  # fmt: skip
+QUICK = ("ranks", "dora", "biases", "an expression", "the head as well")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,10 @@ def base() -> Any:
     return model
 
 
-@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(each, id=name, marks=[] if name in QUICK else pytest.mark.slow) for name, each in KINDS.items()],
+)
 def test_merged_is_what_peft_runs(base: Any, settings: dict[str, Any], tmp_path: Path) -> None:
     model = tuned(base, **settings)
     merged = copy.deepcopy(base)

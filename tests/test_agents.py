@@ -18,7 +18,7 @@ from flashstill.simulate.state import FREE, IDLE, REFERENCES
 from flashstill.simulate.traffic import Traffic
 from tests.batching import limits, step_s, tables
 from tests.commands import refuse
-from tests.marks import examples
+from tests.marks import examples, slow
 from tests.plain_batching import Request, Server, walk
 
 
@@ -153,9 +153,11 @@ def test_agents_think_in_between() -> None:
     [
         {"chip_mtbf_s": 2.0, "repair_s": 1.0, "cold_start_s": 1.0, "replicas": 2, "retries": 0},
         {"scheduler": "slo-aware", "refuse_late": True, "max_ttft_s": 0.02, "sequences": 4},
+        *slow(
         {"scheduler": lambda view: fs.Decision(refuse=range(1) if view.waiting_count and view.decoding_count else ())},
         {"prefill_chips": 1, "prefill_tp": 1},
         {"autoscale": "requests", "scale_target": 4.0, "max_replicas": 4, "cold_start_s": 1.0, "scale_interval_s": 1.0},
+        ),
     ],
 )  # fmt: skip
 def test_an_agent_goes_on_whatever_becomes_of_a_request(more: dict[str, Any]) -> None:

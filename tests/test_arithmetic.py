@@ -281,7 +281,7 @@ class TestFollowed:
         with pytest.raises(BadInput, match="belongs to a run with another arithmetic"):
             run_distillation(with_arithmetic(recipe, "bf16"), out, Silent(), judged=False)
 
-    @pytest.mark.parametrize("faster", ["bf16", "fp32"])
+    @pytest.mark.parametrize("faster", ["bf16", *slow("fp32")])
     def test_by_measure(self, monkeypatch: pytest.MonkeyPatch, faster: str, home: Path) -> None:
         pretend(monkeypatch, faster)
         from flashstill.measure import machine

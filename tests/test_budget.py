@@ -230,7 +230,7 @@ class TestMeasuring:
     def test_what_a_pass_keeps_grows_with_blocks_and_tokens(self, teacher: Any) -> None:
         fields = fields_of(teacher)
         tokens = torch.zeros(2, 16, dtype=torch.int64)
-        found = [float(kept_bytes(cut(teacher, each), tokens)) for each in shallower(fields)]
+        found = [float(kept_bytes(cut(teacher, each), tokens)) for each in shallower(fields)[::2]]
         assert np.diff(found).max() < 0
         assert np.diff(found) == pytest.approx(np.diff(found)[0])
         largest = cut(teacher, shallower(fields)[0])
@@ -251,6 +251,7 @@ class TestMeasuring:
             kept_bytes(teacher, torch.zeros(1, 8, dtype=torch.int64))
         assert live() == before
 
+    @pytest.mark.slow
     def test_steps_are_those_that_were_asked_for(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         recipe = TrainRecipe(tokens=1, windows_per_step=4, learning_rate=1e-3, checkpoint_every_steps=1)
         seconds = time_steps(cut(teacher, shallower(fields_of(teacher))[0]), first_batch(packed, 4), hard, recipe, 3)
@@ -274,7 +275,7 @@ class TestMeasuring:
         assert seen == [2, 4]
 
     @pytest.mark.parametrize(
-        "kind", [Hidden(), Sampled(draws=20, seed=3), TopK(k=16)], ids=lambda each: each.key["kind"]
+        "kind", [TopK(k=16), *slow(Hidden(), Sampled(draws=20, seed=3))], ids=lambda each: each.key["kind"]
     )
     def test_a_remembered_teacher_is_what_signals_will_be(
         self, teacher: Any, packed: Packed, tmp_path: Path, kind: Kind

@@ -25,7 +25,8 @@ from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.windows import whole_in_windows
 from flashstill.errors import BadInput
-from flashstill.runs.ends import add_ends
+from flashstill.recipes.distillation import ShapeRecipe
+from flashstill.runs.ends import add_ends, inherit_settings
 from tests.chatting import (
     CHATML,
     RECIPE,
@@ -335,13 +336,35 @@ def test_a_student_stops_where_its_answers_end(tmp_path: Path, before: Any) -> N
     ]
     packed = pack_pieces(pieces, 64, 4)
     student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=before))
-    add_ends(student, tokenizer, packed)
+    add_ends(student, tokenizer, packed, ShapeRecipe(kind="copy"))
     known = [] if before is None else before if isinstance(before, list) else [before]
     assert student.generation_config.eos_token_id == [*known, *([] if 256 in known else [256]), turn]
     plain = dataclasses.replace(packed, target_mask=None)
     student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=256))
-    add_ends(student, tokenizer, plain)
+    add_ends(student, tokenizer, plain, ShapeRecipe(kind="copy"))
     assert student.generation_config.eos_token_id == 256
+
+
+@pytest.mark.parametrize(("more", "ends"), [({}, 256), ({"eos_token_id": 7}, [7, 256])])
+def test_a_student_from_scratch_stops_at_its_tokenizers_end(tmp_path: Path, more: Any, ends: Any) -> None:
+    """And not at the token that the class of its configuration assumes, which is another tokenizer's."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", **more}))
+    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=more.get("eos_token_id", 2)))
+    packed = pack_pieces(
+        [Piece(tokens=np.arange(9, dtype=np.int32), target_bytes=np.ones(9, dtype=np.int32), name="a")], 8, 1
+    )
+    add_ends(student, byte_tokenizer(), packed, ShapeRecipe(kind="scratch", config=str(path)))
+    assert student.generation_config.eos_token_id == ends
+
+
+def test_a_student_generates_as_its_origin() -> None:
+    origin, student = (SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=each)) for each in ([1, 2], 1))
+    inherit_settings(student, origin)
+    assert student.generation_config.eos_token_id == [1, 2]
+    assert student.generation_config is not origin.generation_config
+    inherit_settings(student, None)
+    assert student.generation_config.eos_token_id == [1, 2]
 
 
 def test_one_beginning_of_text() -> None:

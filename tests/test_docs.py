@@ -18,6 +18,8 @@ LONG = re.compile(
     r"|predict [^\n]*--simulated|trends [^\n]*--model|codesign --search|fs\.chip_search\("
 )
 """examples that take a compiled event loop, or seconds"""
+MANY = ("docs/codesign.md", "docs/drafts.md", "docs/asic-design.md")
+"""pages of many examples"""
 
 
 def pages() -> list[Any]:
@@ -25,7 +27,7 @@ def pages() -> list[Any]:
     paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     names = [path.relative_to(ROOT).as_posix() for path in paths]
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if is_long(path) else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in MANY or is_long(path) else [])
         for name, path in zip(names, paths, strict=True)
     ]
 

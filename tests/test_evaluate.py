@@ -124,6 +124,7 @@ def test_one_model_alone_has_the_figures_that_it_has_among_others(
         assert set(figures(together.records, name)) == {"bits_per_byte"}
 
 
+@pytest.mark.slow
 def test_what_does_not_compare_is_refused(
     capsys: pytest.CaptureFixture[str], tiny_teacher: Path, half: Path, stranger: Path, text_file: Path, tmp_path: Path
 ) -> None:

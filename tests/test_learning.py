@@ -129,6 +129,7 @@ class TestTraining:
         rows = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(1, 9))
 
+    @pytest.mark.slow
     def test_another_recipe_is_refused(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         self.train(teacher, packed, tmp_path)
         with pytest.raises(BadInput, match="another recipe"):

@@ -25,6 +25,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(machine, name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_sweep(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"

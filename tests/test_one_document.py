@@ -11,7 +11,7 @@ from flashstill.cli.evaluating import _figure
 from flashstill.cli.learning import _student_lines
 from flashstill.evaluate.gap import gap_closed, has_gap
 from flashstill.evaluate.problems import quality_records
-from flashstill.evaluate.summary import metric_records
+from flashstill.evaluate.summary import COLUMNS, metric_records
 from flashstill.family.finished import _overlap
 from flashstill.records import NO_INTERVAL, from_line, to_line
 from flashstill.report.page import _interval
@@ -40,10 +40,12 @@ def test_records_have_none() -> None:
 
 def test_no_gap_is_claimed() -> None:
     """With one document the teacher was better by as much in every draw, which proves nothing."""
-    better = ONE * np.array([0.5, 1, 1, 1, 1, 1])
-    assert not has_gap(better, ONE, 0)
-    assert has_gap(np.concatenate([better] * 9), np.concatenate([ONE] * 9), 0)
-    record = gap_closed(better, better, ONE, "m", "heldout", 0)
+    one = np.pad(ONE, ((0, 0), (0, len(COLUMNS) - ONE.shape[1])))
+    better = one.copy()
+    better[:, 0] *= 0.5
+    assert not has_gap(better, one, 0)
+    assert has_gap(np.concatenate([better] * 9), np.concatenate([one] * 9), 0)
+    record = gap_closed(better, better, one, "m", "heldout", 0)
     assert (record.value, record.low, record.high) == (1.0, None, None)
 
 

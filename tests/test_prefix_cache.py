@@ -127,6 +127,7 @@ def test_the_least_recently_used_goes_first_and_its_end_before_its_beginning() -
     conserved(outcome, chosen)
 
 
+@pytest.mark.slow
 def test_more_units_than_the_table_first_holds() -> None:
     """Tables and keys grow with what is cached, and pieces of a trace are one trace."""
     rows, keys = conversations(np.random.default_rng(4), 250, 4, 40, 400)

@@ -276,6 +276,7 @@ class TestJudges:
         with Judges(spec, task[1]) as judge, pytest.raises(BadInput, match=said):
             judge([(0, "1")], nothing)
 
+    @pytest.mark.slow
     def test_lines_of_a_file(self, task: tuple[Spec, Path]) -> None:
         spec = Spec(source=str(task[1]), matcher="numeric")
         with Judges(spec, task[1]) as judge:

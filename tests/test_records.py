@@ -18,6 +18,7 @@ from flashstill.distill.data.layouts import Columns, Document, document_of
 from flashstill.distill.data.rows import EARLY, Tally, Unusable
 from flashstill.distill.data.text import load_documents
 from flashstill.errors import BadInput
+from tests.marks import slow
 
 TURNS = [
     [("user", "What is a cache?"), ("assistant", "Memory that is near, naïve or not.")],
@@ -311,7 +312,7 @@ class TestHostileFiles:
             load_documents(str(tmp_path / name))
 
     @pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
-    @pytest.mark.parametrize("part", [slice(0, -9), slice(4, None)])
+    @pytest.mark.parametrize("part", [slice(0, -9), *slow(slice(4, None))])
     def test_damaged(self, tmp_path: Path, suffix: str, part: slice) -> None:
         name = f"a.jsonl.{suffix}"
         rows = [{"text": str(random.Random(number).random())} for number in range(2000)]

@@ -193,6 +193,7 @@ class TestTraining:
         with pytest.raises(BadInput, match=r"another recipe \(learning_rate was 0.001, is 0.002\)"):
             self.run(teacher, packed, tmp_path, dataclasses.replace(TRAIN, learning_rate=2e-3))
 
+    @pytest.mark.slow
     def test_a_checkpoint_of_an_older_version(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """Its key has the number of threads, and it says nothing of segments."""
         with pytest.raises(KeyboardInterrupt):

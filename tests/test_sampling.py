@@ -114,7 +114,7 @@ def forced(model: Model, prompt: np.ndarray, drawn: np.ndarray) -> Any:
     return log_p[len(prompt) - 1 : -1].gather(1, whole[0, len(prompt) :, None]).squeeze(1).numpy()
 
 
-@pytest.mark.parametrize("student", ["rounded", "upcycled", "pruned"])
+@pytest.mark.parametrize("student", ["rounded", *slow("upcycled", "pruned")])
 def test_students_of_every_kind_write(student: str) -> None:
     """Weights that are rounded on the way, experts, and blocks of which some are gone."""
     model, given = made("llama"), prompts(3, 8)
@@ -130,8 +130,8 @@ def test_students_of_every_kind_write(student: str) -> None:
         assert found.log_p[row] == pytest.approx(forced(model, prompt, found.tokens[row]), abs=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["llama", "olmo2"])
-@pytest.mark.parametrize("cut", [{}, {"temperature": 2.0}, {"top_k": 5}, {"top_p": 0.6, "temperature": 1.5}])
+@pytest.mark.parametrize("kind", ["llama", *slow("olmo2")])
+@pytest.mark.parametrize("cut", [{}, {"top_k": 5}, {"top_p": 0.6, "temperature": 1.5}, *slow({"temperature": 2.0})])
 def test_frequencies_are_the_models_probabilities(kind: str, cut: dict[str, Any]) -> None:
     """Two tokens of 4,000 rows: each of them as often as the model says, given what came before."""
     model, (prompt,) = made(kind), prompts(4)

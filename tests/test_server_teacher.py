@@ -349,16 +349,14 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("bend", "said"), MALFORMED.values(), ids=list(MALFORMED))
-def test_answers_that_are_none(
-    served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path, bend: Any, said: str
-) -> None:
-    served.bend = bend
-    with pytest.raises(BadInput) as stopped:
-        asked(served, packed, tokenizer, tmp_path)
-    assert said in str(stopped.value)
-    assert "\n" not in str(stopped.value)
-    assert not list(tmp_path.glob("windows-*"))
+def test_answers_that_are_none(served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
+    for name, (bend, said) in MALFORMED.items():
+        served.bend = bend
+        with pytest.raises(BadInput) as stopped:
+            asked(served, packed, tokenizer, tmp_path / name)
+        assert said in str(stopped.value), name
+        assert "\n" not in str(stopped.value), name
+        assert not list((tmp_path / name).glob("windows-*")), name
 
 
 def test_texts_in_the_place_of_ids(served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:

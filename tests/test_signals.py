@@ -26,6 +26,7 @@ from tests.marks import slow
 SILENT = Silent()
 KINDS = [Hidden(), Sampled(draws=20, seed=3), TopK(k=16)]
 every_kind = pytest.mark.parametrize("signal", KINDS, ids=lambda each: each.key["kind"])
+one_kind = pytest.mark.parametrize("signal", [KINDS[0], *slow(*KINDS[1:])], ids=lambda each: each.key["kind"])
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +164,7 @@ def test_unknown_kinds_name_the_nearest() -> None:
 
 
 class TestWhoseSignals:
-    @every_kind
+    @one_kind
     def test_another_teacher_tokenizer_or_packing_is_refused(
         self, teacher: Any, packed: Packed, tmp_path: Path, signal: Kind
     ) -> None:
@@ -212,7 +213,7 @@ class TestWhoseSignals:
 
 
 class TestDamage:
-    @every_kind
+    @one_kind
     @pytest.mark.parametrize("harm", ["flip", *slow("cut", "remove", "checksum")])
     def test_only_the_damaged_shard_is_made_again(
         self, teacher: Any, packed: Packed, tmp_path: Path, signal: Kind, harm: str

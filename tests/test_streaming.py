@@ -124,6 +124,7 @@ def test_splits_of_a_large_source_are_those_of_one_in_memory(
     assert not unmasked["train"].starts.any()
 
 
+@pytest.mark.slow
 def test_a_kill_costs_one_chunk_at_most(
     source: tuple[str, str], tokenizer: Any, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_kill_costs_one_chunk_at_most(
     assert not list((tmp_path / "shot").glob("**/*.part"))
 
 
+@pytest.mark.slow
 def test_encodings_do_not_depend_on_batches_and_threads(
     tokenizer: Any, source: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

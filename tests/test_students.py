@@ -153,6 +153,7 @@ class TestScratch:
 
 
 class TestUpcycling:
+    @pytest.mark.slow
     def test_all_experts_together_are_nearly_the_dense_model(self, teacher: Any) -> None:
         """Every neuron is in one place; only the router's weights, near one each, tell the two apart."""
         sparse = upcycle(teacher, Experts(routed=6, per_token=6, shared=2, neurons=8), TOKENS, 0)
@@ -262,7 +263,7 @@ class TestRounding:
         close = (round_weight(weight, Format(name="fp8")) - weight).abs()
         assert bool((close <= weight.abs() / 16 + weight.abs().amax(-1, keepdim=True) / 448 / 2**9).all())
 
-    @pytest.mark.parametrize("name", FORMATS)
+    @pytest.mark.parametrize("name", ["int4", *slow(*(each for each in FORMATS if each != "int4"))])
     def test_the_gradient_passes_through(self, teacher: Any, name: str) -> None:
         before = {path: weight.clone() for path, weight in teacher.state_dict().items()}
         quantise_aware(teacher, Format(name=name, group=8)).train()
@@ -280,6 +281,7 @@ class TestRounding:
         aware = settle(quantise_aware(teacher, Format(name="int4", group=16)))
         assert torch.equal(logits(plain), logits(aware))
 
+    @pytest.mark.slow
     def test_experts_are_rounded_too(self, teacher: Any) -> None:
         sparse = upcycle(teacher, Experts(routed=6, per_token=2, shared=2, neurons=8), TOKENS, 0)
         names = {part for _, _, part in weights_to_round(sparse)}
@@ -324,6 +326,7 @@ class TestCompensation:
         assert float((better - whole).square().mean()) < 0.8 * float((plain - whole).square().mean())
         assert torch.equal(logits(teacher), whole), "the teacher itself stays as it is"
 
+    @pytest.mark.slow
     def test_what_cannot_be_compensated(self, teacher: Any) -> None:
         with pytest.raises(BadInput, match="int4 weights only"):
             compensated(teacher, Format(name="ternary", group=16), TOKENS, Silent())

@@ -157,6 +157,7 @@ class TestSignals:
         with pytest.raises(BadInput, match="another view"):
             Signals(tmp_path, signal_key(Hidden(), "teacher", "tokenizer", packed), torch.float32)
 
+    @pytest.mark.slow
     def test_topk_and_served(self, model: Any, tmp_path: Path) -> None:
         packed, view, reading = self.made()
         learned = torch.from_numpy(self.in_chats(packed).ravel())

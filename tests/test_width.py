@@ -16,6 +16,7 @@ from flashstill.distill.students.cutting import elements
 from flashstill.distill.students.width import Plan
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from tests import zoo
+from tests.marks import slow
 from tests.twins import MLA, SMALL
 
 TOKENS = torch.randint(96, (2, 12), generator=torch.Generator().manual_seed(1))
@@ -172,7 +173,7 @@ class TestRefusals:
         ("name", "width", "said"),
         [
             ("gpt2", {"hidden": 16}, "cut in proportion: hidden = 16 goes with key_heads = 2"),
-            ("gpt2", {"key_heads": 2}, "hidden = 16 goes with key_heads = 2"),
+            *slow(("gpt2", {"key_heads": 2}, "hidden = 16 goes with key_heads = 2")),
             ("llama", {"experts": 2}, "cannot be cut in experts: no field of its configuration"),
             ("bloom", {"hidden": 16, "key_heads": 2}, "depend on their order in a way that is not understood"),
             pytest.param(

@@ -21,6 +21,7 @@ from flashstill.recipes.resuming import loop_keys
 from flashstill.runs import budget
 from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.aligned import aligned_source, judge_spans, tokenizer_of, windows_of
+from flashstill.runs.ends import inherit_settings
 from flashstill.runs.logging import logs_for
 from flashstill.runs.models import Models
 from flashstill.runs.outcome import judge, leave_summary
@@ -195,6 +196,7 @@ class Distillation:
         )
         text, search = self.packed("train"), self.workdir.search
         student = first_student(self.recipe, origin, vocabulary, text, search, least_layers, self.progress)
+        inherit_settings(student, origin)
         save_model(student, load_tokenizer(self.own), self.workdir.initial)
         self.models.forget(student)  # a copy is the teacher itself, which saving has rounded
 

@@ -167,7 +167,7 @@ def leave_student(
     from flashstill.distill.students import rounded_weights, settle, write_compressed
     from flashstill.runs.ends import add_ends
 
-    add_ends(student, tokenizer, packed)
+    add_ends(student, tokenizer, packed, recipe.student)
     if recipe.student.adapter.rank:
         from flashstill.distill.adapters.training import merge, write_adapter
 
