@@ -20,7 +20,9 @@ from flashstill.records import NO_INTERVAL, QualityRecord
 
 LOWEST, HIGHEST = 0.10, 0.95
 """share of the way from chance to 1 below which, and score above which, a benchmark does not rank models"""
-SHARES = re.compile(r"accuracy|agreement|exact_match|(best|majority)_of_\d+|pass_at_\d+")
+SHARES = re.compile(
+    r"accuracy|agreement|(acc|acc_norm|acc_bytes|acc_mutual_info|exact_match)(,.*)?|(best|majority)_of_\d+|pass_at_\d+"
+)
 """metrics that are shares of right answers"""
 TEACHER = "teacher"
 

@@ -38,7 +38,7 @@ HEADINGS = {
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
-    "--data", "texts", multiple=True, required=True, metavar="TEXT",
+    "--data", "texts", multiple=True, metavar="TEXT",
     help="cpython-docs, cpython-code, or a file or directory of text or chats (docs/chat.md); NAME=TEXT; repeatable.",
 )  # fmt: skip
 @click.option("--teacher", default="", help="The model that others are compared with: KL, agreement, gap closed.")
@@ -57,6 +57,12 @@ HEADINGS = {
     help="A file of records, JSON lines; what was finished is kept beside it until all is done.",
 )  # fmt: skip
 @click.option("--chat-template", default="", metavar="FILE", help="Of chats [default: each model's own].")
+@click.option(
+    "--task", "tasks", multiple=True, metavar="TASK",
+    help="A task file of lm-eval (YAML), or the name of a task that it ships; repeatable.",
+)  # fmt: skip
+@click.option("--items", type=COUNT, default=None, help="At most so many items of each task [default: all].")
+@click.option("--allow-task-code", is_flag=True, help="Let task files run the Python code that they name.")
 @json_option
 def evaluate(
     models: tuple[str, ...],
@@ -71,22 +77,28 @@ def evaluate(
     arithmetic: str,
     out: Path | None,
     chat_template: str,
+    tasks: tuple[str, ...],
+    items: int | None,
+    allow_task_code: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate models on text: bits per byte, perplexity, accuracy, calibration, KL to a teacher, with intervals.
+    """Evaluate models on text and tasks: bits per byte, accuracy, calibration, KL to a teacher, with intervals.
 
     MODEL is a Hugging Face directory, a LoRA adapter, a .gguf file, or the name of a packaged model; NAME=MODEL gives
     it a name.
     """
     from flashstill.console import Console
+    from flashstill.errors import BadInput
     from flashstill.evaluate import evaluate_models
     from flashstill.outputs import STANDARD
     from flashstill.records import to_line
 
+    if not texts and not tasks:
+        raise BadInput("give a text with --data, or a task with --task")
     evaluation = evaluate_models(
         models, texts, teacher=teacher, control=control, base=base, metrics=metrics, tokens=tokens,
         window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, chat_template=chat_template,
-        progress=Console(),
+        tasks=tasks, items=items, allow_task_code=allow_task_code, progress=Console(),
     )  # fmt: skip
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]
@@ -98,15 +110,15 @@ def evaluate(
             "reliability": tables,
         })  # fmt: skip
     elif out != STANDARD:
-        _print_quality(evaluation.records)
+        _print_quality(evaluation.records, evaluation.tasks)
     for warning in evaluation.warnings:
         click.echo(f"warning: {warning.message}", err=as_json or out == STANDARD)
     if out not in (None, STANDARD):
         click.echo(f"Records: {out}", err=True)
 
 
-def _print_quality(records: Sequence[Record]) -> None:
-    """Print one table per text with one row per model; each figure has its 95 % interval."""
+def _print_quality(records: Sequence[Record], tasks: Sequence[str]) -> None:
+    """Print one table per text or task with one row per model; each figure has its 95 % interval."""
     from flashstill.printing import print_table
     from flashstill.records import NO_INTERVAL, QualityRecord
 
@@ -114,18 +126,23 @@ def _print_quality(records: Sequence[Record]) -> None:
     for domain in dict.fromkeys(record.domain for record in quality):
         here = {(record.model, record.metric): record for record in quality if record.domain == domain}
         models = dict.fromkeys(model for model, _ in here)
-        metrics = [metric for metric in METRICS if any((model, metric) in here for model in models)]
+        metrics = sorted(dict.fromkeys(metric for _, metric in here), key=_order)
         documents = next(iter(here.values())).documents
-        count = NO_INTERVAL if documents == 1 else f"{documents:,} documents"
+        count = NO_INTERVAL if documents == 1 else f"{documents:,} {'items' if domain in tasks else 'documents'}"
         heading = [f"{domain}, {count}", *(HEADINGS.get(metric, metric) for metric in metrics)]
         rows = [[model, *(_figure(here.get((model, metric))) for metric in metrics)] for model in models]
         print_table([heading, *rows], ("accuracy", "perplexity", "agreement"))
+
+
+def _order(metric: str) -> int:
+    """Place of a metric among the columns; those of tasks keep their order, at the end."""
+    return METRICS.index(metric) if metric in METRICS else len(METRICS)
 
 
 def _figure(record: QualityRecord | None) -> str:
     if record is None:
         return "-"
     digits = 1 if record.value >= 100 else 2 if record.value >= 10 else 4
-    if record.low is None:  # the heading says why
+    if record.low is None:  # the heading says why, or it is a figure of the whole corpus
         return f"{record.value:.{digits}f}"
     return f"{record.value:.{digits}f} ({record.low:.{digits}f} to {record.high:.{digits}f})"

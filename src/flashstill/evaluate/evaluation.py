@@ -35,6 +35,7 @@ from flashstill.evaluate.excerpts import choose_excerpts, most_frequent_share, p
 from flashstill.evaluate.gap import GAP_CLOSED, gap_closed, has_gap
 from flashstill.evaluate.scoring import Scoring
 from flashstill.evaluate.summary import PLAIN, Sums, metric_records
+from flashstill.evaluate.tasks.running import TaskResults, TaskRun
 from flashstill.evaluate.unfinished import Unfinished
 from flashstill.outputs import STANDARD, written_out
 from flashstill.progress import Progress, Silent
@@ -49,18 +50,20 @@ TOKENS, WINDOW_TOKENS = 32_768, 512
 class Evaluation:
     """records: a ModelRecord for each model, then QualityRecords by text and model; left_out: metric -> why.
 
-    warnings: scores at which a text does not tell models apart.  reliability: a table for each calibration error."""
+    warnings: scores at which a text does not tell models apart.  reliability: a table for each calibration error.
+    tasks: domains that are tasks, of items instead of documents."""
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
     arithmetic: Arithmetic
     warnings: tuple[RangeWarning, ...] = ()
     reliability: tuple[Reliability, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 def evaluate_models(
     models: Sequence[str] | Mapping[str, str],
-    texts: Sequence[str] | Mapping[str, str],
+    texts: Sequence[str] | Mapping[str, str] = (),
     *,
     teacher: str = "",
     control: str = "",
@@ -72,9 +75,12 @@ def evaluate_models(
     arithmetic: str = AUTO,
     out: Path | None = None,
     chat_template: str = "",
+    tasks: Sequence[str] = (),
+    items: int | None = None,
+    allow_task_code: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate models on texts.
+    """Evaluate models on texts and tasks.
 
     models: directories, .gguf files or packaged names, by name or as "NAME=PATH"; texts: built-in corpora, files or
     directories of text, JSON, CSV, Parquet or Arrow, in the same way; of conversations the answers are
@@ -83,7 +89,8 @@ def evaluate_models(
     not the ones that they name.  metrics: which ones, empty for all that can be compared token by token; KL and
     agreement with a teacher of another tokenizer are kl_on_spans and agreement_on_spans.  tokens: of each text, at 4
     characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the scores of finished
-    models are kept until all are done, so that an evaluation that was killed goes on.
+    models are kept until all are done, so that an evaluation that was killed goes on.  tasks: files or names of lm-eval
+    (evaluate/tasks); items: at most so many of each; allow_task_code: whether task files may run their own code.
 
     Raises BadInput for what cannot be found, read or compared.
     """
@@ -92,10 +99,10 @@ def evaluate_models(
     plain, spans = split_metrics(metrics, teacher)
     check_metrics(plain)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown, base)
-    sources = named(texts, "text")
+    sources = named(texts, "text") if texts or not tasks else {}
     packed = _pack_texts(sources, entrants, tokens, window_tokens, seed, chat_template, shown)
     hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
-    chosen, left_out = choose_metrics(entrants, plain, hashes)
+    chosen, left_out = choose_metrics(entrants, plain, hashes) if sources else ([], {})
     for metric, reason in left_out.items():
         shown.say(f"{metric} is left out: {reason}")
     used = in_use(decided(arithmetic, shape_of(entrants[0].directory)))
@@ -111,19 +118,37 @@ def evaluate_models(
         quality += on_spans(entrants, sources, packed, sizes, spans, used, seed, shown)
     for reason in without_gap.values():
         shown.say(f"{GAP_CLOSED} is left out: {reason}")
+    answered = TaskResults()
+    if tasks:
+        run = TaskRun(
+            entrants=entrants, items=items, may_run_code=allow_task_code, arithmetic=used, seed=seed,
+            unfinished=unfinished, progress=shown,
+        )  # fmt: skip
+        answered = run.results(tasks)
+        quality += answered.records
     records: tuple[Record, ...] = (*(scoring.model_record(entrant) for entrant in entrants), *quality)
     if out is not None:
         with written_out(out) as text:
             text.writelines(f"{to_line(record)}\n" for record in records)
     unfinished.remove()
-    warnings = range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model]))
+    warnings = range_warnings(
+        quality,
+        lambda model, domain: (
+            answered.chance[domain] if domain in answered.chance else most_frequent_share(packed[domain][model])
+        ),
+    )
     tables = tuple(
         reliability(each[:, len(PLAIN) :], name, domain)
         for (domain, name), each in sums.items()
         if CALIBRATION_ERROR in chosen
     )
     return Evaluation(
-        records=records, left_out={**left_out, **without_gap}, arithmetic=used, warnings=warnings, reliability=tables
+        records=records,
+        left_out={**left_out, **without_gap},
+        arithmetic=used,
+        warnings=warnings,
+        reliability=tables,
+        tasks=answered.names,
     )
 
 
@@ -154,7 +179,7 @@ def _pack_texts(
     shown: Progress,
 ) -> dict[str, dict[str, Packed]]:
     """[domain][model] -> the excerpts of a text in the model's tokens."""
-    for entrant in entrants:
+    for entrant in entrants if sources else ():
         _check_context(entrant, window_tokens)
     packed_texts: dict[str, dict[str, Packed]] = {}
     for domain, source in sources.items():

@@ -26,7 +26,7 @@ from flashstill.distill.losses import DenseTeacher, Head, Sparse, kl_of_log_prob
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.documents import kept_apart
 from flashstill.distill.signals import hidden_states
-from flashstill.distill.signals.making import check_head
+from flashstill.distill.signals.making import check_head_on
 from flashstill.distill.training import Batch, take
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.progress import Advance
@@ -95,7 +95,7 @@ class _Reference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Reader:
+class Reader:
     """A model and its head in float32; head: None if the model makes its logits in another way."""
 
     model: Model
@@ -103,10 +103,14 @@ class _Reader:
 
     def states(self, batch: Batch) -> Tensor:
         """Final hidden states [N, d] of the inputs of a batch, or the logits [N, V] that the model itself gives."""
-        inputs = batch.inputs.to(self.model.device)
+        return self.rows(batch.inputs, batch.starts).flatten(0, 1)
+
+    def rows(self, tokens: Tensor, starts: Tensor | None = None) -> Tensor:
+        """The same of token ids [B, L] -> [B, L, d] or [B, L, V]; starts: of documents, None for one a row."""
+        inputs = tokens.to(self.model.device)
         if self.head is None:
-            return kept_apart(self._own_logits, self.model, inputs, batch.starts).flatten(0, 1)
-        return hidden_states(self.model, inputs, batch.starts).flatten(0, 1)
+            return kept_apart(self._own_logits, self.model, inputs, starts)
+        return hidden_states(self.model, inputs, starts)
 
     def _own_logits(self, inputs: Tensor, **more: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=inputs, use_cache=False, **more).logits
@@ -124,7 +128,8 @@ def score_tokens(
 
     teacher: its outputs on the same windows; a model that is None is the teacher itself, scored from these outputs.
     """
-    readers = {name: _reader(model, packed) for name, model in models.items() if model is not None}
+    probe = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
+    readers = {name: reader_of(model, probe) for name, model in models.items() if model is not None}
     device = next((reader.model.device for reader in readers.values()), torch.device("cpu"))
     head = None if teacher is None or teacher.head is None else teacher.head.to(device).widened()
     columns = {name: _Columns() for name in models}
@@ -148,13 +153,14 @@ def score_tokens(
     return {name: _scores(each, packed) for name, each in columns.items()}
 
 
-def _reader(model: Model, packed: Packed) -> _Reader:
+def reader_of(model: Model, tokens: Tensor) -> Reader:
+    """A model as it is read, by its head if that makes its logits on token ids [1, L]."""
     try:
         head = parts(model).head.detach().widened()
-        check_head(model, packed)
+        check_head_on(model, tokens)
     except UnsupportedArchitecture:
-        return _Reader(model=model, head=None)
-    return _Reader(model=model, head=head)
+        return Reader(model=model, head=None)
+    return Reader(model=model, head=head)
 
 
 def _groups(batch: Batch, heads: list[Head | None]) -> Iterator[slice]:

@@ -1,6 +1,6 @@
 """Scores of an interrupted evaluation, by model and text, stored beside the output file.
 
-    OUT.unfinished/DIGEST.json    a model on a text: document sums and their key
+    OUT.unfinished/DIGEST.json    a model on a text or a task: document sums, or scores by item, and their key
 
 The key contains digests of weights, tokens, arithmetic and teacher, so that only matching scores are reused.
 The directory is removed when OUT is written.
@@ -35,20 +35,39 @@ class Unfinished:
 
     def read(self, key: Mapping[str, Any]) -> Sums | None:
         """The scores of this key; None if missing or damaged."""
+        try:
+            sums = np.asarray(self._held(key)["sums"], dtype=np.float64)
+        except (ValueError, KeyError, TypeError):
+            return None
+        is_whole = sums.ndim == 2 and sums.shape[1] == len(COLUMNS)
+        return sums if is_whole and np.isfinite(sums).all() else None
+
+    def read_values(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The values of this key; None if missing or damaged."""
+        values = self._held(key).get("values")
+        return values if isinstance(values, dict) else None
+
+    def _held(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """The file of a key; empty if it is missing, damaged or another key's."""
         path = self._file(key)
         try:
             held = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-            sums = np.asarray(held["sums"], dtype=np.float64)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        is_whole = held.get("key") == dict(key) and sums.ndim == 2 and sums.shape[1] == len(COLUMNS)
-        return sums if is_whole and np.isfinite(sums).all() else None
+        except (OSError, ValueError):
+            return {}
+        return held if isinstance(held, dict) and held.get("key") == dict(key) else {}
 
     def write(self, key: Mapping[str, Any], sums: Sums) -> None:
         """Store the scores of this key."""
+        self._store(key, {"sums": sums.tolist()})
+
+    def write_values(self, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Store plain values under this key."""
+        self._store(key, {"values": dict(values)})
+
+    def _store(self, key: Mapping[str, Any], held: Mapping[str, Any]) -> None:
         path = self._file(key)
         if path is not None:
-            write_text(path, json.dumps({"key": dict(key), "sums": sums.tolist()}))
+            write_text(path, json.dumps({"key": dict(key), **held}))
 
     def remove(self) -> None:
         """Remove all stored scores."""

@@ -116,7 +116,11 @@ def build(
 
 def check_head(model: Model, packed: Packed) -> None:
     """UnsupportedArchitecture if the model's logits are not those of its head on the start of the first window."""
-    tokens = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
+    check_head_on(model, torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64)))
+
+
+def check_head_on(model: Model, tokens: Tensor) -> None:
+    """UnsupportedArchitecture if the model's logits are not those of its head on token ids [1, L]."""
     tokens = tokens.to(parts(model).head.device)
     with torch.inference_mode():
         ours = parts(model).head.widened().logits(hidden_states(model, tokens))

@@ -1,0 +1,182 @@
+"""What a model answers to the requests of tasks: log-likelihoods of continuations, and greedy or sampled texts.
+
+Requests with the same input run once: the answers A, B, C and D after one question are one pass.  Rows are sorted by
+length and padded on the right, which a causal model cannot see; logits are made of the predicted tokens alone, in
+float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from flashstill.distill.generate import Sampling, sample
+from flashstill.distill.models import Model
+from flashstill.errors import BadInput
+from flashstill.evaluate.tasks.encoding import Encoder, Scored, cut
+from flashstill.evaluate.token_scores import MOST_LOGITS, MOST_TOKENS, reader_of
+from flashstill.progress import Advance
+
+TOKENS_A_PASS = 4096
+USUAL_NEW_TOKENS, FIRST_NEW_TOKENS = 256, 32
+"""new tokens if a task does not say; and that are drawn before stop strings are looked for, then twice as many"""
+LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+KNOWN = (*LENGTH_NAMES, "until", "do_sample", "temperature", "top_p", "top_k")
+IGNORED = ("use_cache", "num_beams", "seed")
+
+
+class Answers:
+    """A loaded model that answers requests; `tokens` counts what was predicted or drawn."""
+
+    def __init__(self, model: Model, tokenizer: Any, seed: int = 0) -> None:
+        self.model, self.encoder, self.seed, self.tokens = model, Encoder(model, tokenizer), seed, 0
+        probe = torch.tensor([[self.encoder.prefix]])
+        self._reader = reader_of(model, probe)
+        self._rows = model.get_input_embeddings().weight.shape[0]
+
+    def answer(self, kind: str, arguments: Sequence[Sequence[Any]], advance: Advance) -> list[Any]:
+        """The answers to requests of one kind: loglikelihood, loglikelihood_rolling or generate_until."""
+        if kind == "loglikelihood":
+            return [list(each) for each in self.loglikelihood([(a, b) for a, b in arguments], advance)]
+        if kind == "loglikelihood_rolling":
+            return self.rolling([text for (text,) in arguments], advance)
+        return self.generate([(text, how) for text, how in arguments], advance)
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]], advance: Advance) -> list[tuple[float, bool]]:
+        """(sum of log-probabilities in nats, whether each token is the likeliest) of (context, continuation)."""
+        return self._scores([self.encoder.pair(*pair) for pair in pairs], advance)
+
+    def rolling(self, texts: Sequence[str], advance: Advance) -> list[float]:
+        """Log-likelihood of whole texts."""
+        windows = [(place, each) for place, text in enumerate(texts) for each in self.encoder.rolling(text)]
+        total = [0.0] * len(texts)
+        scores = self._scores([each for _, each in windows], lambda amount, note="": None)
+        for (place, _), (value, _) in zip(windows, scores, strict=True):
+            total[place] += value
+        advance(len(texts))
+        return total
+
+    def _scores(self, requests: Sequence[Scored], advance: Advance) -> list[tuple[float, bool]]:
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for place, each in enumerate(requests):
+            alike.setdefault(each.ids[:-1], []).append(place)
+        inputs = sorted(alike, key=lambda ids: (-len(ids), ids))
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        first = 0
+        with torch.inference_mode():
+            while first < len(inputs):
+                rows = inputs[first : first + max(1, TOKENS_A_PASS // len(inputs[first]))]
+                self._pass(rows, [[(place, requests[place]) for place in alike[ids]] for ids in rows], found)
+                advance(sum(len(alike[ids]) for ids in rows))
+                first += len(rows)
+        return found
+
+    def _pass(
+        self,
+        rows: Sequence[tuple[int, ...]],
+        asked: Sequence[Sequence[tuple[int, Scored]]],
+        found: list[tuple[float, bool]],
+    ) -> None:
+        """One forward pass. rows: ids that are read; asked: places and requests of each, which end one id later."""
+        longest = len(rows[0])
+        padded = torch.zeros((len(rows), longest), dtype=torch.int64)
+        for row, ids in enumerate(rows):
+            padded[row, : len(ids)] = torch.tensor(ids)
+            self._check(ids)
+        states = self._reader.rows(padded)
+        for row, ids in enumerate(rows):
+            most = max(each.predicted for _, each in asked[row])
+            kept = states[row, len(ids) - most : len(ids)]
+            log_p = self._log_p(kept)
+            for place, each in asked[row]:
+                own = log_p[-each.predicted :]
+                targets = torch.tensor(each.ids[-each.predicted :], device=own.device)
+                self._check(each.ids[-1:])
+                value = float(own.gather(-1, targets[:, None]).sum())
+                found[place] = (value, bool((own.argmax(-1) == targets).all()))
+                self.tokens += each.predicted
+
+    def _log_p(self, states: torch.Tensor) -> torch.Tensor:
+        parts = [torch.log_softmax(self._reader.logits(part), -1) for part in states.split(self._group)]
+        return torch.cat(parts)
+
+    @property
+    def _group(self) -> int:
+        return max(1, min(MOST_TOKENS, MOST_LOGITS // self._rows))
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if max(ids) >= self._rows:
+            raise BadInput(f"the tokenizer gave token {max(ids):,}, but the model knows {self._rows:,}")
+
+    def generate(self, requests: Sequence[tuple[str, Mapping[str, Any]]], advance: Advance) -> list[str]:
+        """Texts after the contexts, up to a stop string or the end token; requests alike in their settings together."""
+        alike: dict[str, list[int]] = {}
+        for place, (_, how) in enumerate(requests):
+            alike.setdefault(json.dumps(how, sort_keys=True), []).append(place)
+        texts = [""] * len(requests)
+        for how, places in alike.items():
+            own = self._generate([requests[place][0] for place in places], json.loads(how), advance)
+            for place, text in zip(places, own, strict=True):
+                texts[place] = text
+        return texts
+
+    def _generate(self, contexts: Sequence[str], how: Mapping[str, Any], advance: Advance) -> list[str]:
+        settings, stops = settings_of(how, self._ends, self.seed)
+        tokenizer, most = self.encoder.tokenizer, settings.new_tokens
+        prompts = [self.encoder.prompt(text, most) for text in contexts]
+        for ids in prompts:
+            self._check(ids)
+        drawn: list[list[int]] = [[] for _ in contexts]
+        left, step, rounds = list(range(len(contexts))), FIRST_NEW_TOKENS if stops else most, 0
+        while left:
+            size = min(step, most - len(drawn[left[0]]))
+            part = _part(settings, size, rounds)
+            result = sample(self.model, [[*prompts[place], *drawn[place]] for place in left], part, left)
+            going = []
+            for place, ids, length in zip(left, result.tokens, result.lengths, strict=True):
+                drawn[place] += ids[:length].tolist()
+                text = tokenizer.decode(drawn[place], skip_special_tokens=True)
+                ended = drawn[place][-1] in settings.stop or len(drawn[place]) >= most or cut(text, stops) != text
+                going += [] if ended else [place]
+            advance(len(left) - len(going))
+            left, step, rounds = going, step * 2, rounds + 1
+        self.tokens += sum(map(len, drawn))
+        return [cut(tokenizer.decode(ids, skip_special_tokens=True), stops) for ids in drawn]
+
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        """Ids that end a text: the tokenizer's end token and those of the model's generation_config."""
+        config = getattr(self.model, "generation_config", None)
+        stated = getattr(config, "eos_token_id", None)
+        ids = [self.encoder.end, *(stated if isinstance(stated, list) else [stated])]
+        return tuple(sorted({each for each in ids if each is not None and each < self._rows}))
+
+
+def _part(settings: Sampling, new_tokens: int, rounds: int) -> Sampling:
+    """The settings of one round of drawing; each has a random stream of its own."""
+    return Sampling(
+        new_tokens=new_tokens, temperature=settings.temperature, top_p=settings.top_p, top_k=settings.top_k,
+        stop=settings.stop, seed=(settings.seed + rounds * 2**40) % 2**64,
+    )  # fmt: skip
+
+
+def settings_of(how: Mapping[str, Any], ends: tuple[int, ...], seed: int) -> tuple[Sampling, list[str]]:
+    """How texts are drawn, from a task's generation_kwargs, and its stop strings; BadInput for what is not known."""
+    for name in how:
+        if name not in KNOWN and name not in IGNORED:
+            raise BadInput(f"a task's generation_kwargs have {name!r}, which is not known; known: {', '.join(KNOWN)}")
+    until = how.get("until") or []
+    stops = [until] if isinstance(until, str) else [str(each) for each in until]
+    new_tokens = next((int(how[name]) for name in LENGTH_NAMES if how.get(name) is not None), USUAL_NEW_TOKENS)
+    temperature = float(how.get("temperature") or 0.0)
+    if how.get("do_sample") is False:
+        temperature = 0.0
+    elif how.get("do_sample") and not temperature:
+        temperature = 1.0 if how.get("temperature") is None else 0.0
+    return Sampling(
+        new_tokens=new_tokens, temperature=temperature, top_p=float(how.get("top_p") or 1.0),
+        top_k=int(how.get("top_k") or 0), stop=ends, seed=seed,
+    ), stops  # fmt: skip

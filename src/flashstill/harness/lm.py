@@ -1,0 +1,32 @@
+"""The model as lm-eval sees it: its requests go to whoever answers them, in this process or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.api.model import LM
+
+Answer = Callable[[str, list[list[Any]]], list[Any]]
+"""(loglikelihood, loglikelihood_rolling or generate_until; arguments of the requests) -> an answer for each"""
+
+
+class HarnessModel(LM):  # type: ignore[misc]
+    """An lm-eval LM whose requests `answer` answers, all of a kind at once (evaluate/tasks/answers.py)."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log-likelihood in nats, whether it is the greedy continuation) of each (context, continuation)."""
+        answers = self._answer("loglikelihood", [list(request.args) for request in requests])
+        return [(float(value), bool(is_greedy)) for value, is_greedy in answers]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood in nats of each whole text."""
+        return [float(value) for value in self._answer("loglikelihood_rolling", [list(r.args) for r in requests])]
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """A text after each context, up to its stop strings."""
+        return [str(text) for text in self._answer("generate_until", [list(request.args) for request in requests])]

@@ -1,0 +1,68 @@
+"""A model's answers to lm-eval are those of lm-eval's own HFLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.evaluate.tasks.answers import Answers
+
+pytest.importorskip("lm_eval", reason="needs the extra eval")
+
+PAIRS = [
+    ("The cache holds", " the token of the model"),
+    ("The cache holds ", "the token"),
+    ("The cache holds", " the weights"),
+    ("", "A chip reads its weights once."),
+    ("x " * 300, "and the end"),  # longer than the model reads
+    ("A question?\nAnswer:", " A"),
+    ("A question?\nAnswer:", " B"),
+    ("A question?\nAnswer:", " a longer answer, of many tokens"),
+]
+TEXTS = ["The cache holds the token of the model.", "", "Short.", "A chip reads its weights once. " * 60]
+PROMPTS = [
+    ("The cache holds", {"until": ["\n"], "max_gen_toks": 40, "do_sample": False}),
+    ("A chip", {"until": ["\n"], "max_gen_toks": 40, "do_sample": False}),
+    ("A model", {"until": [" the", "."], "max_gen_toks": 8}),
+    ("y " * 300, {"until": [], "max_gen_toks": 5}),
+]
+
+
+def quiet(amount: float, note: str = "") -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_teacher: Path) -> Answers:
+    return Answers(load_model(tiny_teacher, torch.float32), load_tokenizer(tiny_teacher))
+
+
+@pytest.fixture(scope="module")
+def theirs(ours: Answers) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=ours.model, tokenizer=ours.encoder.tokenizer, batch_size=3)
+
+
+def requests(arguments: Any) -> list[Any]:
+    return [SimpleNamespace(args=each, task_name="t") for each in arguments]
+
+
+@pytest.mark.slow
+def test_log_likelihoods_are_those_of_hflm(ours: Answers, theirs: Any) -> None:
+    found = ours.loglikelihood(PAIRS, quiet)
+    wanted = theirs.loglikelihood(requests(PAIRS), disable_tqdm=True)
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in wanted], rel=1e-5, abs=1e-5)
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
+    rolling = ours.rolling(TEXTS, quiet)
+    assert rolling == pytest.approx(theirs.loglikelihood_rolling(requests([(text,) for text in TEXTS])), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_texts_are_those_of_hflm(ours: Answers, theirs: Any) -> None:
+    assert ours.generate(PROMPTS, quiet) == theirs.generate_until(requests(PROMPTS), disable_tqdm=True)

@@ -1,0 +1,153 @@
+"""Tasks through lm-eval: the scores are its own, templates reach nothing, and what is finished is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flashstill.cli import main
+from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.errors import BadInput
+from flashstill.evaluate import evaluate_models
+from flashstill.evaluate.tasks import running
+from flashstill.harness.process import Harness
+from flashstill.records import QualityRecord, read_records
+from tests.commands import refuse
+from tests.task_files import COLOURS, ROLLING, TEXTS, write_task
+
+pytest.importorskip("lm_eval", reason="needs the extra eval")
+pytestmark = pytest.mark.slow
+
+
+def in_process(task: Path, model: Path) -> dict[str, Any]:
+    """lm-eval's results of the same task with its own HFLM, in this process."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    text = task.read_text().replace("items.jsonl", str(task.parent / "items.jsonl"))
+    task.with_name("absolute.yaml").write_text(text)
+    lm = HFLM(pretrained=load_model(model, torch.float32), tokenizer=load_tokenizer(model), batch_size=2)
+    manager = TaskManager(include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        lm, tasks=[str(task.with_name("absolute.yaml"))], task_manager=manager, bootstrap_iters=0
+    )
+    [results] = found["results"].values()
+    return dict(results)
+
+
+@pytest.mark.parametrize("text", [COLOURS, TEXTS, ROLLING], ids=["choice", "texts", "rolling"])
+def test_scores_are_those_of_lm_eval(tmp_path: Path, tiny_teacher: Path, text: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "data"))
+    task = write_task(tmp_path, text)
+    found = evaluate_models([str(tiny_teacher)], tasks=[str(task)], arithmetic="fp32")
+    ours = {each.metric: each for each in found.records if isinstance(each, QualityRecord)}
+    theirs = {key.removesuffix(",none"): value for key, value in in_process(task, tiny_teacher).items()}
+    assert ours
+    for metric, record in ours.items():
+        assert record.value == pytest.approx(theirs[metric], rel=1e-5)
+        assert record.documents == 4
+        assert record.tokens > 0
+        assert record.low is not None
+        assert record.high is not None
+        assert record.low <= record.value <= record.high
+        assert math.isfinite(record.value)
+    assert found.tasks == (text.splitlines()[0].removeprefix("task: "),)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('touch pwned') }}",
+        "{{ 'a' * 10 ** 9 }}",
+        "{% for i in range(10 ** 9) %}{% endfor %}",
+    ],
+)
+def test_templates_reach_nothing(tmp_path: Path, template: str) -> None:
+    text = COLOURS.replace('doc_to_text: "Question: {{question}}\\nAnswer:"', f'doc_to_text: "{template}"')
+    assert template in text
+    with pytest.raises(BadInput, match=r"lm-eval cannot run it: (SecurityError|OverflowError)"):
+        Harness(str(write_task(tmp_path, text)), None, False)
+
+
+def test_names_that_lm_eval_does_not_have(tmp_path: Path) -> None:
+    text = COLOURS.replace("metric: acc}", "metric: accc}")
+    with pytest.raises(BadInput, match="unknown metric 'accc'; the nearest known: acc"):
+        Harness(str(write_task(tmp_path, text)), None, False)
+    text = TEXTS.replace("function: regex,", "function: custom, filter_fn: x,")
+    with pytest.raises(BadInput, match="unknown filter 'custom'"):
+        Harness(str(write_task(tmp_path, text)), None, False)
+    text = COLOURS.replace("dataset_path: json\n", "dataset_path: nobody/nothing\n").replace(
+        "dataset_kwargs: {data_files: {test: items.jsonl, train: items.jsonl}}\n", ""
+    )
+    with pytest.raises(BadInput, match=r"its data set \(nobody/nothing\) is not on this machine, and nothing is down"):
+        Harness(str(write_task(tmp_path, text)), None, False)
+
+
+def test_code_runs_only_if_allowed(tmp_path: Path, tiny_teacher: Path) -> None:
+    (tmp_path / "own.py").write_text("def text(doc):\n    return 'Q: ' + doc['question']\n")
+    data = str(tmp_path / "items.jsonl")
+    text = COLOURS.replace("items.jsonl", data).replace(
+        'doc_to_text: "Question: {{question}}\\nAnswer:"', "doc_to_text: !function own.text"
+    )
+    task = write_task(tmp_path, text)
+    with pytest.raises(BadInput, match=r"it runs code .*--allow-task-code"):
+        evaluate_models([str(tiny_teacher)], tasks=[str(task)])
+    asked: list[Any] = []
+
+    def answer(kind: str, arguments: list[list[Any]]) -> list[Any]:
+        asked.extend(arguments)
+        return [[-1.0, False]] * len(arguments)
+
+    with Harness(str(task), 2, True) as harness:
+        assert [each.items for each in harness.tasks] == [2]
+        harness.run("colours", answer)
+    assert len(asked) == 6
+    assert all("Q: What" in context for context, _ in asked)
+
+
+def test_a_killed_evaluation_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [str(write_task(tmp_path, COLOURS)), str(write_task(tmp_path, ROLLING, "rolling.yaml"))]
+    asked: list[str] = []
+    whole = running.Answers.answer
+
+    def dies(self: Any, kind: str, *rest: Any) -> list[Any]:
+        asked.append(kind)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return whole(self, kind, *rest)
+
+    monkeypatch.setattr(running.Answers, "answer", dies)
+    question: dict[str, Any] = {"tasks": tasks, "out": tmp_path / "r.jsonl", "arithmetic": "fp32"}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_models([str(tiny_teacher)], **question)
+    assert len(list((tmp_path / "r.jsonl.unfinished").iterdir())) == 1
+    found = evaluate_models([str(tiny_teacher)], **question)
+    assert asked == ["loglikelihood", "loglikelihood_rolling", "loglikelihood_rolling"], "the first task is kept"
+    assert read_records(tmp_path / "r.jsonl") == list(found.records)
+    straight = evaluate_models([str(tiny_teacher)], **{**question, "out": None})
+    assert straight.records == found.records
+    main(["evaluate", str(tiny_teacher), "--task", tasks[0], "--items", "3", "--arithmetic", "fp32", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["question"]["tasks"] == [tasks[0]]
+    for warning in document["warnings"]:
+        assert warning["chance"] == pytest.approx(1 / 3)
+    same = refuse(
+        capsys,
+        "evaluate",
+        tiny_teacher,
+        "--task",
+        tasks[0],
+        "--task",
+        str(tmp_path / ".." / tmp_path.name / "task.yaml"),
+    )
+    assert "two tasks are called 'colours'" in same

@@ -1,0 +1,106 @@
+"""Task files are data: what would run code, be fetched or mean nothing is refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flashstill.errors import BadInput
+from flashstill.evaluate.tasks.answers import settings_of
+from flashstill.evaluate.tasks.encoding import cut
+from flashstill.evaluate.tasks.item_records import item_record, wilson
+from flashstill.harness.files import read_task
+from tests.commands import refuse
+from tests.task_files import COLOURS, write_task
+
+
+def test_a_local_task_is_read(tmp_path: Path) -> None:
+    found = read_task(write_task(tmp_path, COLOURS))
+    assert (found.name, found.format) == ("colours", "json")
+    assert found.data == {"test": (str(tmp_path / "items.jsonl"),), "train": (str(tmp_path / "items.jsonl"),)}
+    again = read_task(write_task(tmp_path, COLOURS))
+    assert again.digest == found.digest
+    (tmp_path / "items.jsonl").write_text('{"question": "other"}\n')
+    assert read_task(tmp_path / "task.yaml").digest != found.digest, "other data are another task"
+
+
+def test_includes_are_merged_and_own_keys_win(tmp_path: Path) -> None:
+    write_task(tmp_path, COLOURS)
+    (tmp_path / "other.yaml").write_text("include: task.yaml\ntask: other\nnum_fewshot: 0\n")
+    found = read_task(tmp_path / "other.yaml")
+    assert (found.name, found.fields["num_fewshot"], found.fields["output_type"]) == ("other", 0, "multiple_choice")
+    (tmp_path / "task.yaml").write_text("include: other.yaml\n")
+    with pytest.raises(BadInput, match="form a circle"):
+        read_task(tmp_path / "other.yaml")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("process_docs: !function utils.process", "runs code (`!function`)"),
+        ("metadata: !!python/object/apply:os.system ['true']", "a tag that is not plain data"),
+        ("class: some.Task", "`class` runs code"),
+        ("unsafe_code: true", "`unsafe_code` runs code"),
+        ("use_prompt: promptsource:all", "`use_prompt` runs code or loads a package"),
+        ("doc_to_image: picture", "images or sounds"),
+        ("doc_to_txt: x", "unknown key of a task 'doc_to_txt'"),
+        ("outputtype: x", "unknown key of a task 'outputtype'; the nearest known: output_type"),
+        ("output_type: multiple_choices", "unknown output_type 'multiple_choices'; the nearest known: multiple_choice"),
+        ("test_split: tests", "test_split: unknown split 'tests'; the nearest known: test"),
+        ("dataset_path: jsonn", "unknown format of local data 'jsonn'; the nearest known: json"),
+        ("dataset_kwargs: {data_files: 'https://example.org/x.jsonl'}", "nothing is downloaded: give a local file"),
+        ("dataset_kwargs: {data_files: none.jsonl}", "none.jsonl cannot be read"),
+        ("dataset_kwargs: {streaming: true}", "unknown key of dataset_kwargs 'streaming'"),
+        ("- a list", "is not YAML"),
+        ("include: 5", "`include` names files"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(tmp_path: Path, line: str, why: str) -> None:
+    key = line.partition(":")[0]
+    own = "\n".join(each for each in COLOURS.splitlines() if not each.startswith(f"{key}:"))
+    path = write_task(tmp_path, f"{own}\n{line}\n")
+    with pytest.raises(BadInput) as refused:
+        read_task(path)
+    assert why in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(BadInput, match="counting each use of an anchor"):
+        read_task(write_task(tmp_path, "\n".join(lines)))
+
+
+def test_the_command_refuses_before_any_work(capsys: pytest.CaptureFixture[str], tiny_teacher: Path) -> None:
+    assert "give a text with --data, or a task with --task" in refuse(capsys, "evaluate", tiny_teacher)
+
+
+def test_settings_of_texts() -> None:
+    greedy, stops = settings_of({"until": ["\n"], "max_gen_toks": 7, "temperature": 0.7, "do_sample": False}, (2,), 0)
+    assert (greedy.temperature, greedy.new_tokens, greedy.stop, stops) == (0.0, 7, (2,), ["\n"])
+    drawn, _ = settings_of({"temperature": 0.7, "do_sample": True, "top_p": 0.9}, (2,), 0)
+    assert (drawn.temperature, drawn.top_p, drawn.new_tokens) == (0.7, 0.9, 256)
+    with pytest.raises(BadInput, match="'num_return_sequences', which is not known"):
+        settings_of({"num_return_sequences": 2}, (), 0)
+    assert cut("one.two\nthree", ["\n", "."]) == "one"
+    assert cut("one", ["", "x"]) == "one"
+
+
+def test_intervals_of_items() -> None:
+    """Newcombe 1998, table I: 81 of 263 is 0.2553 to 0.3662, 15 of 148 0.0624 to 0.1605, none of 20 to 0.1611."""
+    for right, count, ends in ((81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611))):
+        assert wilson(right, count) == pytest.approx(ends, abs=5e-5)
+    ones: Any = np.ones(20)
+    record = item_record(ones, ones, "mean", "m", "t", "acc", 40, 0)
+    assert (record.value, record.high, record.documents, record.tokens) == (1.0, 1.0, 20, 40)
+    assert record.low == pytest.approx(1 - 0.1611, abs=5e-5)
+    shares = item_record(np.linspace(0.1, 0.9, 50), np.ones(50), "mean", "m", "t", "f", 0, 0)
+    assert shares.low is not None
+    assert shares.high is not None
+    assert shares.low < shares.value == pytest.approx(0.5) < shares.high
+    bits = item_record(np.array([-20.0, -40.0]), np.array([10.0, 30.0]), "bits_per_byte", "m", "t", "b", 0, 0)
+    assert bits.value == pytest.approx(60 / 40 / np.log(2))
