@@ -14,7 +14,7 @@ from flashstill.cli import main
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
-from flashstill.evaluate.tasks import running
+from flashstill.evaluate.tasks.answers import Answers
 from flashstill.harness.process import Harness
 from flashstill.records import QualityRecord, read_records
 from tests.commands import refuse
@@ -118,7 +118,7 @@ def test_a_killed_evaluation_goes_on(
 ) -> None:
     tasks = [str(write_task(tmp_path, COLOURS)), str(write_task(tmp_path, ROLLING, "rolling.yaml"))]
     asked: list[str] = []
-    whole = running.Answers.answer
+    whole = Answers.answer
 
     def dies(self: Any, kind: str, *rest: Any) -> list[Any]:
         asked.append(kind)
@@ -126,7 +126,7 @@ def test_a_killed_evaluation_goes_on(
             raise KeyboardInterrupt
         return whole(self, kind, *rest)
 
-    monkeypatch.setattr(running.Answers, "answer", dies)
+    monkeypatch.setattr(Answers, "answer", dies)
     question: dict[str, Any] = {"tasks": tasks, "out": tmp_path / "r.jsonl", "arithmetic": "fp32"}
     with pytest.raises(KeyboardInterrupt):
         evaluate_models([str(tiny_teacher)], **question)

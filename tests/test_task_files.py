@@ -101,6 +101,7 @@ def test_intervals_of_items() -> None:
     shares = item_record(np.linspace(0.1, 0.9, 50), np.ones(50), "mean", "m", "t", "f", 0, 0)
     assert shares.low is not None
     assert shares.high is not None
-    assert shares.low < shares.value == pytest.approx(0.5) < shares.high
+    assert shares.value == pytest.approx(0.5)
+    assert shares.low < 0.5 < shares.high
     bits = item_record(np.array([-20.0, -40.0]), np.array([10.0, 30.0]), "bits_per_byte", "m", "t", "b", 0, 0)
     assert bits.value == pytest.approx(60 / 40 / np.log(2))

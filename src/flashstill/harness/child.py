@@ -169,12 +169,12 @@ def _rows(files: list[str], kind: str) -> Any:
     return datasets.Dataset(pa.concat_tables(tables))
 
 
-def _objects(text: str, file: str) -> list[Any]:
+def _objects(text: str, file: str) -> list[dict[str, Any]]:
     """The objects of JSON lines, or of an array; Refused names the line that is none."""
+    rows: list[Any] = []
     if text.lstrip().startswith("["):
-        rows = json.loads(text)
+        rows = list(json.loads(text))
     else:
-        rows = []
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
                 try:

@@ -35,7 +35,7 @@ class Answers:
         self.model, self.encoder, self.seed, self.tokens = model, Encoder(model, tokenizer), seed, 0
         probe = torch.tensor([[self.encoder.prefix]])
         self._reader = reader_of(model, probe)
-        self._rows = model.get_input_embeddings().weight.shape[0]
+        self._rows: int = model.get_input_embeddings().weight.shape[0]
 
     def answer(self, kind: str, arguments: Sequence[Sequence[Any]], advance: Advance) -> list[Any]:
         """The answers to requests of one kind: loglikelihood, loglikelihood_rolling or generate_until."""
@@ -100,7 +100,7 @@ class Answers:
                 self.tokens += each.predicted
 
     def _log_p(self, states: torch.Tensor) -> torch.Tensor:
-        parts = [torch.log_softmax(self._reader.logits(part), -1) for part in states.split(self._group)]
+        parts = [torch.log_softmax(self._reader.logits(part), -1) for part in torch.split(states, self._group)]
         return torch.cat(parts)
 
     @property
@@ -117,8 +117,8 @@ class Answers:
         for place, (_, how) in enumerate(requests):
             alike.setdefault(json.dumps(how, sort_keys=True), []).append(place)
         texts = [""] * len(requests)
-        for how, places in alike.items():
-            own = self._generate([requests[place][0] for place in places], json.loads(how), advance)
+        for places in alike.values():
+            own = self._generate([requests[place][0] for place in places], requests[places[0]][1], advance)
             for place, text in zip(places, own, strict=True):
                 texts[place] = text
         return texts
