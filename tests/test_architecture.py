@@ -87,7 +87,7 @@ MAY_IMPORT = {
     },
     "capacity": {"arch", "checked", "economics", "facts", "hardware", "plan", "simulate", "tables", "workload"},
     "distill": {"arch", "records", "servers"},
-    "evaluate": {"distill", "arch", "harness", "records", "reliability", "useful_range"},
+    "evaluate": {"distill", "arch", "checked", "harness", "records", "reliability", "useful_range"},
     "harness": {"distill"},
     "reliability": set(),
     "measure": {"distill", "arch", "records", "facts"},

@@ -186,7 +186,7 @@ def _distillation(recipe: str | Path, arithmetic: str | None) -> DistillRecipe:
 @says_what_is_missing
 def evaluate(
     models: str | Sequence[str] | Mapping[str, str],
-    texts: str | Sequence[str] | Mapping[str, str],
+    texts: str | Sequence[str] | Mapping[str, str] = (),
     *,
     teacher: str = "",
     control: str = "",
@@ -198,16 +198,22 @@ def evaluate(
     arithmetic: str = "auto",
     out: str | Path | None = None,
     chat_template: str | Path = "",
+    tasks: str | Path | Sequence[str | Path] = (),
+    items: int | None = None,
+    attempts: int = 0,
+    allow_task_code: bool = False,
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """Evaluate models on texts: bits per byte, perplexity, accuracy, calibration; KL, agreement and gap closed.
+    """Evaluate models on texts and tasks: bits per byte, perplexity, accuracy, calibration; KL, agreement and gap closed.
 
     models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
     texts: built-in corpora, or files or directories of text, JSON, CSV, Parquet or Arrow; also as a mapping.  Of
     conversations the answers are scored, with the chat_template in a file or the model's own.  teacher: the model that
     others are compared with.  control: the student trained on hard labels.  base: the base model of the LoRA
     adapters among the models, if not the ones that they name.  tokens: number used of each text;
-    window_tokens: length of one forward pass.  out: file for the records; results of finished models are kept beside
+    window_tokens: length of one forward pass.  tasks: lm-eval's task files (YAML) or names, "gym:NAME" of reasoning-gym,
+    or .toml files with a table [task]; items: at most so many of each; attempts: at each problem of the latter two, for
+    best of N and majority of N; allow_task_code: whether task files may run the Python code that they name.  out: file for the records; results of finished models are kept beside
     it, so an interrupted evaluation resumes.
     """
     from flashstill.evaluate import evaluate_models
@@ -216,7 +222,9 @@ def evaluate(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
         teacher=teacher, control=control, base=base, metrics=[metrics] if isinstance(metrics, str) else metrics,
         tokens=tokens, window_tokens=window_tokens, seed=seed, arithmetic=arithmetic,
-        out=None if out is None else Path(out), chat_template=str(chat_template), progress=progress_of(progress),
+        out=None if out is None else Path(out), chat_template=str(chat_template),
+        tasks=[str(tasks)] if isinstance(tasks, str | Path) else [str(task) for task in tasks], items=items,
+        attempts=attempts, allow_task_code=allow_task_code, progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(
         records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings,

@@ -59,9 +59,15 @@ HEADINGS = {
 @click.option("--chat-template", default="", metavar="FILE", help="Of chats [default: each model's own].")
 @click.option(
     "--task", "tasks", multiple=True, metavar="TASK",
-    help="A task file of lm-eval (YAML), or the name of a task that it ships; repeatable.",
+    help="A task file of lm-eval (YAML) or a task that it ships, gym:NAME of reasoning-gym, or a .toml with a table"
+    " [task]; repeatable.",
 )  # fmt: skip
-@click.option("--items", type=COUNT, default=None, help="At most so many items of each task [default: all].")
+@click.option(
+    "--items", type=COUNT, default=None, help="At most so many items of each task [default: all; 100 of gym:NAME]."
+)
+@click.option(
+    "--attempts", type=COUNT, default=0, help="At each problem of gym:NAME or a [task]: best of N, majority of N."
+)
 @click.option("--allow-task-code", is_flag=True, help="Let task files run the Python code that they name.")
 @json_option
 def evaluate(
@@ -79,6 +85,7 @@ def evaluate(
     chat_template: str,
     tasks: tuple[str, ...],
     items: int | None,
+    attempts: int,
     allow_task_code: bool,
     as_json: bool,
 ) -> None:
@@ -98,7 +105,7 @@ def evaluate(
     evaluation = evaluate_models(
         models, texts, teacher=teacher, control=control, base=base, metrics=metrics, tokens=tokens,
         window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, chat_template=chat_template,
-        tasks=tasks, items=items, allow_task_code=allow_task_code, progress=Console(),
+        tasks=tasks, items=items, attempts=attempts, allow_task_code=allow_task_code, progress=Console(),
     )  # fmt: skip
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]

@@ -77,6 +77,7 @@ def evaluate_models(
     chat_template: str = "",
     tasks: Sequence[str] = (),
     items: int | None = None,
+    attempts: int = 0,
     allow_task_code: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -89,8 +90,9 @@ def evaluate_models(
     not the ones that they name.  metrics: which ones, empty for all that can be compared token by token; KL and
     agreement with a teacher of another tokenizer are kl_on_spans and agreement_on_spans.  tokens: of each text, at 4
     characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the scores of finished
-    models are kept until all are done, so that an evaluation that was killed goes on.  tasks: files or names of lm-eval
-    (evaluate/tasks); items: at most so many of each; allow_task_code: whether task files may run their own code.
+    models are kept until all are done, so that an evaluation that was killed goes on.  tasks: files or names of
+    lm-eval, gym:NAME, or files with a table [task] (evaluate/tasks); items: at most so many of each; attempts: at each
+    problem of the latter two, beside the greedy one; allow_task_code: whether task files may run their own code.
 
     Raises BadInput for what cannot be found, read or compared.
     """
@@ -121,7 +123,7 @@ def evaluate_models(
     answered = TaskResults()
     if tasks:
         run = TaskRun(
-            entrants=entrants, items=items, may_run_code=allow_task_code, arithmetic=used, seed=seed,
+            entrants=entrants, items=items, attempts=attempts, may_run_code=allow_task_code, arithmetic=used, seed=seed,
             unfinished=unfinished, progress=shown,
         )  # fmt: skip
         answered = run.results(tasks)

@@ -35,7 +35,7 @@ class Answers:
         self.model, self.encoder, self.seed, self.tokens = model, Encoder(model, tokenizer), seed, 0
         probe = torch.tensor([[self.encoder.prefix]])
         self._reader = reader_of(model, probe)
-        self._rows: int = model.get_input_embeddings().weight.shape[0]
+        self.rows: int = model.get_input_embeddings().weight.shape[0]
 
     def answer(self, kind: str, arguments: Sequence[Sequence[Any]], advance: Advance) -> list[Any]:
         """The answers to requests of one kind: loglikelihood, loglikelihood_rolling or generate_until."""
@@ -105,11 +105,11 @@ class Answers:
 
     @property
     def _group(self) -> int:
-        return max(1, min(MOST_TOKENS, MOST_LOGITS // self._rows))
+        return max(1, min(MOST_TOKENS, MOST_LOGITS // self.rows))
 
     def _check(self, ids: Sequence[int]) -> None:
-        if max(ids) >= self._rows:
-            raise BadInput(f"the tokenizer gave token {max(ids):,}, but the model knows {self._rows:,}")
+        if max(ids) >= self.rows:
+            raise BadInput(f"the tokenizer gave token {max(ids):,}, but the model knows {self.rows:,}")
 
     def generate(self, requests: Sequence[tuple[str, Mapping[str, Any]]], advance: Advance) -> list[str]:
         """Texts after the contexts, up to a stop string or the end token; requests alike in their settings together."""
@@ -124,7 +124,7 @@ class Answers:
         return texts
 
     def _generate(self, contexts: Sequence[str], how: Mapping[str, Any], advance: Advance) -> list[str]:
-        settings, stops = settings_of(how, self._ends, self.seed)
+        settings, stops = settings_of(how, self.ends, self.seed)
         tokenizer, most = self.encoder.tokenizer, settings.new_tokens
         prompts = [self.encoder.prompt(text, most) for text in contexts]
         for ids in prompts:
@@ -147,12 +147,12 @@ class Answers:
         return [cut(tokenizer.decode(ids, skip_special_tokens=True), stops) for ids in drawn]
 
     @property
-    def _ends(self) -> tuple[int, ...]:
+    def ends(self) -> tuple[int, ...]:
         """Ids that end a text: the tokenizer's end token and those of the model's generation_config."""
         config = getattr(self.model, "generation_config", None)
         stated = getattr(config, "eos_token_id", None)
         ids = [self.encoder.end, *(stated if isinstance(stated, list) else [stated])]
-        return tuple(sorted({each for each in ids if each is not None and each < self._rows}))
+        return tuple(sorted({each for each in ids if each is not None and each < self.rows}))
 
 
 def _part(settings: Sampling, new_tokens: int, rounds: int) -> Sampling:

@@ -14,8 +14,9 @@ from flashstill.errors import BadInput
 from flashstill.evaluate.entrants import Entrant
 from flashstill.evaluate.tasks.answers import Answers
 from flashstill.evaluate.tasks.item_records import score_records
+from flashstill.evaluate.tasks.problem_tasks import ProblemTask, is_problem_task, read_problem_task
 from flashstill.evaluate.unfinished import Unfinished
-from flashstill.harness.process import Harness, HarnessTask, Score, TaskScores
+from flashstill.harness.process import Harness, HarnessTask, Score
 from flashstill.progress import Progress
 from flashstill.records import QualityRecord
 
@@ -32,12 +33,25 @@ class TaskResults:
     names: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ready:
+    """A task that can be run. key: all that its scores depend on but the model; run: with a model's answers, name and
+    fingerprints -> plain values to keep; records: of the values and a model's name."""
+
+    name: str
+    key: Mapping[str, Any]
+    run: Callable[[Answers, str, tuple[str, str]], dict[str, Any]]
+    records: Callable[[Mapping[str, Any], str], list[QualityRecord]]
+
+
 @dataclass(kw_only=True)
 class TaskRun:
-    """What is to be run. items: at most so many of each task, None for all; may_run_code: whether task files may."""
+    """What is to be run. items: at most so many of each task, None for all; attempts: at problems with a verifier,
+    beside the greedy one; may_run_code: whether task files may."""
 
     entrants: Sequence[Entrant]
     items: int | None
+    attempts: int
     may_run_code: bool
     arithmetic: Arithmetic
     seed: int
@@ -46,76 +60,75 @@ class TaskRun:
 
     def results(self, tasks: Sequence[str]) -> TaskResults:
         """Scores of all models on all tasks; BadInput, before a model is loaded, for a task that cannot be run."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
         with contextlib.ExitStack() as stack:
-            harnesses = []
-            for each in dict.fromkeys(tasks):
-                self.progress.say(f"task {each}: lm-eval reads it")
-                harnesses.append(stack.enter_context(Harness(each, self.items, self.may_run_code)))
-            places = [(harness, task) for harness in harnesses for task in harness.tasks]
-            names = [task.name for _, task in places]
+            ready = [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
+            names = [each.name for each in ready]
             for name in names:
                 if names.count(name) > 1:
                     raise BadInput(f"two tasks are called {name!r}; evaluate them one after the other")
-            found: dict[tuple[str, str], tuple[TaskScores, int]] = {}
             for entrant in self.entrants:
-                self._run(entrant, places, found)
+                self._run(entrant, ready, found)
         records = [
             record
-            for name in names
+            for each in ready
             for entrant in self.entrants
-            for scores, tokens in [found[name, entrant.name]]
-            for record in score_records(scores.scores, entrant.name, name, tokens, self.seed)
+            for record in each.records(found[each.name, entrant.name], entrant.name)
         ]
-        chance = {name: scores.chance for (name, _), (scores, _) in found.items()}
+        chance = {name: float(values.get("chance", 0.0)) for (name, _), values in found.items()}
         return TaskResults(records=tuple(records), chance=chance, names=tuple(names))
 
-    def _run(
-        self,
-        entrant: Entrant,
-        places: Sequence[tuple[Harness, HarnessTask]],
-        found: dict[tuple[str, str], tuple[TaskScores, int]],
-    ) -> None:
-        missing = []
-        for harness, task in places:
-            kept = self.unfinished.read_values(self._key(entrant, task)) if self.unfinished.folder else None
-            if kept is None:
-                missing.append((harness, task))
-            else:
-                found[task.name, entrant.name] = (_scores_of(kept), int(kept["tokens"]))
+    def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
+        if is_problem_task(task):
+            self.progress.say(f"task {task}: problems are drawn")
+            return [self._of_problems(read_problem_task(task, self.items, self.attempts, self.seed, self.may_run_code))]
+        self.progress.say(f"task {task}: lm-eval reads it")
+        harness = stack.enter_context(Harness(task, self.items, self.may_run_code))
+        return [self._of_harness(harness, each) for each in harness.tasks]
+
+    def _of_problems(self, task: ProblemTask) -> _Ready:
+        def run(answers: Answers, name: str, known_as: tuple[str, str]) -> dict[str, Any]:
+            return task.run(answers, known_as, self.unfinished.folder, self.progress)
+
+        return _Ready(
+            name=task.name, key={"task": task.name, "digest": task.digest}, run=run,
+            records=lambda values, model: task.records(values, model, self.seed),
+        )  # fmt: skip
+
+    def _of_harness(self, harness: Harness, task: HarnessTask) -> _Ready:
+        def run(answers: Answers, name: str, known_as: tuple[str, str]) -> dict[str, Any]:
+            def answer(kind: str, arguments: list[list[Any]]) -> list[Any]:
+                with self.progress.task(f"{name} on {task.name}", max(1, len(arguments)), "requests") as advance:
+                    return answers.answer(kind, arguments, advance)
+
+            before = answers.tokens
+            scores = harness.run(task.name, answer)
+            return {**dataclasses.asdict(scores), "tokens": answers.tokens - before}
+
+        def records(values: Mapping[str, Any], model: str) -> list[QualityRecord]:
+            scores = [Score(**{**each, "values": tuple(map(tuple, each["values"]))}) for each in values["scores"]]
+            return score_records(scores, model, task.name, int(values["tokens"]), self.seed)
+
+        key = {"task": task.name, "digest": task.digest, "items": task.items, "seed": self.seed}
+        return _Ready(name=task.name, key=key, run=run, records=records)
+
+    def _run(self, entrant: Entrant, ready: Sequence[_Ready], found: dict[tuple[str, str], dict[str, Any]]) -> None:
+        """The values of one model on all tasks, kept or computed."""
+        known_as = "", ""
+        if self.unfinished.folder is not None:
+            known_as = fingerprint(entrant.directory), tokenizer_fingerprint(entrant.directory)
+        own = {
+            "task_scores": SCORES, "model": known_as[0], "tokenizer": known_as[1],
+            "precision": self.arithmetic.precision,
+        }  # fmt: skip
+        kept = {each.name: self.unfinished.read_values({**own, **each.key}) for each in ready}
+        found |= {(name, entrant.name): values for name, values in kept.items() if values is not None}
+        missing = [each for each in ready if kept[each.name] is None]
         if not missing:
             return
-        answers = Answers(load_model(entrant.directory, self.arithmetic.dtype, may_spread=True), entrant.tokenizer)
-        for harness, task in missing:
-            before = answers.tokens
-            scores = harness.run(task.name, self._answer(answers, f"{entrant.name} on {task.name}"))
-            tokens = answers.tokens - before
-            found[task.name, entrant.name] = (scores, tokens)
-            if self.unfinished.folder is not None:
-                values = {**dataclasses.asdict(scores), "tokens": tokens}
-                self.unfinished.write_values(self._key(entrant, task), values)
-
-    def _answer(self, answers: Answers, name: str) -> Callable[[str, list[list[Any]]], list[Any]]:
-        def answer(kind: str, arguments: list[list[Any]]) -> list[Any]:
-            with self.progress.task(name, max(1, len(arguments)), "requests") as advance:
-                return answers.answer(kind, arguments, advance)
-
-        return answer
-
-    def _key(self, entrant: Entrant, task: HarnessTask) -> dict[str, Any]:
-        """Everything that a model's scores on a task depend on."""
-        if entrant.name not in self._prints:
-            directory = entrant.directory
-            self._prints[entrant.name] = fingerprint(directory), tokenizer_fingerprint(directory)
-        model, tokenizer = self._prints[entrant.name]
-        return {
-            "task_scores": SCORES, "task": task.name, "digest": task.digest, "items": task.items, "model": model,
-            "tokenizer": tokenizer, "precision": self.arithmetic.precision,
-        }  # fmt: skip
-
-    def __post_init__(self) -> None:
-        self._prints: dict[str, tuple[str, str]] = {}
-
-
-def _scores_of(kept: Mapping[str, Any]) -> TaskScores:
-    scores = tuple(Score(**{**each, "values": tuple(map(tuple, each["values"]))}) for each in kept["scores"])
-    return TaskScores(scores=scores, chance=float(kept["chance"]))
+        model = load_model(entrant.directory, self.arithmetic.dtype, may_spread=True)
+        answers = Answers(model, entrant.tokenizer, self.seed)
+        for each in missing:
+            values = each.run(answers, entrant.name, known_as)
+            found[each.name, entrant.name] = values
+            self.unfinished.write_values({**own, **each.key}, values)
