@@ -112,7 +112,7 @@ SIGNATURES = {
     "distill": ("recipe", "out", "arithmetic", "log", "progress"),
     "evaluate": (
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
-        "out", "chat_template", "progress",
+        "out", "chat_template", "tasks", "items", "attempts", "allow_task_code", "progress",
     ),
     "export": ("model", "out", "file_format", "number_format", "base", "progress"),
     "Scenario": (

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flashstill.distill.reasoning.chains import judge
 from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
 from flashstill.evaluate.tasks import problem_tasks
@@ -60,13 +61,13 @@ def test_accuracy_best_and_majority(tmp_path: Path, tiny_teacher: Path, monkeypa
         "tasks": [str(tmp_path / "own.toml")], "attempts": 4, "arithmetic": "fp32", "allow_task_code": True, "seed": 3,
     }  # fmt: skip
     seen: list[Any] = []
-    whole, calls = problem_tasks.judge, []
+    calls: list[int] = []
 
     def watched(*arguments: Any, **more: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        seen.append(whole(*arguments, **more))
+        seen.append(judge(*arguments, **more))
         return seen[-1]
 
     monkeypatch.setattr(problem_tasks, "judge", watched)

@@ -204,17 +204,18 @@ def evaluate(
     allow_task_code: bool = False,
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """Evaluate models on texts and tasks: bits per byte, perplexity, accuracy, calibration; KL, agreement and gap closed.
+    """Evaluate models on texts and tasks: bits per byte, accuracy, calibration; KL, agreement and gap closed.
 
     models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
     texts: built-in corpora, or files or directories of text, JSON, CSV, Parquet or Arrow; also as a mapping.  Of
     conversations the answers are scored, with the chat_template in a file or the model's own.  teacher: the model that
     others are compared with.  control: the student trained on hard labels.  base: the base model of the LoRA
     adapters among the models, if not the ones that they name.  tokens: number used of each text;
-    window_tokens: length of one forward pass.  tasks: lm-eval's task files (YAML) or names, "gym:NAME" of reasoning-gym,
-    or .toml files with a table [task]; items: at most so many of each; attempts: at each problem of the latter two, for
-    best of N and majority of N; allow_task_code: whether task files may run the Python code that they name.  out: file for the records; results of finished models are kept beside
-    it, so an interrupted evaluation resumes.
+    window_tokens: length of one forward pass.  tasks: lm-eval's task files (YAML) or names, "gym:NAME" of
+    reasoning-gym, or .toml files with a table [task]; items: at most so many of each; attempts: at each problem of the
+    latter two, for best of N and majority of N; allow_task_code: whether task files may run the Python code that they
+    name.  out: file for the records; results of finished models are kept beside it, so an interrupted evaluation
+    resumes.
     """
     from flashstill.evaluate import evaluate_models
 
