@@ -84,8 +84,14 @@ class FakeServer:
         if path == "/v1/completions" and question["model"] != self.name:
             return 404, {"error": {"message": f"The model `{question['model']}` does not exist.", "code": 404}}
         if k > self.most:
-            sentence = f"Requested prompt logprobs of {k}, which is greater than max allowed: {self.most}"
-            return 400, {"error": {"message": sentence, "type": "BadRequestError", "code": 400}}
+            field = "prompt_logprobs" if "prompt_logprobs" in question else "logprobs"
+            kind = "prompt" if field == "prompt_logprobs" else "sample"
+            sentence = f"Requested {kind} logprobs of {k}, which is greater than max allowed: {self.most}"
+            sentence += f" (parameter={field}, value={k})"
+            return 400, {"error": {"message": sentence, "type": "BadRequestError", "param": field, "code": 400}}
+        if not all(0 <= token < self.model.config.vocab_size for token in tokens):
+            sentence = f"Token id {max(tokens)} is out of vocabulary"
+            return 400, {"error": {"message": sentence, "type": "BadRequestError", "param": None, "code": 400}}
         with self._lock, torch.inference_mode():
             logits = self.model(input_ids=torch.tensor([tokens])).logits[0].float()
         log_p = torch.log_softmax(logits, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import torch
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.generate import Sampling
-from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
+from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse, sparse_loss
 from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import keep_layers
 from flashstill.distill.signals import Hidden, Sampled, TopK, build, signal_key
+from flashstill.distill.signals.kinds import topk_teacher
 from flashstill.distill.teachers import Online
 from flashstill.distill.teachers.sequence_level import Continuations, text_key, write_text
-from flashstill.distill.teachers.served.answers import checked
+from flashstill.distill.teachers.served.answers import check_possible, checked
 from flashstill.distill.teachers.served.questions import APIS
 from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, hard, take, train
 from flashstill.errors import BadInput
@@ -148,11 +150,28 @@ class TestServedTeachers:
 
     @pytest.mark.parametrize("value", [float("-inf"), -9999.0, -1e30])
     def test_a_probability_of_zero(self, value: float) -> None:
-        """-9999 is what vLLM sends instead of minus infinity: as a loss it would be 9,999 nats."""
+        """-9999 is what vLLM sends instead of minus infinity: among the likeliest ids it is a weight of 0, on a text an
+        infinite loss."""
         bent = {"4": {"logprob": -0.2}, "3": {"logprob": value}}
-        for target in (3, 4):
-            with pytest.raises(BadInput, match="at token 2, which is a probability of 0: it rules tokens out"):
-                checked(self.answer(bent), APIS["vllm"], [1, 7, target], 2, 384)
+        scores = checked(self.answer(bent), APIS["vllm"], [1, 7, 4], 2, 384)
+        check_possible(scores)
+        assert scores.ids[1].tolist() == [4, 3]
+        teacher = topk_teacher(scores.ids, scores.log_p.half())
+        assert teacher.weights[1].tolist() == pytest.approx([math.exp(-0.2), 0.0], abs=1e-3)
+        logits = torch.randn(2, 384, generator=torch.Generator().manual_seed(0))
+        as_if_unknown = topk_teacher(scores.ids[:, :1], scores.log_p[:, :1].half())
+        assert sparse_loss(logits, teacher)[1] == pytest.approx(float(sparse_loss(logits, as_if_unknown)[1]), rel=1e-4)
+        ruled_out = checked(self.answer(bent), APIS["vllm"], [1, 7, 3], 2, 384)
+        with pytest.raises(BadInput, match="gives the text's own token 2 a probability of 0: it rules tokens out"):
+            check_possible(ruled_out)
+
+    def test_rows_of_a_padded_head(self) -> None:
+        """Qwen 2.5 has 151,665 tokens and a head of 151,936 rows, which servers rank with the tokens."""
+        bent = {"4": {"logprob": -0.2}, "390": {"logprob": -2.0}}
+        scores = checked(self.answer(bent), APIS["vllm"], [1, 7, 4], 2, 384)
+        assert topk_teacher(scores.ids, scores.log_p).below(384).weights[1].tolist()[1] == 0.0
+        with pytest.raises(BadInput, match="names token 1408, but the tokenizer knows 384"):
+            checked(self.answer({**bent, "1408": {"logprob": -3.0}}), APIS["vllm"], [1, 7, 4], 2, 384)
 
     @pytest.mark.parametrize("bent", [{"4": {"logprob": -0.2}, "3": {"logprob": None}}, {"4": {"logprob": -0.2}}])
     def test_none_of_the_text(self, bent: dict[str, Any]) -> None:

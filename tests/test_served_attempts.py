@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken
 
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import load_model, load_tokenizer
@@ -77,6 +78,23 @@ def test_a_server_that_gives_text_alone(served: FakeServer, tokenizer: Any, tmp_
     assert np.isnan(found.log_p).all()
     whole = tokenizer.batch_decode([row[row >= 0] for row in found.tokens.reshape(-1, 6)], skip_special_tokens=True)
     assert any(whole)
+
+
+def test_another_end_of_text(served: FakeServer, tokenizer: Any, tmp_path: Path) -> None:
+    """Llama 3's generation_config.json has three ends of text; the one that came is no part of the attempt."""
+    stop = tokenizer.eos_token_id
+    tokenizer.add_tokens([AddedToken("<|eom|>", special=True)])
+    other = tokenizer.convert_tokens_to_ids("<|eom|>")
+
+    def ended(answer: Answer) -> Answer:
+        for choice in answer["choices"]:
+            choice["finish_reason"] = "stop"
+            choice["logprobs"] = {"tokens": ["token_id:5", f"token_id:{other}"], "token_logprobs": [-1.0, -0.5]}
+        return answer
+
+    served.bend = ended
+    found = asked(served, tokenizer, tmp_path)
+    assert (found.tokens[..., :3] == [5, stop, -1]).all()
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,8 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
     is_served = any(teacher.served for teacher in recipe.teachers)
     yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
-    if recipe.regime.kind != "offline" and (is_served or recipe.budget.is_set):
-        what = "a teacher behind a server" if is_served else "a budget"
-        yield f"{what} knows the text as it is only: regime.kind must be offline, not {recipe.regime.kind}"
+    if recipe.regime.kind != "offline" and recipe.budget.is_set:
+        yield f"a budget knows the text as it is only: regime.kind must be offline, not {recipe.regime.kind}"
     if recipe.student.kind == "depth" and recipe.student.keep_layers < (0 if recipe.budget.is_set else 1):
         yield "student.keep_layers must say how many layers a student of kind depth keeps, or a [budget] must choose"
     if recipe.student.kind == "scratch" and not recipe.student.config:
@@ -191,7 +190,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "a student of kind scratch begins with nothing: leave student.model out, or choose kind copy"
     if recipe.student.base and not recipe.student.model:
         yield "student.base is the base of the adapter that student.model names; give both"
-    yield from teachers.problems(recipe.teachers, recipe.signals.kind, recipe.student.kind, recipe.student.model)
+    yield from teachers.problems(recipe)
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
         yield "either every teacher has data of its own (specialists) or none (an ensemble)"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from flashstill.checked import one_of
 from flashstill.recipes.ranges import Given, Positive, Prose, Rows, Seconds, Source
+
+if TYPE_CHECKING:
+    from flashstill.recipes.distillation import DistillRecipe
 
 APIS = ("vllm", "echo", "sglang")
 
@@ -75,17 +78,34 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
         yield f"the teacher at {teacher.model} needs a name (of the model there) and a tokenizer (a directory)"
 
 
-def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, origin: str) -> Iterator[str]:
-    """Contradictions between teachers, signals and student (their kinds); origin: model the student is cut from."""
-    for teacher in teachers:
+def problems(recipe: DistillRecipe) -> Iterator[str]:
+    """Contradictions between the teachers and the rest of a recipe."""
+    for teacher in recipe.teachers:
         yield from misaddressed(teacher, "teachers")
         if teacher.system and teacher.system_file:
             yield "teachers.system and teachers.system_file are the same prompt; give one of them"
-    if any(teacher.served for teacher in teachers):
-        if signals != "topk":
-            yield f'a teacher behind a server gives its likeliest ids: signals.kind must be "topk", not {signals!r}'
-        if student != "scratch" and not origin:
-            yield (
-                f"a student of kind {student} is made of a model, and the teacher is behind a server: name a model"
-                ' with student.model, or choose kind "scratch"'
-            )
+    if any(teacher.served for teacher in recipe.teachers):
+        yield from _served_problems(recipe)
+
+
+def _served_problems(recipe: DistillRecipe) -> Iterator[str]:
+    """What a teacher behind a server, which gives its likeliest ids, is asked for in vain."""
+    student, signals = recipe.student, recipe.signals.kind
+    if signals not in ("topk", "none"):
+        yield (
+            'a teacher behind a server gives its likeliest ids: signals.kind must be "topk", or "none" to ask it in'
+            f" every step, not {signals!r}"
+        )
+    if student.kind != "scratch" and not student.model:
+        yield (
+            f"a student of kind {student.kind} is made of a model, and the teacher is behind a server: name a model"
+            ' with student.model, or choose kind "scratch"'
+        )
+    if recipe.regime.kind == "sequence":
+        yield "a teacher behind a server writes no text yet: regime.kind must be offline or on-policy, not sequence"
+    if len(recipe.teachers) > 1:
+        yield "a teacher behind a server teaches alone: an ensemble needs the logits of all; name models on this disk"
+    if any(loss.temperature != 1.0 or loss.divergence != "forward-kl" for loss in recipe.losses):
+        yield "a teacher behind a server, which gives its likeliest ids, has the forward KL at temperature 1 only"
+    if signals == "none" and any(teacher.prompted for teacher in recipe.teachers):
+        yield 'teachers.system of a teacher behind a server needs its signals: signals.kind must be "topk"'

@@ -29,7 +29,7 @@ from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, so
 from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
 from flashstill.runs.small_amounts import tell
-from flashstill.runs.sources import teacher_of
+from flashstill.runs.sources import kind_of, teacher_of
 from flashstill.runs.students import (
     base_of,
     first_student,
@@ -114,11 +114,7 @@ class Distillation:
 
     def kind(self, part: str) -> Kind:
         """The kind of signals that is stored for a packed text."""
-        from flashstill.distill.signals import Hidden, kind
-
-        signals = self.recipe.signals
-        is_exact = part != self.taught and not self.recipe.teachers[0].served
-        return Hidden() if is_exact else kind(signals.kind, signals.draws, signals.k, self.recipe.seed)
+        return kind_of(self.recipe, part == self.taught)
 
     def _fingerprint(self, index: int) -> str:
         return self.models.fingerprint(self.recipe.teachers[index], self.directories[index])
@@ -139,24 +135,27 @@ class Distillation:
     def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
         from flashstill.distill.signals import signal_key
 
-        kind = self.kind(part)
-        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.rows(part), view_for(self, index, part))
+        kind, view = self.kind(part), view_for(self, index, part)
+        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.rows(part), view)
         if self.recipe.signals.dir:
             return shared_place(Path(self.recipe.signals.dir), key), key
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
-        """Build the stored signals of the training text, and of that for validation; of a server those of all texts."""
+        """Build the stored signals of the training text, and of that for validation; of a server first those of all
+        other texts."""
         validation_signals(self, share)
-        if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or self.workdir.student.is_dir():
-            return {}
-        rates = {}
+        rates: dict[str, Any] = {}
+        if not asks_teachers(self.recipe) or self.workdir.student.is_dir():
+            return rates
         for index, teacher in enumerate(self.recipe.teachers):
-            part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
-            label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
-            built = self.build(index, self.taught, label, share)
             for domain in DOMAINS if teacher.served else ():
                 self.build(index, domain, f"teacher on {domain} text", share)
+            if self.recipe.signals.kind == "none":
+                continue
+            label = f"signals of {teacher.name or Path(teacher.model).name}"
+            label += f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
+            built = self.build(index, self.taught, label, share)
             rates[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flashstill.distill.data.views import View
     from flashstill.distill.signals import Kind
     from flashstill.distill.signals.making import Built
+    from flashstill.distill.teachers.served import Server
 
 
 def build_from(
@@ -37,17 +38,24 @@ def build_from(
 ) -> Built:
     """Build a served teacher's signals on a packed text (distill/teachers/served)."""
     from flashstill.distill.signals import TopK
-    from flashstill.distill.teachers.served import Server, build_from_server
+    from flashstill.distill.teachers.served import build_from_server
 
     assert isinstance(kind, TopK), "the recipe is refused otherwise"
-    server = Server(
+    server = server_of(teacher)
+    return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share, view)
+
+
+def server_of(teacher: TeacherRecipe) -> Server:
+    """The server of a served teacher."""
+    from flashstill.distill.teachers.served import Server
+
+    return Server(
         base=teacher.model,
         name=teacher.name,
         api=teacher.api,
         in_flight=teacher.in_flight,
         time_limit_s=teacher.time_limit_s,
     )
-    return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share, view)
 
 
 def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:

@@ -6,22 +6,40 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flashstill.recipes import DistillRecipe
+from flashstill.runs.served import server_of
 from flashstill.runs.views import view_for
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.signals import Kind
     from flashstill.distill.training import TeacherSource
     from flashstill.runs.engine import Distillation
 
 
+def kind_of(recipe: DistillRecipe, is_taught: bool) -> Kind:
+    """The kind of signals that is stored for a packed text. is_taught: whether the student learns from it; of other
+    texts a local teacher's signals are exact."""
+    from flashstill.distill.signals import Hidden, kind
+
+    if recipe.teachers[0].served:
+        return kind("topk", 0, recipe.signals.k, 0)
+    signals = recipe.signals
+    return kind(signals.kind, signals.draws, signals.k, recipe.seed) if is_taught else Hidden()
+
+
 def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[int]]:
     """The teachers combined into one source, and the sizes of their vocabularies."""
-    from flashstill.distill.models import parts
+    from flashstill.distill.models import load_tokenizer, parts
     from flashstill.distill.teachers import Online
+    from flashstill.distill.teachers.served import ServedTeacher
 
     recipe, count = work.recipe, len(work.recipe.teachers)
     if recipe.align == "spans":
         packed = work.rows(work.taught)
+    if recipe.signals.kind == "none" and recipe.teachers[0].served:
+        tokenizer = load_tokenizer(work.directories[0])
+        server = server_of(recipe.teachers[0])
+        return ServedTeacher(server, recipe.signals.k, tokenizer, work.progress), [len(tokenizer)]
     if recipe.signals.kind == "none":
         members: list[TeacherSource] = [
             Online(work.model(index), True, teacher.model, packed.target_document, view_for(work, index, work.taught))

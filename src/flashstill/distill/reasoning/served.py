@@ -1,11 +1,9 @@
 """Attempts of a model behind an OpenAI-compatible server, stored in shards like those of a local model.
 
-    POST /v1/completions    prompt: token ids, n: attempts, max_tokens, temperature, top_p, seed, logprobs
-                            return_tokens_as_token_ids: vLLM then returns tokens as token_id:17; other servers
-                            return text, which is tokenised here
+The request is that of `questions.sampled`.  Servers that know no token ids return text, which is tokenised here.
 
 One request per problem; a shard is written when its last problem is answered.  An attempt that was not cut off ends
-with the stop id.  Request seeds depend on (seed, problem), so that a server that honours seeds is reproducible.
+with the stop id.
 """
 
 from __future__ import annotations
@@ -17,11 +15,13 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
 from flashstill.distill.reasoning.chains import Chains, joined_chains
 from flashstill.distill.signals.store import Store, shard
 from flashstill.distill.teachers.served import Server
 from flashstill.distill.teachers.served.client import Conversation, completed, together
+from flashstill.distill.teachers.served.questions import sampled
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
@@ -73,6 +73,7 @@ class _Asking:
     ) -> None:
         self.server, self.prompts, self.attempts, self.how = server, prompts, attempts, how
         self.tokenizer, self.store, self.advance = tokenizer, store, advance
+        self._special = special_ids(tokenizer)
         self._held: dict[int, list[Attempt]] = {}
 
     async def all(self, starts: Sequence[int]) -> None:
@@ -90,11 +91,7 @@ class _Asking:
 
     async def _ask(self, talk: Conversation, place: int) -> list[Attempt]:
         how = self.how
-        question = {
-            "model": self.server.name, "prompt": list(self.prompts[place]), "n": self.attempts,
-            "max_tokens": how.new_tokens, "temperature": how.temperature, "top_p": how.top_p, "logprobs": 1,
-            "seed": (how.seed * 1_000_003 + place) % 2**31, "return_tokens_as_token_ids": True,
-        }  # fmt: skip
+        question = sampled(self.server.name, self.prompts[place], self.attempts, how, place)
         most = self.attempts * (how.new_tokens + 16) * BYTES_PER_TOKEN
         answer = await talk.completions(question, most)
         try:
@@ -119,6 +116,8 @@ class _Asking:
                 f"it writes token {max(ids)}, but the tokenizer has {len(self.tokenizer)}: they do not match"
             )
         stop, ended = self.how.stop[0], choice.get("finish_reason") == "stop"
+        if ended and names and ids[-1] in self._special:
+            ids = ids[:-1]  # another end of the model's generation_config.json than ours; vLLM keeps it among the ids
         kept_ids = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
         kept_ids = [*kept_ids[: self.how.new_tokens - ended], *[stop] * ended]
         log_p = math.fsum(map(float, values)) if values else math.nan

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,20 +14,26 @@ from torch import Tensor
 from flashstill.distill.teachers.served.questions import Api, Position
 from flashstill.errors import BadInput, one_line
 
+if TYPE_CHECKING:
+    from flashstill.distill.teachers.served.client import Server
+    from flashstill.progress import Progress
+
 ROUNDING = 1e-3
 """tolerance for a log-probability above 0 or a sum of probabilities above 1, as servers round and use 16-bit formats"""
-
-
+PADDED_ROWS = 1024
+"""a head may have so many rows beyond the tokenizer's ids, for even sizes; servers rank them like tokens"""
 IMPOSSIBLE = math.log(math.ulp(0.0))
 """about -744: below it a probability is 0 in any floating-point format; vLLM sends -9999 in the place of -infinity"""
+NEVER = -60.0
+"""log-probability of ids that a target which is not learned does not have"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
     """A served teacher's scores for a window of L targets.
 
-    ids [L, k] and log_p [L, k]: top k, likeliest first.  target_log_p [L]: log-probability of each target.  text: the
-    targets as decoded by the server, None if it does not say.
+    ids [L, k] and log_p [L, k]: top k, likeliest first.  target_log_p [L]: log-probability of each target; -infinity
+    for a probability of 0.  text: the targets as decoded by the server, None if it does not say.
     """
 
     ids: Tensor
@@ -60,11 +66,21 @@ def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: in
     )
 
 
+def check_possible(answer: TokenScores) -> None:
+    """BadInput if the teacher gives a token of the text a probability of 0: its own loss there would be infinite."""
+    impossible = torch.isinf(answer.target_log_p).nonzero()
+    if len(impossible):
+        raise BadInput(
+            f"it gives the text's own token {int(impossible[0]) + 1} a probability of 0: it rules tokens out; start it"
+            " without filters of tokens (vLLM: --logprobs-mode raw_logprobs)"
+        )
+
+
 def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[tuple[int, float]]:
     """The k likeliest (id, log-probability) at a position; servers may add the actual token as entry k + 1, dropped."""
     log_p_of_id: dict[int, float] = {}
     for name, value in position.top:
-        if not isinstance(name, int) or isinstance(name, bool) or not 0 <= name < vocabulary:
+        if not isinstance(name, int) or isinstance(name, bool) or not 0 <= name < vocabulary + PADDED_ROWS:
             raise BadInput(
                 f"it names token {str(name)[:20]}, but the tokenizer knows {vocabulary}: another tokenizer's"
             )
@@ -84,7 +100,7 @@ def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[
 
 
 def _of_target(value: object, place: int) -> float:
-    """The log-probability of the text's own token; a missing one is named, as it may stand for minus infinity."""
+    """The log-probability of the text's own token; a missing one is refused, as nobody knows what it stands for."""
     if value is None:
         raise BadInput(
             f"it gives no log-probability (null or missing) of the text's own token at token {place}: it may rule that"
@@ -100,13 +116,39 @@ def _log_probability(value: object, place: int) -> float:
         except OverflowError:  # JSON integers can be larger than a float holds
             log_p = math.inf
         if log_p < IMPOSSIBLE:
-            raise BadInput(
-                f"it gives {str(value)[:20]!r} as a log-probability at token {place}, which is a probability of 0: it"
-                " rules tokens out; start it without filters of tokens (vLLM: --logprobs-mode raw_logprobs)"
-            )
+            return -math.inf
         if math.isfinite(log_p) and log_p <= ROUNDING:
             return min(0.0, log_p)
     raise BadInput(f"it gives {str(value)[:20]!r} as a log-probability at token {place}")
+
+
+def no_scores(shape: tuple[int, ...], k: int) -> tuple[Tensor, Tensor]:
+    """ids and log_p [*shape, k] of targets that are not learned: id 0 for sure."""
+    ids, log_p = torch.arange(k).expand(*shape, k).clone(), torch.full((*shape, k), NEVER)
+    log_p[..., 0] = 0.0
+    return ids, log_p
+
+
+class Reading:
+    """Whether a server decodes token ids as our tokenizer does: checked on the first answer, or said once."""
+
+    def __init__(self, server: Server, tokenizer: Any, progress: Progress) -> None:
+        self._server, self._tokenizer, self._progress, self._is_checked = server, tokenizer, progress, False
+
+    def check(self, text: str | None, targets: Sequence[int]) -> None:
+        """BadInput if the server decodes token ids differently; said once if it does not say how it decodes them."""
+        if self._is_checked:
+            return
+        self._is_checked = True
+        if text is None:
+            self._progress.say(
+                f"{self._server.base} does not say how it reads token ids; see to it that it reads them alike"
+            )
+        elif not reads_alike(text, targets, self._tokenizer):
+            raise BadInput(
+                f"{self._server.name} at {self._server.base} reads the token ids of the text as {text[:40]!r}: it"
+                " has another tokenizer than teachers.tokenizer"
+            )
 
 
 def reads_alike(text: str, tokens: Sequence[int], tokenizer: Any) -> bool:

@@ -195,6 +195,11 @@ class Conversation:
                 f"the teacher at {base} gives fewer than {k} log-probabilities ({message}); start it with vllm serve"
                 f" ... --max-logprobs {k}, or lower signals.k"
             )
+        if status == 400 and "out of vocabulary" in message:
+            return (
+                f"{self.server.name} at {base} has another tokenizer than teachers.tokenizer: it knows fewer ids"
+                f" ({message})"
+            )
         if 300 <= status < 400:
             return f"{base} sends on to another address ({status}); give that one as teachers.model"
         return f"the teacher at {base} refuses to answer ({status} {message})"

@@ -19,13 +19,18 @@ from flashstill.distill.data.views import View
 from flashstill.distill.signals.kinds import TopK, narrowest
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard, shard_of
-from flashstill.distill.teachers.served.answers import TokenScores, checked, reads_alike
+from flashstill.distill.teachers.served.answers import (
+    PADDED_ROWS,
+    Reading,
+    TokenScores,
+    check_possible,
+    checked,
+    no_scores,
+)
 from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
-NEVER = -60.0
-"""log-probability of ids that a target which is not learned does not have"""
 BYTES_PER_ENTRY = 1024
 """limit on the size of one entry (id, log-probability, rank and text) in a response"""
 
@@ -68,6 +73,14 @@ def build_from_server(
     return Built(tokens=left, seconds=time.perf_counter() - started, bytes=store.bytes)
 
 
+async def scores_of(talk: Conversation, tokens: Sequence[int], k: int, vocabulary: int) -> TokenScores:
+    """The teacher's scores of a document's tokens; BadInput if the server refuses, or returns no valid distribution."""
+    asking = talk.server.asking
+    question = asking.question(talk.server.name, tokens, k)
+    answer = await talk.ask(question, k, BYTES_PER_ENTRY * (k + 2) * (len(tokens) + 2))
+    return checked(answer, asking, tokens, k, vocabulary)
+
+
 class _Asking:
     """The state of one build, including answers that wait for the rest of their shard."""
 
@@ -82,10 +95,10 @@ class _Asking:
         progress: Progress,
         view: View | None = None,
     ) -> None:
-        self.view, self._text_length, self._is_read = view, packed.length, False
+        self.view, self._text_length = view, packed.length
         packed = view.packed if view else packed
-        self.server, self.kind, self.packed, self.tokenizer, self.store = server, kind, packed, tokenizer, store
-        self.advance, self.progress = advance, progress
+        self.server, self.kind, self.packed, self.store = server, kind, packed, store
+        self.advance, self._reading = advance, Reading(server, tokenizer, progress)
         self.vocabulary = len(tokenizer)
         self._held: dict[int, TokenScores] = {}
 
@@ -97,7 +110,7 @@ class _Asking:
             first = next(windows)
             answer = await self._ask(talk, first)
             if not self.view:
-                self._check_reading(answer.text, self.packed.tokens[first, 1:].tolist())
+                self._reading.check(answer.text, self.packed.tokens[first, 1:].tolist())
             self._done(first, answer)
 
             async def one(window: int) -> None:
@@ -124,14 +137,13 @@ class _Asking:
     ) -> TokenScores:
         """The scores of the student's targets, from the documents that hold them; others get the first id for sure."""
         count, k = len(place), self.kind.k
-        ids, log_p = torch.zeros((count, k), dtype=torch.int64), torch.full((count, k), NEVER)
-        ids[:], log_p[:, 0] = torch.arange(k), 0.0
+        ids, log_p = no_scores((count,), k)
         target_log_p = torch.zeros(count)
         for part in documents:
             here = np.flatnonzero((place >= part.start) & (place < part.stop))
             if len(here):
                 answer = await self._ask_document(talk, window, part)
-                self._check_reading(answer.text, self.packed.tokens[window, part.start + 1 : part.stop + 1].tolist())
+                self._reading.check(answer.text, self.packed.tokens[window, part.start + 1 : part.stop + 1].tolist())
                 rows, own = torch.from_numpy(here), torch.from_numpy(place[here] - part.start).long()
                 ids[rows], log_p[rows] = answer.ids[own], answer.log_p[own]
                 target_log_p[rows] = answer.target_log_p[own]
@@ -140,11 +152,10 @@ class _Asking:
     async def _ask_document(self, talk: Conversation, window: int, part: slice) -> TokenScores:
         """The scores of the targets of a document's inputs `part`."""
         tokens = self.packed.tokens[window, part.start : part.stop + 1].tolist()
-        asking, k = self.server.asking, self.kind.k
-        question = asking.question(self.server.name, tokens, k)
-        answer = await talk.ask(question, k, BYTES_PER_ENTRY * (k + 2) * (len(tokens) + 2))
         try:
-            return checked(answer, asking, tokens, k, self.vocabulary)
+            answer = await scores_of(talk, tokens, self.kind.k, self.vocabulary)
+            check_possible(answer)
+            return answer
         except BadInput as error:
             documents = sorted({int(each) for each in self.packed.target_document[window] if each >= 0})
             of = f" (document {', '.join(map(str, documents[:4]))} of the text)" if documents else ""
@@ -162,7 +173,7 @@ class _Asking:
             return
         answers = [self._held.pop(each) for each in windows]
         tensors = {
-            "ids": torch.stack([each.ids for each in answers]).to(narrowest(self.vocabulary)),
+            "ids": torch.stack([each.ids for each in answers]).to(narrowest(self.vocabulary + PADDED_ROWS)),
             "log_p": torch.stack([each.log_p for each in answers]).half(),
             "target_log_p": torch.stack([each.target_log_p for each in answers]),
         }
@@ -185,18 +196,3 @@ class _Asking:
             f"a window needs {tokens} tokens, but {self.server.name} at {self.server.base} takes {longest}; lower"
             f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
         )
-
-    def _check_reading(self, text: str | None, targets: Sequence[int]) -> None:
-        """BadInput if the server decodes token ids differently; said once if it does not say how it decodes them."""
-        if self._is_read:
-            return
-        self._is_read = True
-        if text is None:
-            self.progress.say(
-                f"{self.server.base} does not say how it reads token ids; see to it that it reads them alike"
-            )
-        elif not reads_alike(text, targets, self.tokenizer):
-            raise BadInput(
-                f"{self.server.name} at {self.server.base} reads the token ids of the text as {text[:40]!r}: it"
-                " has another tokenizer than teachers.tokenizer"
-            )

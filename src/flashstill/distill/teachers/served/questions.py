@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from flashstill.distill.generate import Sampling
 
 Pairs = list[tuple[object, object]]
 """(id, log-probability) pairs as received, not validated"""
@@ -51,6 +54,22 @@ class Api(Protocol):
         Raises KeyError, IndexError, TypeError, AttributeError or ValueError if the response is malformed.
         """
         ...
+
+
+def sampled(name: str, prompt: Sequence[int], attempts: int, how: Sampling, row: int) -> dict[str, Any]:
+    """The JSON body of a request to /v1/completions for `attempts` continuations of a prompt. row: its number in a run.
+
+    Every setting is stated: what a request leaves out, vLLM takes from the model's generation_config.json (top_k 20
+    and repetition_penalty 1.05 in Qwen 2.5's).  vLLM samples attempt i with seed + i, so that seeds of neighbouring
+    rows lie `attempts` apart; other servers ignore what they do not know.
+    """
+    return {
+        "model": name, "prompt": list(prompt), "n": attempts, "max_tokens": how.new_tokens,
+        "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k or -1, "min_p": 0.0,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "logprobs": 1,
+        "seed": (how.seed * 1_000_003 + row) * attempts % 2**31, "stop_token_ids": list(how.stop),
+        "return_tokens_as_token_ids": True,
+    }  # fmt: skip
 
 
 class Vllm:
