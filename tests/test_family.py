@@ -19,6 +19,7 @@ from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, read_records
 from tests.browser import browser
 from tests.commands import Cli, listening
+from tests.task_files import COLOURS, write_task
 from tests.tiny import family_text
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,9 @@ def finished(
     (folder / "corpus.txt").write_text(sample_text, encoding="utf-8")
     recipe = folder / "family.toml"
     (folder / "other.txt").write_text(other_text, encoding="utf-8")
-    recipe.write_text(family_text(tiny_teacher, "corpus.txt"), encoding="utf-8")
+    write_task(folder, COLOURS)
+    tasks = '[evaluate]\ntasks = ["task.yaml"]\n'
+    recipe.write_text(family_text(tiny_teacher, "corpus.txt") + tasks, encoding="utf-8")
     done = run(recipe, folder / "out", folder / "home", "--json")
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -65,7 +68,13 @@ def test_everything_is_there(finished: tuple[Path, subprocess.CompletedProcess[s
     records = read_records(out / "records.jsonl")
     roles = {record.model: record.role for record in records if isinstance(record, ModelRecord)}
     assert len(roles) == 7
-    assert sum(isinstance(record, QualityRecord) for record in records) == 7 * 2 * 4
+    quality = [record for record in records if isinstance(record, QualityRecord)]
+    scores = {(each.model, each.metric): each for each in quality if each.domain == "colours"}
+    assert set(scores) == {(name, metric) for name in ("teacher", *STUDENTS) for metric in ("acc", "acc_norm")}
+    assert all(each.chance == pytest.approx(1 / 3) and each.documents == 4 for each in scores.values())
+    assert len(quality) == 7 * 2 * 4 + len(scores)
+    assert 'value="colours: acc"' in (out / "report.html").read_text()
+    assert not list((out / "stages").glob("*.unfinished"))
     assert sum(isinstance(record, MeasuredRecord) for record in records) == 3 * 2 * 2
     assert sum(isinstance(record, CostRecord) for record in records) == 3 * 2 * (2 * 3 + 2)
     assert not (out / "signals").exists()

@@ -69,6 +69,9 @@ class QualityRecord:
     high: float | None
     tokens: int
     documents: int
+    """or items of a task"""
+    chance: float | None = None
+    """what guessing scores on a task; None where it is not known"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

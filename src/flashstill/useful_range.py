@@ -53,7 +53,8 @@ def range_warnings(
 ) -> tuple[RangeWarning, ...]:
     """A warning for each QualityRecord of a share of right answers outside the useful range; others are passed over.
 
-    chance: (model, domain) -> score of answers without understanding.  A teacher's agreement with itself is no score.
+    chance: (model, domain) -> score of answers without understanding, where a record does not say it.  A teacher's
+    agreement with itself is no score.
     """
     found = []
     for record in records:
@@ -61,7 +62,7 @@ def range_warnings(
             continue
         if record.metric == "agreement" and record.model == TEACHER:
             continue
-        guessed = chance(record.model, record.domain)
+        guessed = chance(record.model, record.domain) if record.chance is None else record.chance
         lowest = lowest_useful(guessed)
         if record.value < lowest or record.value > HIGHEST:
             found.append(_warning(record, guessed, lowest))

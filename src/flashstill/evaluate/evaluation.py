@@ -133,12 +133,7 @@ def evaluate_models(
         with written_out(out) as text:
             text.writelines(f"{to_line(record)}\n" for record in records)
     unfinished.remove()
-    warnings = range_warnings(
-        quality,
-        lambda model, domain: (
-            answered.chance[domain] if domain in answered.chance else most_frequent_share(packed[domain][model])
-        ),
-    )
+    warnings = range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model]))
     tables = tuple(
         reliability(each[:, len(PLAIN) :], name, domain)
         for (domain, name), each in sums.items()

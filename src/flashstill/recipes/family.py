@@ -25,6 +25,7 @@ from flashstill.recipes.distillation import (
     with_paths,
 )
 from flashstill.recipes.drafts import KIND as EAGLE
+from flashstill.recipes.evaluation import EvaluateRecipe
 from flashstill.recipes.logs import Loggers
 from flashstill.recipes.ranges import (
     Batches,
@@ -36,7 +37,7 @@ from flashstill.recipes.ranges import (
     Source,
     TokensOrNone,
 )
-from flashstill.recipes.reader import read_tree
+from flashstill.recipes.reader import located, read_tree
 from flashstill.recipes.regime import RegimeRecipe
 from flashstill.recipes.signals import SignalRecipe, named_by_directory, with_directory
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
@@ -131,6 +132,7 @@ class FamilyRecipe:
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
     measure: MeasureRecipe = field(default_factory=MeasureRecipe)
     cost: CostRecipe = field(default_factory=CostRecipe)
 
@@ -200,6 +202,10 @@ def read_recipe(path: Path) -> FamilyRecipe:
         teachers=_located(placed.teachers, path, ""),
         chat=with_paths(placed.chat, path, "chat.", "template"),
         signals=with_directory(placed.signals, path, "signals.dir"),
+        evaluate=dataclasses.replace(
+            placed.evaluate,
+            tasks=tuple(located(task, path.parent, path, "evaluate.tasks") for task in placed.evaluate.tasks),
+        ),
         students=tuple(
             dataclasses.replace(
                 with_paths(student, path, f"students[{place}].", "config", "model", "tokenizer", "base"),

@@ -8,7 +8,7 @@ from flashstill.records import Record
 from flashstill.report.axes import Axis
 from flashstill.report.findings import View
 from flashstill.report.kinds import kind_words, marker
-from flashstill.report.points import LOWER_IS_BETTER, PricedModel, points
+from flashstill.report.points import PricedModel, is_less_better, points
 from flashstill.report.scatter import Front, Point, scatter
 from flashstill.report.stacks import Stack, stacks
 
@@ -51,22 +51,37 @@ def chosen_batches(view: View, chip: str) -> list[int]:
     return usual if len(usual) == 3 else sorted({priced[0], priced[len(priced) // 2], priced[-1]})
 
 
-def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: str) -> str:
+def task_axes(view: View) -> dict[tuple[str, str], str]:
+    """(task, metric) -> words, for every task that the teacher and all students were scored on."""
+    texts = ("heldout", "out-of-domain")
+    scored = dict.fromkeys((domain, metric) for _, domain, metric in view.quality if domain not in texts)
+    return {
+        (domain, metric): f"{metric.replace('_', ' ')} on {domain} ({_direction(metric)} is better)"
+        for domain, metric in scored
+        if all((name, domain, metric) in view.quality for name in ("teacher", *view.students))
+    }
+
+
+def _direction(metric: str) -> str:
+    return "lower" if is_less_better(metric) else "higher"
+
+
+def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: str, domain: str = "heldout") -> str:
     """Quality against cost at three batches; a line joins the Pareto front of each batch; "" without a price."""
     drawn: list[Point] = []
     fronts, names = [], []
     for series, batch in enumerate(chosen_batches(view, chip), start=1):
-        models = points(records, chip, batch, "heldout", metric, cost)
+        models = points(records, chip, batch, domain, metric, cost)
         fronts.append(Front(points=[(each.cost, each.quality) for each in models if each.on_front], series=series))
         names.append((f"batch {batch}", series))
         drawn += [_point(each, view, batch, series) for each in models]
     ends = [end for each in drawn for end in (each.y, each.y_low) if end is not None]
     is_log = bool(ends) and min(ends) > 0.0 and max(ends) >= LOG_FROM * min(ends)
-    words, unit = _METRICS[metric]
+    words, unit = _METRICS[metric] if domain == "heldout" else (f"{metric.replace('_', ' ')} on {domain}", "ratio")
     return scatter(
         drawn,
         Axis(title=COST_LABELS[cost], unit=_UNITS[cost], log=True, word="cost"),
-        Axis(title=words, unit=unit, log=is_log, is_reversed=LOWER_IS_BETTER[metric]),
+        Axis(title=words, unit=unit, log=is_log, is_reversed=is_less_better(metric)),
         f"{words} against {COST_LABELS[cost]}, {chip}",
         fronts=fronts,
         names=names,

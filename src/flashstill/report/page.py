@@ -18,6 +18,7 @@ from flashstill.report.figures import (
     energy,
     pareto,
     predicted_against_measured,
+    task_axes,
 )
 from flashstill.report.findings import View, findings
 from flashstill.report.kinds import kind_words, shapes
@@ -48,10 +49,11 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
     """The whole page as HTML."""
     view = View.of(records)
     family = tomllib.loads(recipe)
+    axes = {("heldout", metric): label for metric, label in METRIC_LABELS.items()} | task_axes(view)
     return render_page(
         _TEMPLATE,
         script="choices.js",
-        paretos=[_pareto(records, view, chip, metric) for chip in view.chips for metric in METRIC_LABELS],
+        paretos=[_pareto(records, view, chip, *axis) for chip in view.chips for axis in axes],
         energies={chip: energy(view, chip) for chip in view.chips},
         fit=predicted_against_measured(view),
         name=family["name"],
@@ -59,7 +61,8 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         findings=findings(records),
         warnings=[warning.message for warning in range_warnings(records)],
         chips=view.chips,
-        metrics=METRIC_LABELS,
+        metrics={_key(*axis): label for axis, label in axes.items()},
+        tasks=_tasks(view),
         models=_model_rows(view),
         shapes=[(shape(name), words) for name, words in shapes(list(view.models.values()))],
         cost_tables={chip: _cost_rows(view, chip) for chip in view.chips},
@@ -73,10 +76,26 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
     )
 
 
-def _pareto(records: Sequence[Record], view: View, chip: str, metric: str) -> dict[str, Any]:
+def _pareto(records: Sequence[Record], view: View, chip: str, domain: str, metric: str) -> dict[str, Any]:
     """Both plots of a chip and a quality."""
-    charts = [(title, pareto(records, view, chip, metric, cost)) for cost, title in COST_TITLES.items()]
-    return {"chip": chip, "metric": metric, "charts": charts}
+    charts = [(title, pareto(records, view, chip, metric, cost, domain)) for cost, title in COST_TITLES.items()]
+    return {"chip": chip, "metric": _key(domain, metric), "charts": charts}
+
+
+def _key(domain: str, metric: str) -> str:
+    """The name of a quality among the choices of the page."""
+    return metric if domain == "heldout" else f"{domain}: {metric}"
+
+
+def _tasks(view: View) -> dict[str, Any] | None:
+    """The table of scores on tasks, one row a model; None without tasks."""
+    axes = list(task_axes(view))
+    rows = [
+        (name, [_interval(view.quality[name, *axis], "{:.3f}") for axis in axes])
+        for name in view.models
+        if axes and all((name, *axis) in view.quality for axis in axes)
+    ]
+    return {"headings": [_key(*axis) for axis in axes], "rows": rows} if rows else None
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from flashstill.frontier import on_front
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record
 
-LOWER_IS_BETTER = {"bits_per_byte": True, "perplexity": True, "kl_to_teacher": True, "agreement": False}
+LOWER_IS_BETTER = (
+    "bits_per_byte", "perplexity", "kl_to_teacher", "word_perplexity", "byte_perplexity", "brier_score", "ter",
+)  # fmt: skip
+"""metrics, also of tasks, of which less is better"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +52,7 @@ def points(
         and record.model in models
         and models[record.model].of in prices
     ]
-    sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
+    sign = 1.0 if is_less_better(metric) else -1.0
     front = on_front([(price, sign * quality.value) for _, price, quality in priced])
     return [
         PricedModel(
@@ -64,6 +67,11 @@ def points(
         )
         for (model, price, quality), flag in zip(priced, front, strict=True)
     ]
+
+
+def is_less_better(metric: str) -> bool:
+    """Whether less of a metric is better; a task's may have the name of a filter after a comma."""
+    return metric.partition(",")[0] in LOWER_IS_BETTER
 
 
 def _price(record: CostRecord, cost: str) -> float | None:

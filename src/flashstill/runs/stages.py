@@ -25,6 +25,7 @@ from flashstill.runs.model_records import teacher_record, trained_record, untrai
 from flashstill.runs.origins import check_origins
 from flashstill.runs.sharing import least_layers
 from flashstill.runs.students import rounded_plainly
+from flashstill.runs.tasks import check_tasks, forget_unfinished, task_records
 from flashstill.runs.tokenizers import tokenizers_differ
 
 
@@ -52,6 +53,7 @@ def teacher(family: Family) -> None:
                 " all of a family share one tokenizer"
             )
     _check_contexts(family)
+    check_tasks(family)
     recipe = family.recipe
     provenance = {
         "command": family.command,
@@ -132,7 +134,8 @@ def distil(family: Family) -> None:
 
 
 def evaluate(family: Family) -> None:
-    """Evaluate every model on held-out and out-of-domain text, loading the models of one student at a time."""
+    """Evaluate every model on held-out and out-of-domain text, loading the models of one student at a time, and then on
+    the tasks of the recipe."""
     from flashstill.evaluate import score_tokens, summarise
 
     path = family.stage_file("evaluate")
@@ -153,7 +156,9 @@ def evaluate(family: Family) -> None:
             for domain, (packed, signals) in texts.items():
                 for name, scores in score_tokens(models, packed, signals, advance).items():
                     records += summarise(scores, name, domain, family.recipe.seed)
+    records += task_records(family)
     write_records(path, records)
+    forget_unfinished(family)
 
 
 def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:

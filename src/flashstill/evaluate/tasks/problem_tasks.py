@@ -14,7 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ class ProblemTask:
         for metric, per_problem in values["scores"].items():
             shares = np.asarray(per_problem, dtype=np.float64)
             tokens = int(values["tokens"])
-            records.append(item_record(shares, np.ones_like(shares), "mean", model, self.name, metric, tokens, seed))
+            one = item_record(shares, np.ones_like(shares), "mean", model, self.name, metric, tokens, seed)
+            records.append(replace(one, chance=0.0))
         return records
 
 

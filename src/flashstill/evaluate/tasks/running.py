@@ -26,10 +26,9 @@ SCORES = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskResults:
-    """records: by task and model; chance: task -> what guessing scores; names: of the tasks, in order."""
+    """records: by task and model; names: of the tasks, in order."""
 
     records: tuple[QualityRecord, ...] = ()
-    chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     names: tuple[str, ...] = ()
 
 
@@ -75,8 +74,13 @@ class TaskRun:
             for entrant in self.entrants
             for record in each.records(found[each.name, entrant.name], entrant.name)
         ]
-        chance = {name: float(values.get("chance", 0.0)) for (name, _), values in found.items()}
-        return TaskResults(records=tuple(records), chance=chance, names=tuple(names))
+        return TaskResults(records=tuple(records), names=tuple(names))
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """BadInput for a task that cannot be run; no model is needed."""
+        with contextlib.ExitStack() as stack:
+            for task in dict.fromkeys(tasks):
+                self._ready(task, stack)
 
     def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
         if is_problem_task(task):
@@ -107,7 +111,8 @@ class TaskRun:
 
         def records(values: Mapping[str, Any], model: str) -> list[QualityRecord]:
             scores = [Score(**{**each, "values": tuple(map(tuple, each["values"]))}) for each in values["scores"]]
-            return score_records(scores, model, task.name, int(values["tokens"]), self.seed)
+            found = score_records(scores, model, task.name, int(values["tokens"]), self.seed)
+            return [dataclasses.replace(record, chance=float(values["chance"])) for record in found]
 
         key = {"task": task.name, "digest": task.digest, "items": task.items, "seed": self.seed}
         return _Ready(name=task.name, key=key, run=run, records=records)
