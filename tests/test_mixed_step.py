@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 from flashstill.arch import load_architecture
 from flashstill.cost import BOUNDS, LEVELS, Conditions, StepCost, make_conditions, mixed_step, uniform
 from flashstill.cost.phases import decode_step, prefill_step
+from flashstill.cost.stacks import essential
+from flashstill.cost.together import steps_together
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
+from flashstill.hardware.stacked import along, stack
 from flashstill.parallel import Layout
 from flashstill.workload import Attention, Chunks, Decoding, Experts, Operation, decode, mixed, prefill, weight_bytes
 from tests.marks import examples
@@ -82,6 +86,31 @@ def test_arrays_hold_steps_of_all_kinds(model: str) -> None:
         assert together.seconds[index] == one.seconds  # type: ignore[index]
         for level in LEVELS:
             assert np.broadcast_to(together.joules[level], 3)[index] == one.joules[level]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("overlap", [None, 0.1])
+def test_steps_priced_together_are_those_priced_one_by_one(model: str, overlap: float | None) -> None:
+    whole, under = load_architecture(model), replace(conditions(sampled=True), overlap_units_ratio=overlap)
+    layout = Layout(tp=np.array([1.0, 4.0, 4.0]), pp=np.array([1.0, 1.0, 2.0]), dp=np.array([1.0, 2.0, 4.0]))
+    batch, prompts = np.array([1.0, 8.0, 1.0]), np.array([1.0, 2.0, 0.5])
+    steps = [(some(batch), pieces(0.0)), (some(batch), pieces(prompts)), (some(0.0), pieces(prompts, past=64.0))]
+    decoded, both, prefilled = steps_together(whole, under, layout, steps)
+    assert figures(decoded) == figures(decode_step(whole, under, layout, batch, CONTEXT))
+    assert figures(both) == figures(mixed_step(whole, under, layout, *steps[1]))
+    assert figures(prefilled) == figures(prefill_step(whole, under, layout, prompts, LENGTH, past=64.0))
+
+
+def test_steps_priced_together_keep_the_axis_of_a_stack_of_chips() -> None:
+    whole, under = (
+        load_architecture("gpt-oss-120b"),
+        stack([essential(conditions()), essential(conditions("h200-sxm"))]),
+    )
+    layout, batch = Layout(tp=along([2.0, 4.0])), along([8.0, 64.0])
+    both = steps_together(whole, under, layout, [(some(batch), pieces(2.0)), (some(0.0), pieces(2.0))])
+    assert [np.shape(step.seconds) for step in both] == [(2, 1, 1, 1, 1)] * 2
+    alone = cost("gpt-oss-120b", some(64.0), pieces(2.0), Layout(tp=4.0), chip="h200-sxm")
+    assert both[0].seconds[1, 0, 0, 0, 0] == alone.seconds  # type: ignore[index]
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def _priced(
     places = [place_of[int(entry), name] for entry, name in zip(together.entry, names, strict=True)]
     rows = Rows(entry=np.array(places, dtype=np.intp), layout=together.layout, batch=together.batch)
     costs = (
-        price(varied, rows, done=pool.prices.done[:, :, which]).costs if len(rows) else np.zeros((len(OBJECTIVES), 0))
+        price(varied, rows, done=pool.prices.done[..., which]).costs if len(rows) else np.zeros((len(OBJECTIVES), 0))
     )
     ends = np.cumsum([len(part) for part in wanted.values()])
     return dict(zip(wanted, np.split(costs, ends[:-1], axis=1), strict=True))

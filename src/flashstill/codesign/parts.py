@@ -77,7 +77,7 @@ def parts_of(
 
     exchanges = part(sent, bears_on_exchanges)
     if done is not None:
-        ready = iter(from_table(done, (len(place), *(1,) * AXES)))
+        ready = iter(from_table(done, AXES + 1))
         return Parts(operations=None, experts=None, exchanges=exchanges, ready=ready)
     return Parts(
         operations=part(work, bears_on_operations),

@@ -18,7 +18,7 @@ class Prices:
     watts: of a chip.  links: share of the seconds in which chips exchange data, of decode or of prefill steps, the
     larger one.
     refused: masks of rows by reason.
-    done: work of the operations of each step, (steps, numbers, rows), as `price` takes it.
+    done: work of the operations of all steps, (works, numbers, steps, rows), as `price` takes it (cost/parts.py).
     """
 
     bare: Values
@@ -48,16 +48,16 @@ class Prices:
             refused={why: np.concatenate((self.refused[why], other.refused[why])) for why in masks},
             done=np.concatenate(
                 (with_steps(self.done, other.done, len(self.gain)), with_steps(other.done, self.done, len(other.gain))),
-                axis=2,
+                axis=-1,
             ),
         )
 
 
 def with_steps(works: Values | None, more: Values, many: int) -> Values:
-    """A table of the works of `many` rows, with at least as many steps as `more` has."""
+    """A table of the works of `many` rows, with at least as many works as `more` has."""
     if works is not None and len(works) >= len(more):
         return works
-    table = np.zeros((*more.shape[:2], many))
+    table = np.zeros((*more.shape[:-1], many))
     if works is not None and works.size:
         table[: len(works)] = works
     return table

@@ -34,7 +34,7 @@ from flashstill.plan.tables import Candidates
 
 OBJECTIVES = ("usd", "joules", "seconds")
 """dollars per million output tokens, joules per output token, seconds per output token (after the first)"""
-ROWS = 6_000
+ROWS = 6000
 """rows of one call, at the most: arrays that fit in a core's cache"""
 PRICED = ("rent", "purchase", "limit", "idle")
 """places of the conditions that the price of an hour depends on"""
@@ -171,17 +171,17 @@ def price(
         parts = max(1, -(-len(mine) // ROWS))
         for part in np.array_split(mine, parts) if len(mine) else ():
             some = None if ratios is None else {name: values[part] for name, values in ratios.items()}
-            found = _price(ground, rows.at(part), group, some, step, None if done is None else done[:, :, part])
+            found = _price(ground, rows.at(part), group, some, step, None if done is None else done[..., part])
             bare[:, part], feasible[part], nearly[part] = found.bare, found.feasible, found.nearly
             gain[part], watts[part], links[part] = found.gain, found.watts, found.links
             if done is None and ratios is None:
                 works = with_steps(works, found.done, many)
-                works[: len(found.done), :, part] = found.done
+                works[: len(found.done), ..., part] = found.done
             for why, mask in found.refused.items():
                 refused.setdefault(why, np.zeros(many, bool))[part] = mask
     return Prices(
         bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=refused,
-        done=np.zeros((0, 0, many)) if works is None else works,
+        done=np.zeros((0, 0, 0, many)) if works is None else works,
     )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def _price(
     watts = _flat(pace.watts_per_chip, many)
     return Prices(
         bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=masks,
-        done=as_table(parts.kept, many) if parts.kept and ratios is None else np.zeros((0, 0, many)),
+        done=as_table(parts.kept, many) if parts.kept and ratios is None else np.zeros((0, 0, 0, many)),
     )  # fmt: skip
 
 

@@ -48,24 +48,29 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     size = np.asarray(exchange.bytes, dtype=np.float64)
     group = np.asarray(exchange.group, dtype=np.float64)
     used = (group > 1) & (size > 0)
-    if used.ndim == 1 and len(used) >= MANY:
-        places = np.flatnonzero(used)
-        if len(places) < SPARSE * len(used):
-            return _where_used(chip, calibration, exchange, engine, places, len(used))
+    if used.ndim and used.shape[-1] >= MANY:
+        places = np.flatnonzero(used.any(axis=tuple(range(used.ndim - 1))))
+        if len(places) < SPARSE * used.shape[-1]:
+            return _where_used(chip, calibration, exchange, engine, used, places)
     return _cost(chip, calibration, exchange, engine, used)
 
 
 def _where_used(
-    chip: Chip, calibration: Calibration, exchange: Exchange, engine: str, places: npt.NDArray[np.intp], many: int
+    chip: Chip,
+    calibration: Calibration,
+    exchange: Exchange,
+    engine: str,
+    used: npt.NDArray[np.bool_],
+    places: npt.NDArray[np.intp],
 ) -> LinkCost:
-    """The cost of those of `many` exchanges that send anything, and zeros for the others."""
+    """The cost of the exchanges at these places of the last axis, and zeros for the others, which send nothing."""
 
     def taken(quantity: Quantity) -> Quantity:
         alike = np.ndim(quantity) == 0 or np.shape(quantity)[-1] == 1
         return quantity if alike else np.take(quantity, places, axis=-1)
 
     def put(quantity: Quantity) -> Quantity:
-        every = np.zeros((*np.shape(quantity)[:-1], many))
+        every = np.zeros((*np.shape(quantity)[:-1], used.shape[-1]))
         every[..., places] = quantity
         return every
 
@@ -73,7 +78,7 @@ def _where_used(
         exchange, bytes=taken(exchange.bytes), group=taken(exchange.group), stride=taken(exchange.stride),
         slice_chips=taken(exchange.slice_chips),
     )  # fmt: skip
-    cost = _cost(chip, calibration, some, engine, np.ones(len(places), dtype=np.bool_))
+    cost = _cost(chip, calibration, some, engine, used[..., places])
     return LinkCost(seconds=put(cost.seconds), inside_bytes=put(cost.inside_bytes), beyond_bytes=put(cost.beyond_bytes))
 
 

@@ -31,7 +31,7 @@ def two_batches(
     chips: Quantity,
     overhead_s: Quantity,
     pue: float = 1.0,
-    units_ratio: float = 0.0,
+    units_ratio: Quantity = 0.0,
 ) -> StepCost:
     """The cost of two halves of a step on `chips` chips.
 
@@ -42,7 +42,7 @@ def two_batches(
     others = replace(half, exchanges=tuple(exchange for exchange in half.exchanges if exchange.tier != "expert"))
     computing = sharded_work(conditions, others).times(2.0).lasting("overhead", overhead_s)
     sending = chip_work(conditions, (), sent).times(2.0)
-    if units_ratio:
+    if np.any(units_ratio):
         slower = computing.shares_s["compute"] * units_ratio / (1.0 - units_ratio)
         computing = computing.lasting("compute", either(conditions.chip.compute_units, lambda: slower, lambda: 0.0))
     exposed_s = np.maximum(sending.seconds - computing.seconds, 0.0)

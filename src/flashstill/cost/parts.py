@@ -39,7 +39,7 @@ class Parts:
     """What is distinct of a step's parts; None for a part that is priced for all rows.
 
     operations: all but those of experts.
-    kept: where the work of the operations of one step after another is added, if any.
+    kept: where the work of the operations is added, if any: of all steps of serving (together.py), or of their halves.
     ready: that work as it was kept, to be taken instead of pricing them.
     """
 
@@ -77,20 +77,22 @@ def _of_part(
 
 
 def as_table(works: Sequence[ChipWork], rows: int) -> Values:
-    """(steps, numbers of a `ChipWork`, rows): works as one array."""
-    table = np.zeros((len(works), len(BOUNDS) + len(LEVELS) + 1, rows))
-    for step, work in enumerate(works):
-        numbers = (*work.shares_s.values(), *work.joules.values(), work.macs)
-        for column, number in zip(table[step], numbers, strict=True):
-            column[:] = np.reshape(number, -1)
+    """(works, numbers of a `ChipWork`, steps, rows): works as one array, whose numbers are of rows and steps."""
+    found = [(*work.shares_s.values(), *work.joules.values(), work.macs) for work in works]
+    steps = max(np.shape(number)[1] for numbers in found for number in numbers if np.ndim(number))
+    table = np.zeros((len(works), len(BOUNDS) + len(LEVELS) + 1, steps, rows))
+    for columns, numbers in zip(table, found, strict=True):
+        for column, number in zip(columns, numbers, strict=True):
+            column[:] = np.reshape(number, np.shape(number)[:2]).T if np.ndim(number) else number
     return table
 
 
-def from_table(table: Values, shape: tuple[int, ...]) -> list[ChipWork]:
-    """The works of a table, with arrays of `shape`; numbers that are 0 of all rows are such."""
+def from_table(table: Values, axes: int) -> list[ChipWork]:
+    """The works of a table, as arrays of rows and steps with `axes` in all; numbers that are 0 everywhere are such."""
+    steps, rows = table.shape[2:]
 
     def number(column: Values) -> float | Values:
-        return column.reshape(shape) if column.any() else 0.0
+        return column.T.reshape(rows, steps, *(1,) * (axes - 2)) if column.any() else 0.0
 
     def work(numbers: Iterator[float | Values]) -> ChipWork:
         return ChipWork(
@@ -99,4 +101,4 @@ def from_table(table: Values, shape: tuple[int, ...]) -> list[ChipWork]:
             macs=next(numbers),
         )
 
-    return [work(number(column) for column in step) for step in table]
+    return [work(number(column) for column in numbers) for numbers in table]

@@ -9,7 +9,7 @@ Where acceptance was measured, the a_i are those of the record (evaluate/drafts)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from flashstill.arch import Architecture
 from flashstill.cost.chip_work import chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.overlap import two_batches
+from flashstill.cost.prefills import in_sequence, prefill_passes
 from flashstill.cost.step import StepCost, on_chips, step_cost
 from flashstill.parallel import Layout, Sharded, remembered, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
@@ -103,6 +104,20 @@ def decode_step(
     """One decode step with `local_batch` sequences in every tensor-parallel group; drafting included."""
     decoding = Decoding(sequences=local_batch, context=context, queries=verified_queries(speculation))
     step = verify_step(model, conditions, layout, decoding, pue)
+    return with_drafts(step, model, conditions, layout, local_batch, context, speculation, pue)
+
+
+def with_drafts(
+    step: StepCost,
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    local_batch: Quantity,
+    context: Quantity,
+    speculation: Speculation | None,
+    pue: float = 1.0,
+) -> StepCost:
+    """The step that verifies drafts, with the drafting of its tokens before it."""
     if speculation is None:
         return step
     if speculation.draft is not None:
@@ -131,13 +146,8 @@ def verify_step(
         return remembered(layout, lambda: decode(model, mine, *how), "decode", model, mine, *how)
 
     widths = conditions.widths
-
     overhead_s = overhead_seconds(model, conditions, layout.each(sequences))
-    step = step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
-    if conditions.overlap_units_ratio is not None:
-        again_s = overhead_s + block_seconds(model, conditions)
-        halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue)
-        step = step.where(np.asarray(layout.each(sequences)) >= 2.0, halves)
+    step = _in_batches(model, conditions, layout, part, overhead_s, pue, sequences=sequences)
     step = with_sampling(step, model, conditions, layout.each(sequences * queries))
     return with_sends(step, model, conditions, layout, layout.each(decoding.tokens))
 
@@ -155,8 +165,6 @@ def prefill_step(
     """Prefill of `length` tokens of each of `prompts` prompts on every tensor-parallel group, at once or in chunks.
 
     past: tokens of each prompt before these, found in a cache; they are attended to.
-    Each chunk reads the weights again and attends to all earlier tokens.  Chunk cost is smooth in the number of earlier
-    tokens, so the sum over chunks is Simpson's rule on the first, middle and last one.
     """
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
@@ -167,18 +175,12 @@ def prefill_step(
         widths = conditions.widths
         every = layout.each(prompts)
         overhead_s = overhead_seconds(model, conditions, every)
-        step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
+        step = _in_batches(model, conditions, layout, part, overhead_s, pue, prompts=prompts)
         step = with_sampling(step, model, conditions, every)
         return with_sends(step, model, conditions, layout, every * tokens)
 
-    if chunk is None or np.all(np.asarray(length) <= chunk):
-        return one(length, past)
-    steps = np.ceil(length / chunk)
-    tokens = length / steps  # chunks of equal size; an engine's last chunk is shorter, with the same total
-    last = length - tokens
-    total = one(tokens, past).times(steps / 6.0)
-    total = total.plus(one(tokens, past + last / 2.0), steps * 4.0 / 6.0)
-    return total.plus(one(tokens, past + last), steps / 6.0)
+    passes = prefill_passes(length, chunk, past)
+    return in_sequence([one(each.length, each.past) for each in passes], passes)
 
 
 def mixed_step(
@@ -198,33 +200,41 @@ def mixed_step(
         mine = replace(decoding, sequences=decoding.sequences * share)
         theirs = replace(chunks, count=chunks.count * share)
         how = (widths, conditions.skew)
-        depends = (
-            *(getattr(mine, each.name) for each in fields(mine)),
-            *(getattr(theirs, each.name) for each in fields(theirs)),
-        )
+        depends = [getattr(each, name) for each in (mine, theirs) for name in each.__slots__]
         return remembered(layout, lambda: mixed(model, mine, theirs, *how), "mixed", model, *depends, *how)
 
     widths = conditions.widths
     overhead_s = overhead_seconds(model, conditions, layout.each(decoding.sequences + chunks.count))
-    step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
+    mine = decoding.sequences
+    step = _in_batches(model, conditions, layout, part, overhead_s, pue, sequences=mine, prompts=chunks.tokens)
     step = with_sampling(step, model, conditions, layout.each(decoding.tokens + chunks.count))
     return with_sends(step, model, conditions, layout, layout.each(decoding.tokens + chunks.tokens))
 
 
-def _prompt_step(
+def _in_batches(
     model: Architecture,
     conditions: Conditions,
     layout: Layout,
     part: Callable[[float], Sharded],
     overhead_s: Quantity,
     pue: float,
+    sequences: Quantity = 0.0,
+    prompts: Quantity = 0.0,
 ) -> StepCost:
-    """A step with prompts, whose tokens always suffice for two micro-batches. part: that share of its work."""
+    """A step, with two-batch overlap in two halves where it has two sequences or any prompt, whose tokens suffice.
+
+    part: that share of its work.  sequences: those that decode.  prompts: their number, or that of their tokens.
+    """
     units = conditions.overlap_units_ratio
     if units is None:
         return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
     again_s = overhead_s + block_seconds(model, conditions)
-    return two_batches(conditions, part(0.5), layout.chips, again_s, pue, units)
+    fills = np.asarray(layout.each(prompts)) > 0
+    halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue, np.where(fills, units, 0.0))
+    splits = fills | (np.asarray(layout.each(sequences)) >= 2.0)
+    if np.all(splits):
+        return halves
+    return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue).where(splits, halves)
 
 
 def head_share(model: Architecture) -> float:

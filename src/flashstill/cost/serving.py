@@ -37,18 +37,12 @@ from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_sequences
 from flashstill.cost.load import Load, chunks_of, pieces_of, prompts_of_a_pass, prompts_together
-from flashstill.cost.phases import (
-    Speculation,
-    decode_step,
-    mixed_step,
-    prefill_step,
-    verified_queries,
-    verify_step,
-    working_share,
-)
+from flashstill.cost.phases import Speculation, verified_queries, with_drafts, working_share
+from flashstill.cost.prefills import in_sequence, prefill_passes
 from flashstill.cost.step import StepCost
+from flashstill.cost.together import steps_together
 from flashstill.parallel import Layout
-from flashstill.workload import Decoding, Quantity
+from flashstill.workload import Chunks, Decoding, Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,13 +107,17 @@ def serve(
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
     context = load.isl + load.osl / 2.0
-    whole = decode_step(model, conditions, layout, local, context, speculation, pue)
-    step = whole.partly_empty(working_share(model, layout, batch))
     prompts = prompts_together(conditions, load, local)
-    passed = prefill_step(model, conditions, layout, prompts, load.computed, pue, load.chunk, load.cached)
     decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
-    mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts), pue)
-    verified = whole if speculation is None else verify_step(model, conditions, layout, decoding, pue)
+    together, passes = chunks_of(load, prompts), prefill_passes(load.computed, load.chunk, load.cached)
+    uncached = prefill_passes(load.computed, load.chunk) if np.any(load.cached) else []
+    steps = [(decoding, replace(together, count=0.0)), (decoding, together)]
+    nothing = replace(decoding, sequences=0.0)
+    steps += [(nothing, Chunks(count=prompts, length=one.length, past=one.past)) for one in (*passes, *uncached)]
+    verified, mixed, *prefills = steps_together(model, conditions, layout, steps, pue)
+    whole = with_drafts(verified, model, conditions, layout, local, context, speculation, pue)
+    step = whole.partly_empty(working_share(model, layout, batch))
+    passed = in_sequence(prefills[: len(passes)], passes)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
@@ -130,10 +128,8 @@ def serve(
         pass_joules=passed.total_joules,
         pass_timed_joules=passed.timed_joules,
         prompts=prompts,
+        cacheless_s=in_sequence(prefills[len(passes) :], uncached).seconds if uncached else None,
     )
-    if np.any(load.cached):
-        cacheless = prefill_step(model, conditions, layout, prompts, load.computed, pue, load.chunk)
-        paces = replace(paces, cacheless_s=cacheless.seconds)
     running = running_requests(conditions, load, fitting)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
     return Serving(

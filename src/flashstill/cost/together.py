@@ -1,0 +1,83 @@
+"""The steps that serving needs, priced in one pass over their operations: most of the time of one answer is overhead.
+
+A mixed step without prompts is a decode step, and one without decoding sequences a prefill (workload/mixed_step.py).
+So several steps are one mixed step whose numbers are arrays along an axis of steps:
+
+    (..., steps, layouts, batches ...)    before the axes of layouts and batches, behind that of a stack of chips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost.conditions import Conditions
+from flashstill.cost.phases import mixed_step
+from flashstill.cost.step import StepCost
+from flashstill.hardware.stacked import AXES
+from flashstill.parallel import Layout
+from flashstill.workload import Chunks, Decoding, Quantity
+
+Step = tuple[Decoding, Chunks]
+"""what one step of a tensor-parallel group decodes and prefills"""
+
+
+def steps_together(
+    model: Architecture, conditions: Conditions, layout: Layout, steps: Sequence[Step], pue: float = 1.0
+) -> list[StepCost]:
+    """The cost of each of several steps on the same layout, as `mixed_step` prices them one by one."""
+    decoding, chunks = zip(*steps, strict=True)
+    degrees = (layout.tp, layout.pp, layout.ep, layout.dp, layout.redundant)
+    numbers = [getattr(part, name) for part in (*decoding, *chunks) for name in part.__slots__]
+    axis = _Axis(dimensions=max(map(np.ndim, (*degrees, *numbers))))
+    whole = mixed_step(model, conditions, layout, axis.along(decoding), axis.along(chunks), pue)
+    return [axis.at(whole, place) for place in range(len(steps))]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Axis:
+    """The axis of steps. dimensions: the most that an array of one step has."""
+
+    dimensions: int
+
+    @property
+    def behind(self) -> int:
+        """Number of axes behind that of steps; with all AXES of a row of a stack, the first of them is free for it."""
+        return min(self.dimensions, AXES - 1)
+
+    def along(self, parts: Sequence[Any]) -> Any:
+        """The numbers of several parts of a step as those of one."""
+        names = parts[0].__slots__
+        return replace(parts[0], **{name: self._joined([getattr(part, name) for part in parts]) for name in names})
+
+    def _joined(self, numbers: Sequence[Quantity]) -> Quantity:
+        if all(number is numbers[0] for number in numbers):
+            return numbers[0]
+        arrays = np.broadcast_arrays(*numbers)
+        missing = max(self.dimensions, self.behind + 1) - arrays[0].ndim
+        shape = (*(1,) * missing, *arrays[0].shape)
+        return np.concatenate([array.reshape(shape) for array in arrays], axis=-self.behind - 1, dtype=np.float64)
+
+    def at(self, step: StepCost, place: int) -> StepCost:
+        """The cost of the step at this place."""
+
+        def one(number: Quantity) -> Quantity:
+            if np.ndim(number) <= self.behind:
+                return number
+            assert isinstance(number, np.ndarray)
+            axis = number.ndim - self.behind - 1
+            mine = number.take([min(place, number.shape[axis] - 1)], axis)
+            return mine if axis else mine[0]
+
+        return replace(
+            step,
+            seconds=one(step.seconds),
+            joules={level: one(joules) for level, joules in step.joules.items()},
+            shares_s={name: one(seconds) for name, seconds in step.shares_s.items()},
+            macs=one(step.macs),
+            chips=one(step.chips),
+        )
