@@ -22,7 +22,7 @@ NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "acceptance", "arrays", "asic", "capacity", "cascade",
     "ceiling", "chip", "chip_search", "codesign", "distill", "draft_worth", "economics", "evaluate", "explain",
-    "export",
+    "card", "export",
     "family_economics", "knee",
     "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run",
     "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
@@ -114,6 +114,7 @@ SIGNATURES = {
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
         "out", "chat_template", "tasks", "items", "attempts", "allow_task_code", "progress",
     ),
+    "card": ("directory", "records", "model", "chips", "base_model", "license_id", "replace"),
     "export": ("model", "out", "file_format", "number_format", "base", "progress"),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",

@@ -117,7 +117,7 @@ MAY_IMPORT = {
     "distilled": {"records", "reliability", "tables", "useful_range"},
     "drafting": {"arch", "asking", "plan"},
     "distilling": {"console", "distilled", "evaluate", "extras", "recipes", "records", "report", "runs", "studies"},
-    "exporting": {"distill", "distilled", "distilling"},
+    "exporting": {"distill", "distilled", "distilling", "runs"},
     "endpoint": {"arch", "checked", "distill", "extras", "plan"},
     "years_ahead": {"arch", "asic", "asking", "codesign"},
     "in_flight": {"facts", "plan", "simulate"},

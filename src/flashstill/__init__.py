@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flashstill.distilling import acceptance, distill, evaluate, run
     from flashstill.drafting import draft_worth
     from flashstill.endpoint import serve
-    from flashstill.exporting import export
+    from flashstill.exporting import card, export
     from flashstill.family_economics import family_economics, should_distil
     from flashstill.fleet_sizing import plan_fleet
     from flashstill.measuring import measure_model, measure_server
@@ -60,6 +60,7 @@ __all__ = [
     "arrays",
     "asic",
     "capacity",
+    "card",
     "cascade",
     "ceiling",
     "chip",
@@ -111,6 +112,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "draft_worth": "flashstill.drafting",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",
+        "card": "flashstill.exporting",
         "export": "flashstill.exporting",
         "family_economics": "flashstill.family_economics",
         "knee": "flashstill.simulating",

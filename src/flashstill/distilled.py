@@ -95,6 +95,24 @@ class DistillResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CardResult:
+    """Paths of the model cards that were written."""
+
+    cards: tuple[Path, ...]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One row per card."""
+        return [{"card": str(path)} for path in self.cards]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Paths as text."""
+        return {"cards": [str(path) for path in self.cards]}
+
+    def _repr_html_(self) -> str:
+        return _records_table(self.as_records(), ("card",), "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
     """A file that a model was exported to.
 

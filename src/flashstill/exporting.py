@@ -1,11 +1,12 @@
-"""Export models from Python, to the files of other programs."""
+"""Export models from Python to the files of other programs, and renew model cards."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from flashstill.distilled import ExportResult
+from flashstill.distilled import CardResult, ExportResult
 from flashstill.distilling import progress_of, says_what_is_missing
 from flashstill.errors import BadInput, unknown
 from flashstill.progress import Progress
@@ -40,3 +41,32 @@ def export(
     return ExportResult(
         file_format=file_format, **{field.name: getattr(written, field.name) for field in dataclasses.fields(written)}
     )
+
+
+@says_what_is_missing
+def card(
+    directory: str | Path,
+    *,
+    records: str | Path | Sequence[str | Path] = (),
+    model: str = "",
+    chips: str | Sequence[str] = (),
+    base_model: str = "",
+    license_id: str = "",
+    replace: bool = False,
+) -> CardResult:
+    """Write the model cards of a finished run again, README.md in each student's directory.
+
+    directory: of a run, or of one of its students.  records: files of more results, as `evaluate(out=...)` writes them,
+    in which the student is called `model`; chips: names of chips to predict prices on.  Both are kept for later cards.
+    base_model, license_id: what the Hugging Face Hub is told.  A README.md that is not a card as it was written here is
+    BadInput, unless `replace`.
+    """
+    from flashstill.runs.cards import renew_cards
+
+    files = [records] if isinstance(records, str | Path) else list(records)
+    written = renew_cards(
+        Path(directory), records=[Path(file) for file in files], model=model,
+        chips=[chips] if isinstance(chips, str) else list(chips), base_model=base_model, license_id=license_id,
+        replace=replace,
+    )  # fmt: skip
+    return CardResult(cards=tuple(written))

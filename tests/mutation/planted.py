@@ -13,6 +13,9 @@ PLANTED: tuple[Planted, ...] = (
     # rows of heads stay in halves where llama.cpp turns neighbouring pairs; one expert stands for all
     ("distill/export/tensors.py", "-1, rows.shape[-1]).swapaxes(1, 2)", "-1, rows.shape[-1])", "export"),
     ("distill/export/tensors.py", "for name in tensor.sources:", "for name in tensor.sources[:1] * 4:", "export"),
+    # a name in a model card closes its code span; a card that was changed by hand is written over
+    ("runs/cards/writing.py", 'fence = "`" * (1 + max(', 'fence = "`" * (0 * max(', "cards"),
+    ("runs/cards/writing.py", "hexdigest() == mark[1]", "hexdigest() != ''", "cards"),
     # experts' memory is not spread over replicas
     ("cost/footprint.py", "(layout.tp * layout.dp * layout.pp)", "(layout.tp * layout.pp)", "planted"),
     # search ignores a bound, and accepts twice what fits

@@ -24,7 +24,7 @@ from flashstill.cli.economics import economics
 from flashstill.cli.endpoint import serve
 from flashstill.cli.evaluating import evaluate
 from flashstill.cli.exploring import explore
-from flashstill.cli.exporting import export
+from flashstill.cli.exporting import card, export
 from flashstill.cli.interrupts import (
     exit_code,
     has_directory,
@@ -91,7 +91,7 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, data, distill, evaluate, acceptance, export, report, measure, explain, predict, plan, speculate,
+    run, demo, data, distill, evaluate, acceptance, export, card, report, measure, explain, predict, plan, speculate,
     simulate, capacity, cascade, economics, asic, codesign, quality, trends, ceiling, arrays, explore, validate,
     calibrate, serve, chips, models,
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command that exports a model."""
+"""The commands that export a model and write its card."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flashstill.cli.documents import json_option, print_json
+from flashstill.cli.options import DIRECTORY
 from flashstill.units import show
 
 FORMATS = ("gguf",)  # exporting.py
@@ -49,3 +50,47 @@ def export(model: str, file_format: str, out: Path, number_format: str, base: st
     )
     for note in done.notes:
         click.echo(f"note: {note}")
+
+
+@click.command()
+@click.argument("directory", type=DIRECTORY)
+@click.option(
+    "--records", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="More results of a student, from `evaluate --out`; repeatable.",
+)  # fmt: skip
+@click.option("--as", "model", default="", metavar="NAME", help="What the student is called in these records.")
+@click.option("--chip", "chips", multiple=True, help="Predict the price on this chip; repeatable.")
+@click.option("--base-model", default="", metavar="ID", help="Its name on the Hugging Face Hub.")
+@click.option("--license", "license_id", default="", metavar="ID", help="Of the student, as apache-2.0.")
+@click.option("--replace", is_flag=True, help="Also where README.md is not a card as it was written.")
+@json_option
+def card(
+    directory: Path,
+    records: tuple[Path, ...],
+    model: str,
+    chips: tuple[str, ...],
+    base_model: str,
+    license_id: str,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Write the model card of a student again, README.md in its directory.
+
+    DIRECTORY is that of a run of `distill` or `run`, or of one of its students.
+    """
+    from flashstill import exporting
+
+    done = exporting.card(
+        directory,
+        records=records,
+        model=model,
+        chips=chips,
+        base_model=base_model,
+        license_id=license_id,
+        replace=replace,
+    )
+    if as_json:
+        print_json(done.as_dict())
+        return
+    for path in done.cards:
+        click.echo(str(path))

@@ -18,6 +18,7 @@ from flashstill.recipes import DistillRecipe
 from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.runs import budget, kept
 from flashstill.runs.after_training import kept_after_errors
+from flashstill.runs.cards import leave_cards
 from flashstill.runs.drafts import DraftDistillation
 from flashstill.runs.engine import Distillation
 from flashstill.runs.extending import make_room
@@ -71,6 +72,8 @@ def run_distillation(
         with kept_after_errors("the student is trained", workdir.student):
             if judged and world.is_main and not (workdir.out / "summary.json").exists():
                 work.evaluate()
+            if judged and world.is_main and recipe.student.kind != EAGLE:
+                leave_cards(workdir.out, shown)
         world.barrier()
     if not judged:
         return {}

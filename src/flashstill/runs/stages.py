@@ -20,6 +20,7 @@ from flashstill.facts import load
 from flashstill.files import write_text
 from flashstill.recipes import StudentRecipe
 from flashstill.records import MeasuredRecord, Record, write_records
+from flashstill.runs.cards import leave_cards
 from flashstill.runs.family import Family
 from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
 from flashstill.runs.origins import check_origins
@@ -217,13 +218,14 @@ def cost(family: Family) -> None:
 
 
 def report(family: Family) -> None:
-    """Write records.jsonl and report.html; delete files that only training and evaluation need."""
+    """Write records.jsonl, model cards and report.html; delete files that only training and evaluation need."""
     from flashstill.report.page import write_report
 
     kept = any(student.adapter.rank and student.kind != "copy" for student in family.recipe.students)
     for folder in ("signals", "text") if kept else ("signals", "starts", "text"):  # adapters belong to a start
         shutil.rmtree(family.out / folder, ignore_errors=True)
     write_records(family.out / "records.jsonl", family.records())
+    leave_cards(family.out, family.progress)
     write_report(family.out)
 
 
