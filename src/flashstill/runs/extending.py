@@ -1,7 +1,7 @@
 """A finished run that goes on with more tokens: its student is put aside, and training continues from its last state.
 
 training/step-*/        the state after the last step (weights in float32 and moments), kept by a student's own run
-earlier/tokens-N/       student (packed, its adapter) and summary as they were after N tokens
+earlier/tokens-N/       student (packed, its adapter, its card) and summary as they were after N tokens
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.resuming import Change
 from flashstill.runs import kept
+from flashstill.runs.cards.content import ADDED
 from flashstill.runs.validating import stopped_early
 from flashstill.runs.workdir import Workdir
 
@@ -43,7 +44,7 @@ def make_room(recipe: DistillRecipe, workdir: Workdir, changes: Sequence[Change]
             f' give another --out, and begin there with student.kind = "copy" and student.model = "{workdir.student}"'
         )
     aside = workdir.out / "earlier" / f"tokens-{more[0].was}"
-    files = (workdir.out / "summary.json", workdir.out / "records.jsonl")
+    files = tuple(workdir.out / name for name in ("summary.json", "records.jsonl", ADDED))
     results = (workdir.student, workdir.packed_student, workdir.adapter, *files)
     left = [path for path in reversed(results) if path.exists()]
     with disk_errors(aside):
