@@ -16,19 +16,19 @@ from flashstill.errors import BadInput
 from flashstill.files import sha256
 from flashstill.progress import Silent
 from flashstill.records import ModelRecord, QualityRecord, read_records, write_records
-from flashstill.runs.cards import ADDED, FILE, leave_cards, renew_cards
-from flashstill.runs.cards.content import contents, shown_place, without_paths
+from flashstill.runs.cards import FILE, leave_cards, renew_cards
+from flashstill.runs.cards.content import ADDED, contents, shown_place, without_paths
 from flashstill.runs.cards.writing import card, code, is_unchanged_card, stated, yaml_value
-from tests import zoo
 from tests.commands import refuse
 from tests.finished_runs import family_records, write_family
+from tests.twins import SMALL
 
 HOSTILE = (
     "half\n---\nlicense: mit", '"], "evil": ["', "`x` <script>alert(1)</script>", "| a | b |\n|---|---|", "# title",
     "[click](https://example.org)", "![i](https://example.org/x.png)", "\x1b[31mred\u2028\u202e", "--- \n...\n",
     "``` \n# x", "<!-- --> https://example.org", "\ud800 half", "{{ x }} {% y %} $z$", "\U0001f642 é",
 )  # fmt: skip
-SHAPE = json.dumps({**zoo.SMALL, "model_type": "llama", "head_dim": 8, "tie_word_embeddings": True})
+SHAPE = json.dumps({**SMALL, "model_type": "llama", "head_dim": 8, "tie_word_embeddings": True})
 
 
 @pytest.fixture
