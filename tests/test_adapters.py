@@ -19,6 +19,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.records import QualityRecord
 from tests.adapters import edited, logits, peft, tuned, written
+from tests.marks import slow
 from tests.zoo import tiny
 
 merging = pytest.importorskip("flashstill.distill.adapters.merging")
@@ -160,9 +161,12 @@ def spoiled(tensors: Tensors, how: str) -> Tensors:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("nan", "not finite"), ("shape", "has the shape"), ("stranger", "only one of its two"),
-        ("whole stranger", "belongs to no layer"), ("no peft", "no tensor of a peft adapter"),
-        ("one of two", "only one of its two"), ("a layer less", "has no tensors for model.layers.0.self_attn.q_proj"),
+        ("nan", "not finite"), ("shape", "has the shape"), ("whole stranger", "belongs to no layer"),
+        ("a layer less", "has no tensors for model.layers.0.self_attn.q_proj"),
+        *slow(
+            ("stranger", "only one of its two"), ("no peft", "no tensor of a peft adapter"),
+            ("one of two", "only one of its two"),
+        ),
     ],
 )  # fmt: skip
 def test_tensors_that_are_refused(adapter: Path, how: str, words: str) -> None:

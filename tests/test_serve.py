@@ -101,7 +101,8 @@ def test_an_engine_that_fails(
     mode: str, said: str, tiny_teacher: Path, fake: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.setenv("FAKE_ENGINE", mode)
-    sentence = refuse(capsys, "serve", tiny_teacher, "--engine", "vllm", "--port", 0, "--length", 64, "--wait", 1)
+    wait = 1 if mode == "mute" else 60
+    sentence = refuse(capsys, "serve", tiny_teacher, "--engine", "vllm", "--port", 0, "--length", 64, "--wait", wait)
     assert said in sentence
     assert "all of its output is in" in sentence
 

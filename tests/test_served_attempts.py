@@ -22,6 +22,7 @@ from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study
 from flashstill.studies import run_study
 from tests.fake_server import Answer, FakeServer
+from tests.marks import slow
 from tests.thinking import NET, study
 
 PROMPTS = [[5, 6, 7], [8, 9], [5, 6, 7, 8, 9], [11]]
@@ -101,8 +102,10 @@ def test_another_end_of_text(served: FakeServer, tokenizer: Any, tmp_path: Path)
     ("bend", "said"),
     [
         (lambda answer: {"choices": answer["choices"][:2]}, "2 attempts where 3 were asked for"),
-        (lambda answer: {"data": []}, "answers problem 0 with no attempts"),
-        (lambda answer: b"[", "something else than JSON"),
+        *slow(
+            (lambda answer: {"data": []}, "answers problem 0 with no attempts"),
+            (lambda answer: b"[", "something else than JSON"),
+        ),
         (
             lambda answer: {
                 "choices": [

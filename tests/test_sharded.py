@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from flashstill.distill.models import load_model
 from flashstill.distill.models.empty import allocated, empty_model, files_of, fill_buffers, write_plainly
 from flashstill.measure.memory import kept_bytes
+from tests.marks import slow
 from tests.zoo import NAMES, tiny
 
 WORKER = Path(__file__).with_name("sharded_worker.py")
@@ -89,7 +90,7 @@ def test_one_and_two_processes_keep_the_same_best_weights(tmp_path: Path) -> Non
         torch.testing.assert_close(two[tensor], one[tensor], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", [NAMES[0], "mixtral" if "mixtral" in NAMES else NAMES[-1]])
+@pytest.mark.parametrize("name", ["mixtral", *slow(NAMES[0])])
 def test_an_empty_model_is_filled_with_the_same_weights(name: str, tmp_path: Path) -> None:
     """Also one whose experts lie on disk under other names than its parameters have."""
     directory = saved(name, tmp_path / "model")

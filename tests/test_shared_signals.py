@@ -64,7 +64,7 @@ class TestRecipes:
 class TestRuns:
     @pytest.fixture
     def recipe(self, tmp_path: Path, tiny_teacher: Path, text_file: Path) -> DistillRecipe:
-        path = written(tmp_path / "distill.toml", tiny_teacher, text_file, tokens=1024)
+        path = written(tmp_path / "distill.toml", tiny_teacher, text_file, tokens=512)
         path.write_text(path.read_text().replace('kind = "hidden"', 'kind = "hidden"\ndir = "kept"'))
         return read_distillation(path)
 

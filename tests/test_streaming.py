@@ -110,6 +110,7 @@ def test_a_packing_on_the_disk_is_that_in_memory(
         assert isinstance(Packed.load(path).tokens.base, np.memmap)
 
 
+@pytest.mark.slow
 def test_splits_of_a_large_source_are_those_of_one_in_memory(
     source: tuple[str, str], tokenizer: Any, small: None, tmp_path: Path
 ) -> None:

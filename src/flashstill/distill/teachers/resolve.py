@@ -65,7 +65,9 @@ def _base_of(adapter: Path, base: str, progress: Progress) -> Path:
 def _merged(adapter: Path, base: Path, progress: Progress) -> Path:
     """The directory of the base model with the adapter merged into it, made once."""
     from flashstill.distill.adapters.merging import merge_directory
+    from flashstill.distill.adapters.settings import read_settings
 
+    read_settings(adapter)  # what it says itself is refused before its base model is read
     key = hashlib.sha256(f"{_MERGE} {fingerprint(base)}".encode())
     for file in (lora_base.CONFIG, lora_base.WEIGHTS):
         if (adapter / file).exists():
