@@ -112,7 +112,7 @@ SIGNATURES = {
     "distill": ("recipe", "out", "arithmetic", "log", "progress"),
     "evaluate": (
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
-        "out", "chat_template", "tasks", "items", "attempts", "allow_task_code", "progress",
+        "out", "chat_template", "tasks", "items", "attempts", "chat", "allow_task_code", "progress",
     ),
     "card": ("directory", "records", "model", "chips", "base_model", "license_id", "replace"),
     "export": ("model", "out", "file_format", "number_format", "base", "progress"),

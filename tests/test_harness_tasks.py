@@ -24,21 +24,22 @@ pytest.importorskip("lm_eval", reason="needs the extra eval")
 pytestmark = pytest.mark.slow
 
 
-def in_process(task: Path, model: Path) -> dict[str, Any]:
-    """lm-eval's results of the same task with its own HFLM, in this process."""
+def in_process(task: Path, model: Path, chats: Any = None) -> dict[str, Any]:
+    """lm-eval's results of the same task with its own HFLM, in this process. chats: a tokenizer with a template."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     text = task.read_text().replace("items.jsonl", str(task.parent / "items.jsonl"))
     task.with_name("absolute.yaml").write_text(text)
-    lm = HFLM(pretrained=load_model(model, torch.float32), tokenizer=load_tokenizer(model), batch_size=2)
+    lm = HFLM(pretrained=load_model(model, torch.float32), tokenizer=chats or load_tokenizer(model), batch_size=2)
     manager = TaskManager(include_defaults=False)
     found = lm_eval.simple_evaluate(
-        lm, tasks=[str(task.with_name("absolute.yaml"))], task_manager=manager, bootstrap_iters=0
-    )
-    [results] = found["results"].values()
-    return dict(results)
+        lm, tasks=[str(task.with_name("absolute.yaml"))], task_manager=manager, bootstrap_iters=0,
+        apply_chat_template=chats is not None,
+    )  # fmt: skip
+    [results], [samples] = found["results"].values(), found["samples"].values()
+    return {**results, "arguments": [list(each) for sample in samples for each in sample["arguments"]]}
 
 
 @pytest.mark.parametrize("text", [COLOURS, TEXTS, ROLLING], ids=["choice", "texts", "rolling"])
@@ -59,6 +60,43 @@ def test_scores_are_those_of_lm_eval(tmp_path: Path, tiny_teacher: Path, text: s
         assert record.low <= record.value <= record.high
         assert math.isfinite(record.value)
     assert found.tasks == (text.splitlines()[0].removeprefix("task: "),)
+
+
+TEMPLATE = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("text", [COLOURS, TEXTS], ids=["choice", "texts"])
+def test_chats_are_those_of_lm_eval(tmp_path: Path, tiny_teacher: Path, text: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "data"))
+    task = write_task(tmp_path, text)
+    (tmp_path / "template.jinja").write_text(TEMPLATE)
+    with pytest.raises(BadInput, match="tiny-teacher has no chat template; give --chat-template"):
+        evaluate_models([str(tiny_teacher)], tasks=[str(task)], chat=True)
+    asked: list[Any] = []
+    whole = Answers.answer
+
+    def watched(self: Any, kind: str, arguments: Any, advance: Any) -> Any:
+        asked.extend([] if kind == "chat" else arguments)
+        return whole(self, kind, arguments, advance)
+
+    monkeypatch.setattr(Answers, "answer", watched)
+    found = evaluate_models(
+        [str(tiny_teacher)], tasks=[str(task)], chat=True, chat_template=str(tmp_path / "template.jinja"),
+        arithmetic="fp32",
+    )  # fmt: skip
+    tokenizer = load_tokenizer(tiny_teacher)
+    tokenizer.chat_template = TEMPLATE
+    theirs = in_process(task, tiny_teacher, tokenizer)
+    for record in found.records:
+        if isinstance(record, QualityRecord):
+            metric = record.metric if "," in record.metric else f"{record.metric},none"
+            assert record.value == pytest.approx(theirs[metric], rel=1e-5)
+    assert asked == theirs["arguments"]
+    assert "<user>" in asked[0][0]
+    assert asked[0][0].endswith("<assistant>")
 
 
 @pytest.mark.parametrize(

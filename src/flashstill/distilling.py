@@ -201,6 +201,7 @@ def evaluate(
     tasks: str | Path | Sequence[str | Path] = (),
     items: int | None = None,
     attempts: int = 0,
+    chat: bool = False,
     allow_task_code: bool = False,
     progress: bool | Progress = False,
 ) -> EvaluationResult:
@@ -213,9 +214,9 @@ def evaluate(
     adapters among the models, if not the ones that they name.  tokens: number used of each text;
     window_tokens: length of one forward pass.  tasks: lm-eval's task files (YAML) or names, "gym:NAME" of
     reasoning-gym, or .toml files with a table [task]; items: at most so many of each; attempts: at each problem of the
-    latter two, for best of N and majority of N; allow_task_code: whether task files may run the Python code that they
-    name.  out: file for the records; results of finished models are kept beside it, so an interrupted evaluation
-    resumes.
+    latter two, for best of N and majority of N; chat: ask through each model's chat template; allow_task_code: whether
+    task files may run the Python code that they name.  out: file for the records; results of finished models are kept
+    beside it, so an interrupted evaluation resumes.
     """
     from flashstill.evaluate import evaluate_models
 
@@ -225,7 +226,7 @@ def evaluate(
         tokens=tokens, window_tokens=window_tokens, seed=seed, arithmetic=arithmetic,
         out=None if out is None else Path(out), chat_template=str(chat_template),
         tasks=[str(tasks)] if isinstance(tasks, str | Path) else [str(task) for task in tasks], items=items,
-        attempts=attempts, allow_task_code=allow_task_code, progress=progress_of(progress),
+        attempts=attempts, chat=chat, allow_task_code=allow_task_code, progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(
         records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings,

@@ -68,6 +68,7 @@ HEADINGS = {
 @click.option(
     "--attempts", type=COUNT, default=0, help="At each problem of gym:NAME or a [task]: best of N, majority of N."
 )
+@click.option("--chat", is_flag=True, help="Ask the questions of tasks through each model's chat template.")
 @click.option("--allow-task-code", is_flag=True, help="Let task files run the Python code that they name.")
 @json_option
 def evaluate(
@@ -86,6 +87,7 @@ def evaluate(
     tasks: tuple[str, ...],
     items: int | None,
     attempts: int,
+    chat: bool,
     allow_task_code: bool,
     as_json: bool,
 ) -> None:
@@ -105,7 +107,7 @@ def evaluate(
     evaluation = evaluate_models(
         models, texts, teacher=teacher, control=control, base=base, metrics=metrics, tokens=tokens,
         window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, chat_template=chat_template,
-        tasks=tasks, items=items, attempts=attempts, allow_task_code=allow_task_code, progress=Console(),
+        tasks=tasks, items=items, attempts=attempts, chat=chat, allow_task_code=allow_task_code, progress=Console(),
     )  # fmt: skip
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]

@@ -78,6 +78,7 @@ def evaluate_models(
     tasks: Sequence[str] = (),
     items: int | None = None,
     attempts: int = 0,
+    chat: bool = False,
     allow_task_code: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -92,7 +93,8 @@ def evaluate_models(
     characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the scores of finished
     models are kept until all are done, so that an evaluation that was killed goes on.  tasks: files or names of
     lm-eval, gym:NAME, or files with a table [task] (evaluate/tasks); items: at most so many of each; attempts: at each
-    problem of the latter two, beside the greedy one; allow_task_code: whether task files may run their own code.
+    problem of the latter two, beside the greedy one; chat: ask tasks through each model's chat
+    template; allow_task_code: whether task files may run their own code.
 
     Raises BadInput for what cannot be found, read or compared.
     """
@@ -124,7 +126,7 @@ def evaluate_models(
     if tasks:
         run = TaskRun(
             entrants=entrants, items=items, attempts=attempts, may_run_code=allow_task_code, arithmetic=used, seed=seed,
-            unfinished=unfinished, progress=shown,
+            unfinished=unfinished, progress=shown, chat=chat, chat_template=chat_template,
         )  # fmt: skip
         answered = run.results(tasks)
         quality += answered.records

@@ -1,7 +1,7 @@
 """The process that runs lm-eval: it reads a task, asks for a model's answers, and returns scores by item.
 
-    in    {"name", "fields", "data", "format", "items"}     a task file as plain data (files.py), or the name of a task
-                                                            of lm-eval, or of a file that may run code
+    in    {"name", "fields", "data", "format", "items", "chat"}   a task file as plain data (files.py), or the name of
+                                                                  a task of lm-eval or of a file that may run code
     out   {"tasks": [{"name", "digest", "items"}, ...]}     or {"refused": why}
     in    {"run": name}
     out   {"ask": kind, "arguments": [...]}                 then in: {"answers": [...]}, as often as the task asks
@@ -52,7 +52,7 @@ def main() -> None:
         reply({"tasks": described})
         for line in sys.stdin:
             name = json.loads(line)["run"]
-            reply(scores_of(name, tasks[name], answer, job["items"]))
+            reply(scores_of(name, tasks[name], answer, job["items"], job["chat"]))
     except Refused as refusal:
         reply({"refused": str(refusal)})
     except Exception as error:  # a task can raise anything
@@ -216,8 +216,8 @@ def _described(task: Any, items: int | None) -> dict[str, Any]:
     return {"items": min(len(documents), items or len(documents)), "digest": digest.hexdigest()}
 
 
-def scores_of(name: str, task: Any, answer: Any, items: int | None) -> dict[str, Any]:
-    """Run a task with lm-eval's own evaluator, and its scores by metric and filter."""
+def scores_of(name: str, task: Any, answer: Any, items: int | None, chat: bool) -> dict[str, Any]:
+    """Run a task with lm-eval's own evaluator, and its scores by metric and filter. chat: through chat templates."""
     import numpy as np
     from lm_eval.evaluator import evaluate
 
@@ -229,7 +229,10 @@ def scores_of(name: str, task: Any, answer: Any, items: int | None) -> dict[str,
     if task.get_config("num_fewshot") is None:
         task.set_config("num_fewshot", 0)
     model = HarnessModel(answer)
-    found = evaluate(model, {"tasks": {name: task}, "groups": {}}, limit=items, bootstrap_iters=0, log_samples=True)
+    found = evaluate(
+        model, {"tasks": {name: task}, "groups": {}}, limit=items, bootstrap_iters=0, log_samples=True,
+        apply_chat_template=chat, fewshot_as_multiturn=chat,
+    )  # fmt: skip
     samples = found["samples"][name]
     return {"scores": _scores(task, samples), "chance": _chance(task, samples)}
 

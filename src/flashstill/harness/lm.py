@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval.api.model import LM
 
 Answer = Callable[[str, list[list[Any]]], list[Any]]
-"""(loglikelihood, loglikelihood_rolling or generate_until; arguments of the requests) -> an answer for each"""
+"""(loglikelihood, loglikelihood_rolling, generate_until or chat; arguments of the requests) -> an answer for each"""
 
 
 class HarnessModel(LM):  # type: ignore[misc]
@@ -26,6 +26,15 @@ class HarnessModel(LM):  # type: ignore[misc]
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood in nats of each whole text."""
         return [float(value) for value in self._answer("loglikelihood_rolling", [list(r.args) for r in requests])]
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as the prompt of the model's next answer."""
+        return str(self._answer("chat", [[chat_history, add_generation_prompt]])[0])
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Names lm-eval's cache of requests, which is not used."""
+        return "flashstill"
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """A text after each context, up to its stop strings."""

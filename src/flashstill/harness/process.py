@@ -64,8 +64,11 @@ class HarnessTask:
 class Harness:
     """A running process with one task, or a group of them; use it in a `with` block."""
 
-    def __init__(self, task: str, items: int | None, may_run_code: bool) -> None:
-        """Raises BadInput for a task that is unknown, cannot be read, runs code, or lacks its data on this machine."""
+    def __init__(self, task: str, items: int | None, may_run_code: bool, chat: bool = False) -> None:
+        """chat: whether prompts are conversations, for which `answer` is asked by the kind "chat".
+
+        Raises BadInput for a task that is unknown, cannot be read, runs code, or lacks its data on this machine.
+        """
         need_lm_eval()
         self.task = task
         file = read_task(Path(task)) if is_file(task) and not may_run_code else None
@@ -73,7 +76,7 @@ class Harness:
             raise BadInput(f"there is no task file {shortened(task)}")
         self._process = _started(is_apart=file is not None and bool(file.format))
         try:
-            found = self._said(self._ask(_job(task, file, items)))
+            found = self._said(self._ask({**_job(task, file, items), "chat": chat}))
         except BaseException:
             self._process.end()
             raise

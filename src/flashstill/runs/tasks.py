@@ -47,7 +47,7 @@ def task_records(family: Family) -> list[QualityRecord]:
     run = TaskRun(
         entrants=entrants, items=asked.items or None, attempts=asked.attempts, may_run_code=asked.allow_task_code,
         arithmetic=family.arithmetic, seed=family.recipe.seed, unfinished=Unfinished(family.stage_file("evaluate")),
-        progress=family.progress,
+        progress=family.progress, chat=asked.chat,
     )  # fmt: skip
     return list(run.results(asked.tasks).records)
 

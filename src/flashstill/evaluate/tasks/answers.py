@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.data.layouts import Chat
+from flashstill.distill.data.rows import Unusable
+from flashstill.distill.data.templates import Renderer
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import Model
 from flashstill.errors import BadInput
@@ -31,19 +34,43 @@ IGNORED = ("use_cache", "num_beams", "seed")
 class Answers:
     """A loaded model that answers requests; `tokens` counts what was predicted or drawn."""
 
-    def __init__(self, model: Model, tokenizer: Any, seed: int = 0) -> None:
+    def __init__(self, model: Model, tokenizer: Any, seed: int = 0, renderer: Renderer | None = None) -> None:
         self.model, self.encoder, self.seed, self.tokens = model, Encoder(model, tokenizer), seed, 0
+        self._renderer = renderer
         probe = torch.tensor([[self.encoder.prefix]])
         self._reader = reader_of(model, probe)
         self.rows: int = model.get_input_embeddings().weight.shape[0]
 
     def answer(self, kind: str, arguments: Sequence[Sequence[Any]], advance: Advance) -> list[Any]:
-        """The answers to requests of one kind: loglikelihood, loglikelihood_rolling or generate_until."""
+        """The answers to requests of one kind: loglikelihood, loglikelihood_rolling, generate_until or chat."""
+        if kind == "chat":
+            return [self._conversation(messages, bool(begins)) for messages, begins in arguments]
         if kind == "loglikelihood":
             return [list(each) for each in self.loglikelihood([(a, b) for a, b in arguments], advance)]
         if kind == "loglikelihood_rolling":
             return self.rolling([text for (text,) in arguments], advance)
         return self.generate([(text, how) for text, how in arguments], advance)
+
+    def _conversation(self, messages: Sequence[Mapping[str, str]], begins: bool) -> str:
+        """A conversation as a prompt for the next answer. begins: False for one whose last message is to go on."""
+        if not begins:
+            raise BadInput(
+                "a task with gen_prefix goes on with an answer, which chat templates do not: leave --chat out"
+            )
+        assert self._renderer is not None, "chat is asked for only of models with a template"
+        answered = (*map(dict, messages), {"role": "assistant", "content": ""})
+        try:
+            return self._renderer.prompt(Chat(messages=answered, answers=(len(messages),)))
+        except Unusable as error:
+            raise BadInput(f"the chat template refuses a prompt of a task: {error}") from error
+
+    def chats(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt as a conversation; none without a renderer."""
+        if self._renderer is None:
+            return []
+        texts = [self._conversation([{"role": "user", "content": prompt}], True) for prompt in prompts]
+        ids: list[list[int]] = self.encoder.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]], advance: Advance) -> list[tuple[float, bool]]:
         """(sum of log-probabilities in nats, whether each token is the likeliest) of (context, continuation)."""

@@ -88,9 +88,8 @@ class ProblemTask:
         """Scores by problem: {"accuracy": [...], "best_of_4": [...]}, and "tokens" drawn. known_as: fingerprints of the
         model and its tokenizer; folder: where finished parts are kept, None for nowhere."""
         tokenizer = answers.encoder.tokenizer
-        if self.table.chat and not tokenizer.chat_template:
-            raise BadInput(f"task {shortened(self.name)} has chat = true, but a model's tokenizer has no chat template")
-        prompts = encoded_prompts(self.problems, tokenizer, self.table.chat)
+        prompts = answers.chats([each.prompt for each in self.problems])
+        prompts = prompts or encoded_prompts(self.problems, tokenizer, self.table.chat)
         scores: dict[str, list[float]] = {}
         tokens = 0
         with _place(folder, self.digest, known_as) as place:
@@ -153,9 +152,14 @@ def _place(folder: Path | None, digest: str, known_as: tuple[str, str]) -> Itera
     yield place
 
 
-def read_problem_task(task: str, items: int | None, attempts: int, seed: int, may_run_code: bool) -> ProblemTask:
-    """Draw the problems of a task; BadInput for an unknown family, unknown keys, or code that is not allowed."""
+def read_problem_task(
+    task: str, items: int | None, attempts: int, seed: int, may_run_code: bool, chat: bool = False
+) -> ProblemTask:
+    """Draw the problems of a task; chat: through the chat template, even if its table does not say so.
+
+    BadInput for an unknown family, unknown keys, or code that is not allowed."""
     table = _table(task)
+    table = replace(table, chat=table.chat or chat)
     if ".py:" in table.source and not may_run_code:
         raise BadInput(f"task {shortened(task)} is judged by code of a file ({shortened(table.source)}); {ALLOW}")
     names = ("source", "data", "options", "prompt", "matcher")

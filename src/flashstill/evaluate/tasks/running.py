@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flashstill.distill.data.templates import Template, renderer_of, template_of
 from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.models.arithmetic import Arithmetic
 from flashstill.errors import BadInput
@@ -46,7 +47,8 @@ class _Ready:
 @dataclass(kw_only=True)
 class TaskRun:
     """What is to be run. items: at most so many of each task, None for all; attempts: at problems with a verifier,
-    beside the greedy one; may_run_code: whether task files may."""
+    beside the greedy one; may_run_code: whether task files may.  chat: whether prompts are conversations, rendered by
+    each model's chat template or that in a file."""
 
     entrants: Sequence[Entrant]
     items: int | None
@@ -56,9 +58,12 @@ class TaskRun:
     seed: int
     unfinished: Unfinished
     progress: Progress
+    chat: bool = False
+    chat_template: str = ""
 
     def results(self, tasks: Sequence[str]) -> TaskResults:
         """Scores of all models on all tasks; BadInput, before a model is loaded, for a task that cannot be run."""
+        templates = {each.name: self._template(each) for each in self.entrants}
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with contextlib.ExitStack() as stack:
             ready = [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
@@ -67,7 +72,7 @@ class TaskRun:
                 if names.count(name) > 1:
                     raise BadInput(f"two tasks are called {name!r}; evaluate them one after the other")
             for entrant in self.entrants:
-                self._run(entrant, ready, found)
+                self._run(entrant, templates[entrant.name], ready, found)
         records = [
             record
             for each in ready
@@ -85,10 +90,13 @@ class TaskRun:
     def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
         if is_problem_task(task):
             self.progress.say(f"task {task}: problems are drawn")
-            return [self._of_problems(read_problem_task(task, self.items, self.attempts, self.seed, self.may_run_code))]
+            return [self._of_problems(self._problems(task))]
         self.progress.say(f"task {task}: lm-eval reads it")
-        harness = stack.enter_context(Harness(task, self.items, self.may_run_code))
+        harness = stack.enter_context(Harness(task, self.items, self.may_run_code, self.chat))
         return [self._of_harness(harness, each) for each in harness.tasks]
+
+    def _problems(self, task: str) -> ProblemTask:
+        return read_problem_task(task, self.items, self.attempts, self.seed, self.may_run_code, self.chat)
 
     def _of_problems(self, task: ProblemTask) -> _Ready:
         def run(answers: Answers, name: str, known_as: tuple[str, str]) -> dict[str, Any]:
@@ -102,6 +110,8 @@ class TaskRun:
     def _of_harness(self, harness: Harness, task: HarnessTask) -> _Ready:
         def run(answers: Answers, name: str, known_as: tuple[str, str]) -> dict[str, Any]:
             def answer(kind: str, arguments: list[list[Any]]) -> list[Any]:
+                if kind == "chat":  # one conversation at a time, before the requests
+                    return answers.answer(kind, arguments, lambda amount, note="": None)
                 with self.progress.task(f"{name} on {task.name}", max(1, len(arguments)), "requests") as advance:
                     return answers.answer(kind, arguments, advance)
 
@@ -117,14 +127,27 @@ class TaskRun:
         key = {"task": task.name, "digest": task.digest, "items": task.items, "seed": self.seed}
         return _Ready(name=task.name, key=key, run=run, records=records)
 
-    def _run(self, entrant: Entrant, ready: Sequence[_Ready], found: dict[tuple[str, str], dict[str, Any]]) -> None:
+    def _template(self, entrant: Entrant) -> Template | None:
+        """A model's chat template; None if prompts are plain. BadInput if it has none."""
+        template = template_of(entrant.tokenizer, self.chat_template) if self.chat else None
+        if self.chat and template is None:
+            raise BadInput(f"{entrant.name} has no chat template; give --chat-template, or leave --chat out")
+        return template
+
+    def _run(
+        self,
+        entrant: Entrant,
+        template: Template | None,
+        ready: Sequence[_Ready],
+        found: dict[tuple[str, str], dict[str, Any]],
+    ) -> None:
         """The values of one model on all tasks, kept or computed."""
         known_as = "", ""
         if self.unfinished.folder is not None:
             known_as = fingerprint(entrant.directory), tokenizer_fingerprint(entrant.directory)
         own = {
             "task_scores": SCORES, "model": known_as[0], "tokenizer": known_as[1],
-            "precision": self.arithmetic.precision,
+            "precision": self.arithmetic.precision, "chat": "" if template is None else template.source,
         }  # fmt: skip
         kept = {each.name: self.unfinished.read_values({**own, **each.key}) for each in ready}
         found |= {(name, entrant.name): values for name, values in kept.items() if values is not None}
@@ -132,8 +155,9 @@ class TaskRun:
         if not missing:
             return
         model = load_model(entrant.directory, self.arithmetic.dtype, may_spread=True)
-        answers = Answers(model, entrant.tokenizer, self.seed)
-        for each in missing:
-            values = each.run(answers, entrant.name, known_as)
-            found[each.name, entrant.name] = values
-            self.unfinished.write_values({**own, **each.key}, values)
+        with renderer_of(template) as renderer:
+            answers = Answers(model, entrant.tokenizer, self.seed, renderer)
+            for each in missing:
+                values = each.run(answers, entrant.name, known_as)
+                found[each.name, entrant.name] = values
+                self.unfinished.write_values({**own, **each.key}, values)
