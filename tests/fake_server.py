@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from flashstill.distill.generate import Sampling, sample
 
@@ -36,6 +37,9 @@ class FakeServer:
         self.questions: list[Answer] = []
         self.keys: list[str] = []
         self.together = 1
+        self.loads_weights = True
+        """whether it is in vLLM's development mode, in which weights can be loaded"""
+        self.loaded: list[str] = []
         self.at_work = self.most_at_work = 0
         self._counting, self._met = threading.Lock(), threading.Event()
         self._lock = threading.Lock()
@@ -76,6 +80,8 @@ class FakeServer:
 
     def answer(self, path: str, question: Answer) -> tuple[int, Answer]:
         """Status and body."""
+        if path in ("/collective_rpc", "/reset_prefix_cache"):
+            return self._operated(path, question)
         tokens: list[int] = question["prompt"] if "prompt" in question else question["input_ids"]
         if "n" in question:
             return 200, {"choices": self._written(tokens, question)}
@@ -128,6 +134,19 @@ class FakeServer:
             for index, row in enumerate(rows)
         ][::-1]  # in no order
 
+    def _operated(self, path: str, question: Answer) -> tuple[int, Answer]:
+        """vLLM's routes of its development mode: new weights, which are read into the same model."""
+        if not self.loads_weights:
+            return 404, {"detail": "Not Found"}
+        if path == "/reset_prefix_cache":
+            return 200, {"success": True}
+        assert question["method"] == "reload_weights"
+        place = question["kwargs"]["weights_path"]
+        with self._lock:
+            self.model.load_state_dict(load_file(f"{place}/model.safetensors"), strict=False)
+        self.loaded.append(place)
+        return 200, {"results": [None]}
+
     def _entry(self, row: torch.Tensor, token: int, k: int) -> dict[int, tuple[float, int]]:
         """The token of the text first, as vLLM writes it, then the k likeliest: id -> log-probability, rank."""
         best = row.topk(k)
@@ -164,7 +183,8 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                 self._send(200, server.models())
 
         def do_POST(self) -> None:
-            question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            question = json.loads(body) if body else {}
             server.keys.append(self.headers.get("Authorization", ""))
             fault = server.faults.pop(0) if server.faults else None
             if fault == "reset":
@@ -177,6 +197,9 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(fault)
             if isinstance(fault, int):
                 self._send(fault, {"error": {"message": "not now"}})
+                return
+            if "prompt" not in question and "input_ids" not in question:
+                self._send(*server.answer(self.path, question))
                 return
             with server.working(question):
                 status, answer = server.answer(self.path, question)

@@ -74,6 +74,10 @@ RULES = (
     ),
     Rule(key="teachers.in_flight", follows="nothing but more or fewer requests at a time"),
     Rule(key="teachers.time_limit_s", follows="nothing but other patience with a server"),
+    Rule(key="regime.rollouts.server", follows="the student's next texts are sampled there"),
+    Rule(key="regime.rollouts.name", follows="the student's next texts are sampled there"),
+    Rule(key="regime.rollouts.in_flight", follows="nothing but more or fewer requests at a time"),
+    Rule(key="regime.rollouts.time_limit_s", follows="nothing but other patience with a server"),
 )
 """Besides these, the numbers of processes (torchrun) and threads (OMP_NUM_THREADS) may change: bits may differ then."""
 

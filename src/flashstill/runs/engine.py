@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,7 +227,7 @@ class Distillation:
         objective = objective_of(self.recipe, teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
-        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world, self.workdir, self.progress)
         label, folder = f"{'distil' if self.recipe.losses else 'train'} {self.recipe.name}", self.workdir.training
         release()
         with Peak() as peak, logs_for(self.recipe, self.workdir, self.progress, self.world.is_main) as logs:
@@ -239,6 +240,7 @@ class Distillation:
                 if not (folder / budget.MEMORY).exists():  # if it does, this process has only read the last checkpoint
                     write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
                 base = base_of(self.recipe, self.workdir, self.directories[0], self.progress)
+                shutil.rmtree(self.workdir.rollouts, ignore_errors=True)
                 leave_student(self.recipe, trained, tokenizer, packed, self.workdir, base)
                 if not self.workdir.keeps_state:
                     training.checkpoints.clear(folder)

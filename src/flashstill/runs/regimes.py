@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.generate import Sampling
     from flashstill.distill.teachers.sequence_level import Continuations
+    from flashstill.distill.teachers.served import ServedStudent
     from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World
 
 
@@ -48,7 +49,15 @@ def train_recipe_of(recipe: DistillRecipe) -> TrainRecipe:
     return TrainRecipe(**given, seed=recipe.seed)
 
 
-def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int, world: World) -> Source:
+def source_of(
+    recipe: DistillRecipe,
+    packed: Packed,
+    tokenizer: Any,
+    vocabulary: int,
+    world: World,
+    workdir: Workdir,
+    progress: Progress,
+) -> Source:
     """The source of batches; vocabulary: number of ids that student and teacher share."""
     from flashstill.distill.training import Mixing, Offline, OnPolicy
 
@@ -59,7 +68,21 @@ def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary:
         mix=regime.mix, replay=regime.replay, buffer=regime.buffer, every=regime.every,
         prompt_tokens=regime.prompt_tokens,
     )  # fmt: skip
-    return OnPolicy(packed, per_step, recipe.seed, mixing, _sampling(recipe, packed, tokenizer, vocabulary), world)
+    sampling = _sampling(recipe, packed, tokenizer, vocabulary)
+    sampler = (
+        _served_student(recipe, tokenizer, sampling, workdir.rollouts, progress) if regime.rollouts.server else None
+    )
+    return OnPolicy(packed, per_step, recipe.seed, mixing, sampling, world, sampler)
+
+
+def _served_student(
+    recipe: DistillRecipe, tokenizer: Any, sampling: Sampling, folder: Path, progress: Progress
+) -> ServedStudent:
+    from flashstill.distill.teachers.served import ServedStudent, Server
+
+    asked = recipe.regime.rollouts
+    server = Server(base=asked.server, name=asked.name, in_flight=asked.in_flight, time_limit_s=asked.time_limit_s)
+    return ServedStudent(server, tokenizer, sampling, folder, progress)
 
 
 def _sampling(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int) -> Sampling:

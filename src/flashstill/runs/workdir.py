@@ -8,6 +8,7 @@ initial/ or starts/   initial weights
 student/              the result, a Hugging Face directory
 adapter/              its adapter, if the recipe trains one: student/ is the base model with it
 packed/               the same at the bit width of its format, if the recipe quantises it
+rollouts/             weights for a server that samples for the student, during training
 training/             checkpoints during training, metrics.jsonl, and a directory of each logger
 
 A standalone run keeps all of them in one directory.  Distillations with the same tokenizer and seed may share texts;
@@ -73,6 +74,11 @@ class Workdir:
             Workdir.alone(place / "arms" / name), data=place / "data", signals=place / signals,
             arithmetic=place / ARITHMETIC, initial=place / "starts" / start,
         )  # fmt: skip
+
+    @property
+    def rollouts(self) -> Path:
+        """Weights that a server which samples for the student is given, during training."""
+        return self.out / "rollouts"
 
     def packing(self, part: str) -> Path:
         """The file of a packed text."""

@@ -8,7 +8,6 @@ with the stop id.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,9 @@ from flashstill.distill.signals.store import Store, shard
 from flashstill.distill.teachers.served import Server
 from flashstill.distill.teachers.served.client import Conversation, completed, together
 from flashstill.distill.teachers.served.questions import sampled
+from flashstill.distill.teachers.served.texts import Attempt, attempt_of, most_bytes
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
-
-BYTES_PER_TOKEN = 512  # upper limit of the response size, for a token, its name and its log-probability
-TOKEN = "token_id:"
-Attempt = tuple[list[int], float]
-"""token ids, with the stop id unless cut off; the sum of their log-probabilities, NaN if the server gives none"""
 
 
 def think_served(
@@ -92,38 +87,17 @@ class _Asking:
     async def _ask(self, talk: Conversation, place: int) -> list[Attempt]:
         how = self.how
         question = sampled(self.server.name, self.prompts[place], self.attempts, how, place)
-        most = self.attempts * (how.new_tokens + 16) * BYTES_PER_TOKEN
-        answer = await talk.completions(question, most)
+        answer = await talk.completions(question, most_bytes(self.attempts, how))
         try:
             choices = answer["choices"]
             if len(choices) != self.attempts:
                 raise BadInput(f"it gives {len(choices)} attempts where {self.attempts} were asked for")
-            return [self._attempt(choice) for choice in sorted(choices, key=lambda choice: int(choice["index"]))]
+            in_order = sorted(choices, key=lambda choice: int(choice["index"]))
+            return [attempt_of(choice, self.how, self.tokenizer, self._special) for choice in in_order]
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise BadInput(f"{self.server.base} answers problem {place} with no attempts: {error}") from error
         except BadInput as error:
             raise BadInput(f"{self.server.base}, problem {place}: {error}") from error
-
-    def _attempt(self, choice: Mapping[str, Any]) -> Attempt:
-        log_probabilities = choice.get("logprobs") or {}
-        names, values = log_probabilities.get("tokens") or [], log_probabilities.get("token_logprobs") or []
-        if names and all(str(name).startswith(TOKEN) for name in names):
-            ids = [int(str(name).removeprefix(TOKEN)) for name in names]
-        else:
-            ids = self.tokenizer(str(choice["text"]), add_special_tokens=False)["input_ids"]
-        if any(not 0 <= each < len(self.tokenizer) for each in ids):
-            raise BadInput(
-                f"it writes token {max(ids)}, but the tokenizer has {len(self.tokenizer)}: they do not match"
-            )
-        stop, ended = self.how.stop[0], choice.get("finish_reason") == "stop"
-        if ended and names and ids[-1] in self._special:
-            ids = ids[:-1]  # another end of the model's generation_config.json than ours; vLLM keeps it among the ids
-        kept_ids = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
-        kept_ids = [*kept_ids[: self.how.new_tokens - ended], *[stop] * ended]
-        log_p = math.fsum(map(float, values)) if values else math.nan
-        if log_p > 0 or math.isinf(log_p):
-            raise BadInput(f"it gives {log_p} as the log-probability of a text")
-        return kept_ids or [stop], log_p
 
     def _done(self, place: int, attempts: list[Attempt]) -> None:
         """Store an answer; write its shard if it is complete."""

@@ -12,7 +12,7 @@ steps are sampled in one batch by the student of the first of these steps, since
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,10 +23,13 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.prompts import prompt_for
 from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import Workspace
+from flashstill.distill.models import Model
 from flashstill.distill.training.batches import Batch, Student, take, window_order
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
 
+Sampler = Callable[[Model, Sequence[np.ndarray], Sequence[int]], np.ndarray]
+"""(student, R prompts, R row ids) -> continuations [R, new_tokens], -1 behind the end: samples elsewhere"""
 _STREAM = 0x0E  # a random stream separate from other uses of the seed
 
 
@@ -45,15 +48,25 @@ class OnPolicy:
     """A source of batches. Its state: sampled windows, for replay and for the coming steps."""
 
     def __init__(
-        self, packed: Packed, per_step: int, seed: int, mixing: Mixing, sampling: Sampling, world: World
+        self,
+        packed: Packed,
+        per_step: int,
+        seed: int,
+        mixing: Mixing,
+        sampling: Sampling,
+        world: World,
+        sampler: Sampler | None = None,
     ) -> None:
+        """sampler: continues the prompts in this process's stead; one process only."""
+        if sampler and world.size > 1:
+            raise BadInput("regime.rollouts is for one process: leave torchrun out, or regime.rollouts")
         if mixing.prompt_tokens + sampling.new_tokens > packed.length + 1:
             raise BadInput(
                 f"{mixing.prompt_tokens} prompt tokens and {sampling.new_tokens} new ones do not fit a window of"
                 f" {packed.length + 1}"
             )
         self.packed, self.per_step, self.seed = packed, per_step, seed
-        self.mixing, self.sampling, self.world = mixing, sampling, world
+        self.mixing, self.sampling, self.world, self.sampler = mixing, sampling, world, sampler
         self._old, self._new = _nothing(packed.length), _nothing(packed.length)
         self._space = Workspace()
 
@@ -124,6 +137,8 @@ class OnPolicy:
 
     def _shared(self, student: Student, prompts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Each process samples its share of the continuations; all processes receive all of them."""
+        if self.sampler:
+            return self.sampler(student(), prompts, rows.tolist())
         rank, size = self.world.rank, self.world.size
         share = slice(rank, None, size)
         samples = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)

@@ -122,6 +122,11 @@ class Conversation:
         """The parsed JSON response to a request for generated text; raises BadInput like `ask`."""
         return await self._asked(f"{self.server.address}/completions", question, 0, most_bytes)
 
+    async def operate(self, path: str, body: dict[str, Any] | None) -> tuple[int, str]:
+        """Status and message of a request to a route of the server itself, outside of /v1."""
+        status, answer = await self._patiently("POST", f"{self.server.address.removesuffix('/v1')}{path}", body, 2**20)
+        return status, self._said(answer)
+
     async def _asked(self, url: str, question: dict[str, Any], k: int, most_bytes: int) -> Any:
         status, body = await self._patiently("POST", url, question, most_bytes)
         if status != 200:

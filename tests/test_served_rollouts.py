@@ -1,0 +1,169 @@
+"""A server that samples for the student: it is given the student's weights, and its texts are the student's own."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flashstill.distill.generate import Sampling, sample
+from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.distill.teachers.served import ServedStudent, Server, client
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import run_distillation
+from tests.fake_server import FakeServer
+
+PROMPTS = [np.array([5, 6, 7]), np.array([8, 9]), np.array([11, 12, 13, 14])]
+
+
+@pytest.fixture
+def served(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    monkeypatch.setattr(client, "WAITS_S", (0.01,))
+    server = FakeServer(load_model(tiny_teacher, torch.float32), load_tokenizer(tiny_teacher))
+    server.name = "student"
+    yield server
+    server.close()
+
+
+def sampler(served: FakeServer, tokenizer: Any, folder: Path, **how: Any) -> ServedStudent:
+    settings = Sampling(new_tokens=6, stop=(tokenizer.eos_token_id,), seed=4, **how)
+    return ServedStudent(Server(base=served.base, name="student"), tokenizer, settings, folder, Silent())
+
+
+def trained(model: Any, by: float) -> Any:
+    """The model some steps later."""
+    student, draws = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in student.parameters():
+            weight += by * torch.randn(weight.shape, generator=draws)
+    return student.train()
+
+
+def test_the_texts_are_those_of_the_weights_it_was_given(
+    served: FakeServer, tiny_teacher: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_teacher)
+    ask = sampler(served, tokenizer, tmp_path, temperature=0.0)
+    texts = []
+    for by in (0.05, 0.1, 0.2):
+        student = trained(served.model, by)
+        before = {name: weight.clone() for name, weight in student.state_dict().items()}
+        drawn = ask(student, PROMPTS, [0, 1, 2])
+        ours = sample(student, PROMPTS, Sampling(new_tokens=6, temperature=0.0, stop=(tokenizer.eos_token_id,)))
+        assert np.array_equal(drawn, ours.tokens)
+        assert student.training
+        assert all(torch.equal(weight, before[name]) for name, weight in student.state_dict().items())
+        texts.append(drawn.tolist())
+    assert texts[0] != texts[1] != texts[2]
+    assert len(served.loaded) == 3
+    assert [place.name for place in tmp_path.iterdir()] == ["weights-1"], "those before are removed"
+
+
+def test_rows_have_seeds_of_their_own(served: FakeServer, tiny_teacher: Path, tmp_path: Path) -> None:
+    ask = sampler(served, load_tokenizer(tiny_teacher), tmp_path)
+    first = ask(served.model, [PROMPTS[0]] * 4, [0, 1, 2, 3])
+    assert len({row.tobytes() for row in first}) > 2
+    assert np.array_equal(ask(served.model, [PROMPTS[0]] * 2, [3, 0]), first[[3, 0]])
+
+
+def test_mistakes(served: FakeServer, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = sampler(served, load_tokenizer(tiny_teacher), tmp_path)
+    student = trained(served.model, 0.5)
+    served.loads_weights = False
+    with pytest.raises(BadInput, match="cannot take new weights; start vLLM with VLLM_SERVER_DEV_MODE=1"):
+        ask(student, PROMPTS, [0, 1, 2])
+    served.loads_weights = True
+    with monkeypatch.context() as patched:
+        patched.setattr(served, "_operated", lambda path, question: (200, {"success": True}))
+        with pytest.raises(BadInput, match=r"is not the student: its log-probabilities of a prompt are"):
+            ask(student, PROMPTS, [0, 1, 2])
+        patched.setattr(served, "_operated", lambda path, question: (400, {"error": {"message": "no such place"}}))
+        with pytest.raises(BadInput, match=r"did not load the student's weights from .* \(400 no such place\)"):
+            ask(student, PROMPTS, [0, 1, 2])
+    served.longest = 9
+    with pytest.raises(BadInput, match=r"take 10 tokens, but student at .* takes 9"):
+        ask(student, PROMPTS, [0, 1, 2])
+
+
+RECIPE = """
+name = "rolled"
+data = "{data}"
+
+[[teachers]]
+model = "{teacher}"
+
+[student]
+kind = "copy"
+
+[signals]
+kind = "none"
+
+[regime]
+kind = "on-policy"
+mix = 0.75
+prompt_tokens = 8
+new_tokens = 16
+every = 2
+
+[regime.rollouts]
+server = "{base}"
+name = "student"
+
+[text]
+window_tokens = 32
+train_tokens = 1024
+heldout_tokens = 128
+out_of_domain_tokens = 128
+
+[train]
+tokens = 512
+windows_per_step = 4
+learning_rate = 1e-4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path, served: FakeServer) -> Path:
+    path = tmp_path / "distill.toml"
+    path.write_text(RECIPE.format(data=text_file, base=served.base, teacher=tiny_teacher))
+    return path
+
+
+@pytest.mark.slow
+def test_a_run(recipe: Path, served: FakeServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_distillation(read_distillation(recipe), out, Silent())
+    rows = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    assert len(served.loaded) == 2, "once for every two steps"
+    assert max(row["sampled_share"] for row in rows) > 0.2
+    assert not (out / "rollouts").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "student"', "", "regime.rollouts needs server"),
+        ("http://", "http://me:secret@", "must not hold a password"),
+        ('kind = "copy"', 'kind = "copy"\nquantise = "int4"', "this student is quantised in training"),
+        (
+            'kind = "on-policy"\nmix = 0.75\nprompt_tokens = 8\nnew_tokens = 16\nevery = 2',
+            'kind = "offline"',
+            "regime.rollouts means nothing where regime.kind is 'offline'",
+        ),
+    ],
+)
+def test_recipes_that_cannot_be(recipe: Path, old: str, new: str, said: str) -> None:
+    text = recipe.read_text()
+    assert old in text
+    recipe.write_text(text.replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        read_distillation(recipe)
