@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -143,7 +144,8 @@ class FakeServer:
         assert question["method"] == "reload_weights"
         place = question["kwargs"]["weights_path"]
         with self._lock:
-            self.model.load_state_dict(load_file(f"{place}/model.safetensors"), strict=False)
+            for file in Path(place).glob("*.safetensors"):
+                self.model.load_state_dict(load_file(file), strict=False)
         self.loaded.append(place)
         return 200, {"results": [None]}
 

@@ -15,6 +15,7 @@ import torch
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.teachers.served import ServedStudent, Server, client
+from flashstill.distill.teachers.served.rollouts import untie
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
@@ -167,3 +168,21 @@ def test_recipes_that_cannot_be(recipe: Path, old: str, new: str, said: str) -> 
     recipe.write_text(text.replace(old, new))
     with pytest.raises(BadInput, match=said):
         read_distillation(recipe)
+
+
+@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+def test_a_shared_head_is_handed_over_by_itself(tiny_teacher: Path, tmp_path: Path, shards: str) -> None:
+    """vLLM 0.32.0 on a CPU renews the embedding when it reloads weights, and not its copy of a head that shares it."""
+    from transformers import AutoModelForCausalLM
+
+    model = load_model(tiny_teacher, torch.float32)
+    assert model.config.tie_word_embeddings
+    model.save_pretrained(tmp_path, max_shard_size=shards)
+    untie(model, tmp_path)
+    read = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not read.config.tie_word_embeddings
+    assert read.get_output_embeddings().weight is not read.get_input_embeddings().weight
+    tokens = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        assert torch.equal(read(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+    assert (tmp_path / "model-head.safetensors").exists()

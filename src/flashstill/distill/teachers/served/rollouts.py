@@ -11,6 +11,7 @@ did not load, hence step 3: it finds another model, not a student that is a few 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
@@ -27,9 +30,10 @@ from flashstill.distill.teachers.served.making import scores_of
 from flashstill.distill.teachers.served.questions import sampled
 from flashstill.distill.teachers.served.texts import attempt_of, most_bytes
 from flashstill.errors import BadInput
-from flashstill.files import replacing_directory
+from flashstill.files import replacing_directory, write_text
 from flashstill.progress import Progress
 
+BODY_FILE, HEAD_FILE = "model-body.safetensors", "model-head.safetensors"
 FARTHEST = 0.1
 """mean difference of log-probabilities, in nats, up to which the server has the student's weights; bf16 makes 0.02"""
 
@@ -55,11 +59,11 @@ class ServedStudent:
     async def _drawn(
         self, student: Model, prompts: Sequence[np.ndarray], rows: Sequence[int], drawn: np.ndarray
     ) -> None:
+        place = self._written(student)
         async with Conversation(self.server, self._progress.say) as talk:
-            self._check_context(await talk.longest(), prompts)
-            place = self._written(student)
+            self._check_context(await self._longest(talk, place), prompts)
             await self._hand_over(talk, place)
-            await self._check_weights(talk, student, max(prompts, key=len).tolist())
+            await self._check_weights(talk, student, max(prompts, key=len).tolist(), place)
 
             async def one(which: int) -> None:
                 question = sampled(self.server.name, prompts[which].tolist(), 1, self.how, rows[which])
@@ -79,7 +83,16 @@ class ServedStudent:
         place = self.folder / f"weights-{self._handed % 2}"
         with replacing_directory(place) as temporary:
             student.save_pretrained(temporary, safe_serialization=True)  # in its own dtype: nothing is rounded here
+            untie(student, temporary)
+            self.tokenizer.save_pretrained(temporary)
         return place.resolve()
+
+    async def _longest(self, talk: Conversation, place: Path) -> int | None:
+        try:
+            return await talk.longest()
+        except BadInput as error:
+            how = f"VLLM_SERVER_DEV_MODE=1 vllm serve {place} --served-model-name {self.server.name}"
+            raise BadInput(f"{error}; the server that samples for the student is started with: {how}") from error
 
     async def _hand_over(self, talk: Conversation, place: Path) -> None:
         base = self.server.base
@@ -99,7 +112,7 @@ class ServedStudent:
         if status != 200 or "true" not in said.lower():
             raise BadInput(f"the server at {base} did not empty its prefix cache ({status} {said}); is it in use?")
 
-    async def _check_weights(self, talk: Conversation, student: Model, tokens: list[int]) -> None:
+    async def _check_weights(self, talk: Conversation, student: Model, tokens: list[int], place: Path) -> None:
         """BadInput if the server's log-probabilities of a prompt are not those of the student."""
         if len(tokens) < 2:
             return
@@ -113,7 +126,8 @@ class ServedStudent:
         if not apart <= FARTHEST:
             raise BadInput(
                 f"{self.server.name} at {self.server.base} is not the student: its log-probabilities of a prompt are"
-                f" {apart:.2g} nats from those here, more than {FARTHEST:g}; serve the directory initial/ of this run"
+                f" {apart:.2g} nats from those here, more than {FARTHEST:g}; start it again on the"
+                f" directory {place}"
             )
 
     def _check_context(self, longest: int | None, prompts: Sequence[np.ndarray]) -> None:
@@ -123,3 +137,27 @@ class ServedStudent:
                 f"a prompt and its continuation take {tokens} tokens, but {self.server.name} at {self.server.base}"
                 f" takes {longest}; lower regime.new_tokens, or start it with more (--max-model-len)"
             )
+
+
+def untie(model: Model, directory: Path) -> None:
+    """Write a head that shares the embedding's weights as a tensor of its own, in a directory that was just saved.
+
+    vLLM on CPUs keeps a packed copy of a shared head, which it does not renew when it reloads weights.
+    """
+    config = json.loads((directory / "config.json").read_text())
+    head, names = model.get_output_embeddings(), dict(model.named_parameters(remove_duplicate=False))
+    if head is None or not config.get("tie_word_embeddings"):
+        return
+    name = next(name for name in reversed(names) if names[name] is head.weight)
+    index = directory / "model.safetensors.index.json"
+    if not index.exists():
+        # readers take a file of this name for the whole model
+        (directory / "model.safetensors").rename(directory / BODY_FILE)
+        with safe_open(directory / BODY_FILE, framework="pt") as opened:
+            files = dict.fromkeys(opened.keys(), BODY_FILE)
+    else:
+        files = json.loads(index.read_text())["weight_map"]
+    save_file({name: head.weight.detach().cpu().contiguous()}, directory / HEAD_FILE, metadata={"format": "pt"})
+    total = sum((directory / file).stat().st_size for file in {*files.values(), HEAD_FILE})
+    write_text(index, json.dumps({"metadata": {"total_size": total}, "weight_map": {**files, name: HEAD_FILE}}))
+    write_text(directory / "config.json", json.dumps({**config, "tie_word_embeddings": False}, indent=1))
