@@ -59,6 +59,11 @@ def with_quantization(fields: Mapping[str, Any], scheme: Mapping[str, Any]) -> C
     return {**fields, "quantization_config": scheme}
 
 
+def with_own_head(fields: Mapping[str, Any]) -> Changes:
+    """The fields of a config.json whose head does not share the embedding's weights."""
+    return {**fields, "tie_word_embeddings": False}
+
+
 def with_vocabulary(fields: Mapping[str, Any], vocabulary: int) -> Changes:
     """`fields` with this vocabulary size; BadInput if they state another."""
     stated = stated_size(fields, VOCABULARY, "the student")

@@ -22,6 +22,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from flashstill.arch.adapter.edit import with_own_head
+from flashstill.arch.adapter.sizes import is_tied
 from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
 from flashstill.distill.models import Model
@@ -146,7 +148,7 @@ def untie(model: Model, directory: Path) -> None:
     """
     config = json.loads((directory / "config.json").read_text())
     head, names = model.get_output_embeddings(), dict(model.named_parameters(remove_duplicate=False))
-    if head is None or not config.get("tie_word_embeddings"):
+    if head is None or not is_tied(config):
         return
     name = next(name for name in reversed(names) if names[name] is head.weight)
     index = directory / "model.safetensors.index.json"
@@ -160,4 +162,4 @@ def untie(model: Model, directory: Path) -> None:
     save_file({name: head.weight.detach().cpu().contiguous()}, directory / HEAD_FILE, metadata={"format": "pt"})
     total = sum((directory / file).stat().st_size for file in {*files.values(), HEAD_FILE})
     write_text(index, json.dumps({"metadata": {"total_size": total}, "weight_map": {**files, name: HEAD_FILE}}))
-    write_text(directory / "config.json", json.dumps({**config, "tie_word_embeddings": False}, indent=1))
+    write_text(directory / "config.json", json.dumps(with_own_head(config), indent=1))
