@@ -17,6 +17,7 @@ from flashstill.distill.training import Offline, TrainRecipe, checkpoints, hard,
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, FamilyRecipe, StudentRecipe, read_distillation, to_toml
+from flashstill.recipes.regime import RegimeRecipe, RolloutRecipe
 from flashstill.recipes.resuming import RULES, changes_of, loop_keys, rule_of
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.training import TrainTable
@@ -51,7 +52,9 @@ class TestRecipes:
         served = dataclasses.replace(ONE, teachers=(TeacherRecipe(model="http://a/v1", name="a", tokenizer="b"),))
         keys = {change.key.replace("[0]", "") for change in changes_of(ONE, served)} | {
             f"{table}.{name}" for table in ("train", "signals") for name in dataclasses.asdict(ONE)[table]
-        } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)}  # fmt: skip
+        } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)} | {
+            f"regime.rollouts.{name}" for name in dataclasses.asdict(RolloutRecipe())
+        }  # fmt: skip
         own = {*dataclasses.asdict(ONE.student), *dataclasses.asdict(ONE)}
         assert {rule.key for rule in RULES} <= keys | own
         assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}
@@ -62,6 +65,7 @@ class TestRecipes:
             trained(ONE, micro_windows=2),
             trained(ONE, tokens=200_000, checkpoint_every_steps=7),
             dataclasses.replace(ONE, teachers=(dataclasses.replace(LOCAL, in_flight=3, time_limit_s=9.0),)),
+            dataclasses.replace(ONE, regime=RegimeRecipe(rollouts=RolloutRecipe(server="http://b/v1", name="b"))),
         ],
     )
     def test_what_may_change(self, tmp_path: Path, changed: DistillRecipe) -> None:
