@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -405,3 +406,33 @@ def test_shot_at_random_moments(tiny_teacher: Path, text_file: Path, tmp_path: P
     assert untimed(metrics(tmp_path / "a")) == untimed(metrics(tmp_path / "b"))
     summaries = [json.loads((tmp_path / run / "summary.json").read_text())["validation"] for run in "ab"]
     assert summaries[0]["best_step"] == summaries[1]["best_step"] < summaries[0]["last_step"]
+
+
+def test_the_report_draws_both_curves(tmp_path: Path) -> None:
+    """A panel a model, with the training loss in few points, and each validation as a dot; a damaged file is named."""
+    from flashstill.errors import BadInput
+    from flashstill.report.page import write_report
+    from tests.finished_runs import write_family
+
+    out = write_family(tmp_path / "family")
+    write_report(out)
+    assert "<h2>Training</h2>" not in (out / "report.html").read_text(), "of an older version, without metrics"
+    for name, loss in {"half": 2.0, "half-control": 5.0}.items():
+        folder = out / "training" / name
+        folder.mkdir(parents=True)
+        made = [{"step": step, "loss": loss + 1.0 / step} for step in range(1, 601)]
+        if name == "half":
+            for row, value in zip(made[199::200], (2.5, 2.25, 2.75), strict=True):
+                row |= {"validation_loss": value, "validation_bits_per_byte": value / 2.0}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    page = write_report(out).read_text()
+    section = page[page.index("<h2>Training</h2>") : page.index("<h2>How it was made</h2>")]
+    assert section.count("<polyline") == 3
+    assert section.count('class="dot') == 3
+    assert "validation, step 400: 2.25" in section
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", section)
+    assert cells[:6] == ["half", "loss", "2.2500", "400", "2.7500", "600"]
+    assert cells[6:] == ["half", "bits per byte", "1.1250", "400", "1.3750", "600"]
+    (out / "training" / "half" / "metrics.jsonl").write_text('{"step": 1, "loss": "much"}\n')
+    with pytest.raises(BadInput, match=r"metrics.jsonl.*loss"):
+        write_report(out)

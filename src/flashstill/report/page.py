@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flashstill.files import write_text
-from flashstill.records import NO_INTERVAL, QualityRecord, Record, read_records
+from flashstill.records import NO_INTERVAL, ModelRecord, QualityRecord, Record, read_records
 from flashstill.report import kept
 from flashstill.report.figures import (
     COST_TITLES,
@@ -24,6 +24,7 @@ from flashstill.report.findings import View, findings
 from flashstill.report.kinds import kind_words, shapes
 from flashstill.report.marks import shape
 from flashstill.report.shell import render_page
+from flashstill.report.training import Steps, curves, training_of, validation_rows
 from flashstill.report.whole import QUALITY, check_whole
 from flashstill.units import show
 from flashstill.useful_range import range_warnings
@@ -41,12 +42,15 @@ def write_report(out: Path) -> Path:
     provenance = kept.provenance(out / "provenance.json")
     recipe = kept.recipe_text(out / "family.toml")
     path = out / "report.html"
-    write_text(path, render(records, provenance, recipe))
+    trained = [record.model for record in records if isinstance(record, ModelRecord)]
+    write_text(path, render(records, provenance, recipe, training_of(out, trained)))
     return path
 
 
-def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -> str:
-    """The whole page as HTML."""
+def render(
+    records: Sequence[Record], provenance: dict[str, Any], recipe: str, training: Mapping[str, Steps] | None = None
+) -> str:
+    """The whole page as HTML. training: the metrics of each model's steps."""
     view = View.of(records)
     family = tomllib.loads(recipe)
     axes = {("heldout", metric): label for metric, label in METRIC_LABELS.items()} | task_axes(view)
@@ -64,6 +68,8 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         metrics={_key(*axis): label for axis, label in axes.items()},
         tasks=_tasks(view),
         models=_model_rows(view),
+        curves=curves(training or {}),
+        validations=validation_rows(training or {}),
         shapes=[(shape(name), words) for name, words in shapes(list(view.models.values()))],
         cost_tables={chip: _cost_rows(view, chip) for chip in view.chips},
         groups=list(LEVEL_GROUPS),
