@@ -84,6 +84,13 @@ PLANTED: tuple[Planted, ...] = (
         "divergence=reverse_kl, weight=-kl",
         "rewarded",
     ),
+    # the student that is kept is the one with the worst figure
+    (
+        "distill/training/validation.py",
+        "is_best = figure < self.best",
+        "is_best = not self.best_step or figure > self.best",
+        "validation_in_training",
+    ),
 )
 
 

@@ -90,7 +90,7 @@ class _FusedHead(torch.autograd.Function):
         chunks = chunks.of(vocabulary, hidden.device.type == "cpu")
         weights = weights.to(wide(hidden.dtype))
         per_token = torch.empty(tokens, dtype=weights.dtype, device=hidden.device)
-        grad_hidden = torch.empty_like(hidden)
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None  # nobody asks in a validation
         grad_head = torch.empty_like(head) if head.requires_grad else None
         grad_bias = torch.zeros_like(bias, dtype=weights.dtype) if bias is not None and bias.requires_grad else None
         rule = replace(rule, weight=head, bias=bias)
@@ -103,7 +103,8 @@ class _FusedHead(torch.autograd.Function):
             raw = space.take("student", (rows, vocabulary), head.dtype, head.device)
             rule.raw(hidden[group], out=raw)
             _slope_in_place(space, raw, terms, weights, per_token, group, chunks, rule)
-            torch.mm(raw, head, out=grad_hidden[group])
+            if grad_hidden is not None:
+                torch.mm(raw, head, out=grad_hidden[group])
             if grad_head is not None and group.start and total is None:
                 grad_head.addmm_(raw.T, hidden[group])
             elif grad_head is not None:
