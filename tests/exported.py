@@ -42,6 +42,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma3_text",
         {"layer_types": [SLIDING, FULL, FULL, SLIDING], "query_pre_attn_scalar": 8},
     ),
+    "glm4_moe": ("glm4_moe", {"first_k_dense_replace": 1, "num_hidden_layers": 2, "n_shared_experts": 2}),
+    "glm4_moe as upcycled": (
+        "glm4_moe",
+        {
+            "first_k_dense_replace": 0,
+            "num_hidden_layers": 2,
+            "routed_scaling_factor": 2.0,
+            "tie_word_embeddings": True,
+            "use_qk_norm": False,
+            "attention_bias": False,
+            **_rope("default", partial_rotary_factor=1.0),
+        },
+    ),
     "gpt2": ("gpt2", {}),
     "granite": ("granite", {}),
     "llama": ("llama", {}),
@@ -75,7 +88,8 @@ def made(case: str, **more: Any) -> Any:
     name, changes = CASES[case]
     model = zoo.tiny(name, 0, **{"vocab_size": ROWS, **changes, **more})
     with torch.no_grad():
-        for key, parameter in model.named_parameters():
+        corrections = [pair for pair in model.named_buffers() if pair[0].endswith("e_score_correction_bias")]
+        for key, parameter in [*model.named_parameters(), *corrections]:
             random = np.random.default_rng(zlib.crc32(key.encode()))
             whole = random.integers(-128, 129, tuple(parameter.shape)).astype(np.float32)
             scales = parameter.dim() == 1 and "norm" in key and "gemma" not in name

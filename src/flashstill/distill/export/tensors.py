@@ -55,7 +55,7 @@ def planned(path: Path, layout: GgufLayout) -> list[PlannedTensor]:
     for name in stored:
         if _NO_WEIGHTS.search(name) or (layout.tied and name == "lm_head.weight"):
             continue
-        plain, _, suffix = _EXPERT.sub(".experts.", name).rpartition(".")
+        plain, _, suffix = _EXPERT.sub(".experts.", name).replace("correction_bias", "correction.bias").rpartition(".")
         target = known.get_name(plain)
         if target is None:
             raise BadInput(f"{path}: {name} has no name in GGUF files of architecture {layout.architecture}")

@@ -15,6 +15,7 @@ from flashstill.arch.adapter.gguf.positions import Metadata, context_without_win
 from flashstill.errors import UnsupportedArchitecture, unknown
 
 ROPE = "rope_parameters"
+SIGMOID = 2  # of llama.cpp's functions of router logits
 NO_MATTER = frozenset({
     "_name_or_path", "architectures", "attention_dropout", "attn_pdrop", "auto_map", "bos_token_id",
     "chunk_size_feed_forward", "dtype", "embd_pdrop", "eos_token_id", "id2label", "initializer_range", "label2id",
@@ -135,6 +136,24 @@ def _qwen_moe(architecture: str, normalised: bool) -> Callable[[Fields], GgufLay
     return layout
 
 
+def _glm4_moe(read: Fields) -> GgufLayout:
+    for name in ("n_group", "topk_group"):
+        read.require(name, 1)
+    read.ignore("num_nextn_predict_layers", "use_qk_norm")  # what is there is seen from the tensors
+    experts = read.count(*EXPERTS)
+    more = {
+        "expert_count": experts,
+        "expert_used_count": read.count(*CHOSEN),
+        "expert_feed_forward_length": read.count("moe_intermediate_size"),
+        "expert_shared_count": read.count("n_shared_experts", default=0, least=0),
+        "leading_dense_block_count": read.count("first_k_dense_replace", default=0, least=0),
+        "expert_weights_scale": float(read.value("routed_scaling_factor") or 1.0),
+        "expert_weights_norm": read.flag("norm_topk_prob", True),
+        "expert_gating_func": SIGMOID,
+    }
+    return _decoder(read, "glm4moe", more, experts=experts)
+
+
 def _gemma(read: Fields) -> GgufLayout:
     metadata, notes, head = _sizes(read, "hidden_act", "gelu_pytorch_tanh")
     rotary(read.part(ROPE), read.count(*CONTEXT), head, metadata)
@@ -202,6 +221,7 @@ FAMILIES: Mapping[str, Callable[[Fields], GgufLayout]] = {
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
+    "glm4_moe": _glm4_moe,
     "gpt2": _gpt2,
     "granite": _granite,
     "llama": _llama,
