@@ -40,7 +40,7 @@ gc.disable()
 
 _LEARNING = re.compile(
     r"(?m)^ *(from|import) (torch|transformers|safetensors|peft|flashstill\.(distill|evaluate|measure|runs|studies))\b"
-    r"|tiny_teacher|text_file|\bzoo\b"
+    r"|tiny_teacher|text_file|\bzoo\b|fs\.(distill|run)\("
 )
 """in the text of a file: what loads PyTorch, which takes as long as hundreds of tests of the cost arm"""
 
