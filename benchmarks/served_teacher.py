@@ -8,6 +8,7 @@ DIR: the Hugging Face directory that the server serves, or the name of a package
 for the same windows; attempts are asked as `[teacher]` of a deep-think study asks for them, and what the server says of
 its own tokens is compared with what the model here says of them.  Were they drawn from another distribution (top-k, a
 penalty), the surprise of the drawn tokens would differ from the entropy: `z` is that difference in standard errors.
+So would the share of tokens beyond the 20 likeliest from the mass that the model gives them.
 The last line of stdout is JSON.
 """
 
@@ -104,7 +105,7 @@ def attempted(
     how = Sampling(new_tokens=new_tokens, stop=(tokenizer.eos_token_id,), seed=1)
     with tempfile.TemporaryDirectory() as folder:
         chains = think_served(server, prompts, attempts, how, tokenizer, {}, Path(folder), Silent(), "attempts")
-    worst, surprise, variance, tokens = 0.0, 0.0, 0.0, 0
+    worst, surprise, variance, tokens, beyond, expected = 0.0, 0.0, 0.0, 0, 0, 0.0
     for prompt, texts, sums in zip(prompts, chains.tokens, chains.log_p, strict=True):
         for text, said in zip(texts, sums, strict=True):
             ids = text[text >= 0].tolist()
@@ -117,10 +118,14 @@ def attempted(
             surprise += float((-drawn - entropy).sum())
             variance += float(((log_p.exp() * log_p**2).sum(-1) - entropy**2).sum())
             tokens += len(ids)
+            twentieth = log_p.topk(20).values
+            beyond += int((drawn < twentieth[:, -1]).sum())
+            expected += float((1.0 - twentieth.exp().sum(-1)).sum())
     texts = {tuple(row.tolist()) for row in chains.tokens.reshape(-1, new_tokens)}
     return {
         "texts": chains.tokens.shape[0] * attempts, "distinct": len(texts), "tokens": tokens,
         "log_p_max_a_token": worst, "surprise_over_entropy": surprise / tokens, "z": surprise / math.sqrt(variance),
+        "beyond_the_20_likeliest": beyond / tokens, "expected_beyond": expected / tokens,
     }  # fmt: skip
 
 

@@ -187,3 +187,17 @@ def test_a_shared_head_is_handed_over_by_itself(tiny_teacher: Path, tmp_path: Pa
     with torch.inference_mode():
         assert torch.equal(read(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
     assert (tmp_path / "model-head.safetensors").exists()
+
+
+def test_nobody_is_there_yet(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights lie there, and the sentence says what to start."""
+    monkeypatch.setattr(client, "WAITS_S", (0.01,))
+    tokenizer = load_tokenizer(tiny_teacher)
+    how = Sampling(new_tokens=2, stop=(tokenizer.eos_token_id,))
+    ask = ServedStudent(Server(base="http://127.0.0.1:1/v1", name="me"), tokenizer, how, tmp_path, Silent())
+    with pytest.raises(BadInput, match=r"no server answers at http://127\.0\.0\.1:1/v1") as stopped:
+        ask(load_model(tiny_teacher, torch.float32), PROMPTS, [0, 1, 2])
+    place = (tmp_path / "weights-1").resolve()
+    assert f"VLLM_SERVER_DEV_MODE=1 vllm serve {place} --served-model-name me" in str(stopped.value)
+    assert load_model(place, torch.float32) is not None
+    assert load_tokenizer(place).get_vocab() == tokenizer.get_vocab()

@@ -157,7 +157,7 @@ class Conversation:
                 why = one_line(error) or type(error).__name__
                 if is_first and isinstance(error, _NOBODY):
                     base = self.server.base
-                    raise BadInput(f"no server answers at {base} ({why}); start it, or mend teachers.model") from error
+                    raise BadInput(f"no server answers at {base} ({why}); start it, or mend its address") from error
             if wait_s is not None:
                 pause_s = max(asked_to_wait_s, wait_s * random.uniform(0.5, 1.0))
                 self._note(f"{why}; again in {pause_s:.0f} s")
