@@ -67,6 +67,7 @@ def test_the_texts_are_those_of_the_weights_it_was_given(
     assert texts[0] != texts[1] != texts[2]
     assert len(served.loaded) == 3
     assert [place.name for place in tmp_path.iterdir()] == ["weights-1"], "those before are removed"
+    assert not is_tied(json.loads((tmp_path / "weights-1" / "config.json").read_text()))
 
 
 def test_rows_have_seeds_of_their_own(served: FakeServer, tiny_teacher: Path, tmp_path: Path) -> None:
