@@ -375,4 +375,5 @@ def test_contaminated_problems_are_refused(tmp_path: Path) -> None:
 
 
 def test_built_in_recipes_are_recipes() -> None:
-    assert read_study(recipe_file("deep-think")).name == "deep-think"
+    for name in ("deep-think", "deep-think-policy", "deep-think-palindromes", "deep-think-smollm", "deep-think-gpu"):
+        assert read_study(recipe_file(name)).name == name
