@@ -88,7 +88,7 @@ def test_mistakes_are_told_before_the_work(name: str, changes: dict[str, Any], s
 
 def test_a_teacher_with_less_text_than_its_students_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "short.toml"
-    path.write_text(recipe_file("kd-by-size").read_text().replace("text_tokens = 1_024_000", "text_tokens = 1_000"))
+    path.write_text(recipe_file("kd-by-size").read_text().replace("text_tokens = 512_000", "text_tokens = 1_000"))
     with pytest.raises(BadInput, match="must be at least the"):
         read_study(path)
 
