@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
@@ -103,7 +105,7 @@ def test_a_toy_run(tmp_path: Path, text_file: Path, other_text: str, kind: str) 
     path = tmp_path / "toy.toml"
     path.write_text(
         f'name = "toy"\nstudy = "{kind}"\nseeds = 2\ndata = "{text_file}"\nout_of_domain = "{other}"\n'
-        f'vocabulary = 320\narithmetic = "fp32"\npasses = {"1" if kind == "kd-by-size" else "[1, 2]"}\n'
+        f'vocabulary = 320\narithmetic = "fp32"\n{"" if kind == "kd-by-size" else "passes = [1, 2]"}\n'
         "[text]\nwindow_tokens = 32\ntrain_tokens = 1_024\nheldout_tokens = 256\nout_of_domain_tokens = 256\n"
         f"[teacher]\nlayers = 1\nhidden = 32\ntext_tokens = 2_048\n[teacher.train]\ntokens = 4_096\n{train}"
         f"{students if kind == 'kd-by-size' else ''}[train]\n{train}"
@@ -118,9 +120,11 @@ def test_a_toy_run(tmp_path: Path, text_file: Path, other_text: str, kind: str) 
     wanted = {"a-distilled": 8, "a-labels": 8, "b-distilled": 8, "b-labels": 8}
     by_passes = {"1-distilled": 8, "1-labels": 8, "2-distilled": 16, "2-labels": 16}
     assert steps == {"teacher": 32, **(wanted if kind == "kd-by-size" else by_passes)}
-    assert (seed / "data-teacher" / "train.safetensors").stat().st_size > (
-        seed / "data" / "train.safetensors"
-    ).stat().st_size
+    whole, some = (load_file(seed / name / "train.safetensors")["tokens"] for name in ("data-teacher", "data"))
+    assert (len(whole), len(some)) == (64, 32)
+    known = {row.tobytes() for row in whole.numpy()}
+    assert {row.tobytes() for row in some.numpy()} < known, "the students' windows are a sample of the teacher's"
+    assert not torch.equal(some, whole[:32])
     told = json.loads((seed / "result.json").read_text())["details"]["quality"]
     assert told["teacher"]["heldout"]["kl_to_teacher"][0] == 0.0
     assert {name for name, figure in found["figures"].items() if "bar" in figure} == set(

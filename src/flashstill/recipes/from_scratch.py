@@ -32,19 +32,20 @@ class LlamaRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnTeacherRecipe(LlamaRecipe):
-    """The teacher: it learns from `text_tokens` tokens of text, of which the students' text is the beginning."""
+    """The teacher: it learns from `text_tokens` tokens of text, of which the students' windows are a sample. (The
+    beginning of a text would be few documents: of one seed, nothing but the pages of `help()`.)"""
 
     name: Name = "teacher"
     layers: Layers = 3
     hidden: Width = 96
-    text_tokens: Tokens = 1_024_000
+    text_tokens: Tokens = 512_000
     train: TrainTable = field(default_factory=TrainTable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FromScratch(LanguageStudy):
     """vocabulary: size of the tokenizer that is learnt from the text. `train.tokens` is unused: a student passes over
-    the whole text of `text.train_tokens` tokens, once or several times."""
+    its whole text, once or several times."""
 
     vocabulary: Width = 512
     teacher: OwnTeacherRecipe = field(default_factory=OwnTeacherRecipe)
@@ -74,9 +75,9 @@ class FromScratch(LanguageStudy):
         arm = self.arm("teacher", seed, untrained, ShapeRecipe(kind="copy"), **{**LABELS, "train": train})
         return dataclasses.replace(arm, text=dataclasses.replace(self.text, train_tokens=self.teacher.text_tokens))
 
-    def pair(self, name: str, seed: int, teacher: str, config: str, passes: int) -> Iterator[tuple[str, DistillRecipe]]:
+    def pair(self, name: str, seed: int, teacher: str, config: str, tokens: int) -> Iterator[tuple[str, DistillRecipe]]:
         """`NAME-distilled` and `NAME-labels`: one student on the teacher's distribution, and on the text."""
-        train = dataclasses.replace(self.train, tokens=passes * self.text.train_tokens)
+        train = dataclasses.replace(self.train, tokens=tokens)
         student = ShapeRecipe(kind="scratch", config=config)
         for kind, changes in (("distilled", {}), ("labels", LABELS)):
             yield f"{name}-{kind}", self.arm(f"{name}-{kind}", seed, teacher, student, **changes, train=train)
@@ -84,10 +85,9 @@ class FromScratch(LanguageStudy):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KdBySize(FromScratch):
-    """students: from the smallest to the largest; passes: over the text, of every student."""
+    """students: from the smallest to the largest; each passes once over the text."""
 
     students: Annotated[tuple[LlamaRecipe, ...], sized(2, 8)]
-    passes: Count = 1
 
     def shapes(self) -> tuple[LlamaRecipe, ...]:
         """The students."""
@@ -98,7 +98,9 @@ class KdBySize(FromScratch):
         return {
             name: arm
             for student in self.students
-            for name, arm in self.pair(student.name, seed, teacher, f"{shapes}/{student.name}.json", self.passes)
+            for name, arm in self.pair(
+                student.name, seed, teacher, f"{shapes}/{student.name}.json", self.text.train_tokens
+            )
         }
 
 
@@ -123,5 +125,7 @@ class KdByPasses(FromScratch):
         """Two of each number of passes. shapes: directory of the student's config.json, NAME.json."""
         config = f"{shapes}/{self.student.name}.json"
         return {
-            name: arm for passes in self.passes for name, arm in self.pair(str(passes), seed, teacher, config, passes)
+            name: arm
+            for passes in self.passes
+            for name, arm in self.pair(str(passes), seed, teacher, config, passes * self.text.train_tokens)
         }

@@ -1,7 +1,8 @@
-"""What the studies of small Llamas from scratch share: an own teacher, trained on a longer text than its students'.
+"""What the studies of small Llamas from scratch share: a teacher that is trained here, on a longer text.
 
 untrained/          the teacher before training, with a tokenizer learnt from the training text
 arms/teacher/       its training; data-teacher/ is its text
+data/               the students' text: some windows of the teacher's, drawn by the seed
 shapes/NAME.json    the config.json of each student
 """
 
@@ -12,13 +13,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from flashstill.arch.adapter.edit import Changes, small_llama
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.from_scratch import FromScratch, LlamaRecipe
 from flashstill.runs.distillation import run_distillation
-from flashstill.runs.workdir import Workdir
+from flashstill.runs.workdir import Workdir, packing_file
 from flashstill.studies.arms import Quality, arithmetic_of, evaluate_arms, train_arms, trained
 
 CONTEXT = 512
@@ -35,6 +38,7 @@ def own_teacher(recipe: FromScratch, seed: int, place: Path, progress: Progress)
     workdir = Workdir.arm(place, "teacher", "teacher", "signals-untrained")
     workdir = dataclasses.replace(workdir, data=place / "data-teacher")
     run_distillation(recipe.teacher_arm(seed, str(place / "untrained")), workdir, progress, judged=False)
+    _students_text(recipe, seed, workdir.data, place / "data")
     return trained(place, "teacher")
 
 
@@ -48,6 +52,23 @@ def train_and_evaluate(
     dtype = arithmetic_of(place).dtype
     models = {name: load_model(trained(place, name), dtype) for name in arms}
     return evaluate_arms(models, arms, starts, place, progress)
+
+
+def _students_text(recipe: FromScratch, seed: int, source: Path, folder: Path) -> None:
+    """Write the packings that the students share: of the teacher's training windows, those that the seed draws."""
+    from flashstill.distill.data.packing import Packed
+
+    make_directory(folder)
+    for name in ("heldout", "out-of-domain", "train"):
+        path = packing_file(folder, name)
+        if path.exists():
+            continue
+        packed = Packed.load(packing_file(source, name))
+        if name == "train":
+            count = max(1, recipe.text.train_tokens // recipe.text.window_tokens)
+            rows = np.random.default_rng(seed).permutation(packed.windows)[:count]
+            packed = packed.taken(np.sort(rows))
+        packed.save(path)
 
 
 def _untrained(recipe: FromScratch, seed: int, place: Path, context: int) -> None:
