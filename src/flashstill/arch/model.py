@@ -80,16 +80,18 @@ class Architecture:
     """whether embedding and LM head are those of another model, as a drafting head's are: read, but not stored again"""
     note: str = field(default="", compare=False)
     """text naming parts of the configuration that are not modelled"""
+    depth: int = field(init=False, repr=False, compare=False)
+    """number of blocks"""
+    routed: bool = field(init=False, repr=False, compare=False)
+    """whether any block routes tokens to experts"""
+    parameters: int = field(init=False, repr=False, compare=False)
+    """total parameters; tied weights are counted once"""
 
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return sum(layer.count for layer in self.layers)
-
-    @property
-    def routed(self) -> bool:
-        """Whether any block routes tokens to experts."""
-        return any(layer.ffn.experts for layer in self.layers)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", sum(layer.count for layer in self.layers))
+        object.__setattr__(self, "routed", any(layer.ffn.experts for layer in self.layers))
+        blocks = sum(layer.count * layer.parameters(self.width) for layer in self.layers)
+        object.__setattr__(self, "parameters", self._outside + blocks)
 
     @property
     def norm_pairs(self) -> float:
@@ -104,11 +106,6 @@ class Architecture:
     @property
     def _outside(self) -> int:
         return self.embedding_parameters + self.final_norm_parameters + self.position_parameters + self.extra_parameters
-
-    @property
-    def parameters(self) -> int:
-        """Total parameters; tied weights are counted once."""
-        return self._outside + sum(layer.count * layer.parameters(self.width) for layer in self.layers)
 
     @property
     def active_parameters(self) -> int:

@@ -133,4 +133,4 @@ def sharded_work(conditions: Conditions, sharded: Sharded, overhead_s: Quantity 
 
 
 def _is_zero(quantity: Quantity) -> bool:
-    return np.ndim(quantity) == 0 and not quantity
+    return not isinstance(quantity, np.ndarray) and not quantity

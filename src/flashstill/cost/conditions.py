@@ -31,16 +31,14 @@ class Precisions:
     experts: str = "bf16"
     exact: str = "bf16"
     kv: str = "bf16"
+    widths: Widths = field(init=False, repr=False, compare=False)
+    """bytes of one value by role, scale factors included; activations take 16 bits (32 for fp32)"""
 
     def __post_init__(self) -> None:
         for name in (self.linear, self.attention, self.experts, self.exact, self.kv):
             if name not in BYTES_PER_VALUE:
                 raise BadInput(unknown("precision", name, BYTES_PER_VALUE))
-
-    @property
-    def widths(self) -> Widths:
-        """Bytes of one value by role, scale factors included; activations take 16 bits (32 for fp32)."""
-        return Widths(
+        widths = Widths(
             weight=stored_bytes(self.linear),
             attention=stored_bytes(self.attention),
             experts=stored_bytes(self.experts),
@@ -48,6 +46,7 @@ class Precisions:
             kv=stored_bytes(self.kv),
             activation=4.0 if self.linear == "fp32" else 2.0,
         )
+        object.__setattr__(self, "widths", widths)
 
     def of(self, role: str) -> str:
         """The format of a weight role: "linear", "attention", "experts" or "exact"."""

@@ -11,7 +11,7 @@ Wire energy does not scale with the process node, array energy does (Keckler et 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from flashstill.errors import MissingFact
@@ -31,16 +31,16 @@ class Memory:
     visible_bytes: float
     bytes_per_s: float
     joules_per_byte: dict[str, float]
+    joules_per_byte_total: float = field(init=False, repr=False, compare=False)
+    """energy over all segments, J/byte"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "joules_per_byte_total", sum(self.joules_per_byte.values()))
 
     @property
     def finite_bytes_per_s(self) -> float | None:
         """The bandwidth; None for wiring, from which nothing is moved (wiring.py)."""
         return None if self.bytes_per_s == inf else self.bytes_per_s
-
-    @property
-    def joules_per_byte_total(self) -> float:
-        """Energy over all segments, J/byte."""
-        return sum(self.joules_per_byte.values())
 
 
 def memory_tiers(needs: Needs, node_ratio: float, wire: float) -> tuple[Memory, ...]:

@@ -133,6 +133,8 @@ def least_redundant(model: Architecture, ep: int) -> int:
 
     0 also if no number does, as layers with different numbers of experts may need different ones.
     """
+    if ep == 1:
+        return 0
     counts = {layer.ffn.experts for layer in model.layers if layer.ffn.experts}
     rests = {-experts % ep for experts in counts}
     return rests.pop() if len(rests) == 1 else 0

@@ -84,15 +84,16 @@ def _local(operation: Operation, layout: Layout) -> Operation:
 
 def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
     """Reduction of a layer's partial results; with dp > 1 the all-to-all has already reduced those of experts."""
-    if not np.any(np.asarray(operation.reduce_bytes) > 0):
+    size = operation.reduce_bytes
+    if not np.any(size):
         return []
-    travelled = np.asarray(layout.dp) > 1 if isinstance(operation, Experts) else np.False_
+    sizes = {"all-reduce": size}
+    if isinstance(operation, Experts):
+        travelled = np.asarray(layout.dp) > 1
+        sizes = {"all-reduce": np.where(travelled, 0.0, size), "all-gather": np.where(travelled, size, 0.0)}
     exchanges = []
-    for kind, size in (
-        ("all-reduce", np.where(travelled, 0.0, operation.reduce_bytes)),
-        ("all-gather", np.where(travelled, operation.reduce_bytes, 0.0)),
-    ):
-        if np.any(size > 0):
+    for kind, size in sizes.items():
+        if np.any(size):
             exchanges += among(
                 layout.tp,
                 Exchange(

@@ -162,7 +162,8 @@ _SERVED = (
 
 
 def _bounds(step: StepCost, count: int) -> list[str]:
-    return [step.bound] * count if isinstance(step.bound, str) else step.bound
+    bound = step.bound
+    return [bound] * count if isinstance(bound, str) else bound
 
 
 def _prediction(

@@ -26,10 +26,7 @@ def block(
     mixing = mix(model.width, layer.attention, batch, queries, past, widths, prompt)
     feeding = _feed_forward(model.width, layer, tokens, widths, skew)
     # A parallel block sums both branches before one all-reduce; a serial block all-reduces after each branch.
-    if not layer.parallel or not feeding:
-        mixing[-1] = _reducing(mixing[-1], stream)
-    if feeding:
-        feeding[-1] = _reducing(feeding[-1], stream)
+    summed = (feeding[-1],) if layer.parallel and feeding else (mixing[-1], *feeding[-1:])
     moved = (3.0 if layer.parallel or not feeding else 6.0) * layer.streams
     norms = Operation(name="norms and residuals", activation_bytes=moved * stream)
     beside = []
@@ -37,15 +34,10 @@ def block(
         beside = [
             matmul("side branches", tokens, layer.side_weights / model.width, model.width, widths, "exact", "none")
         ]
-    return [_times(operation, layer.count) for operation in (*mixing, *feeding, *beside, norms)]
-
-
-def _reducing(operation: Operation, size: Quantity) -> Operation:
-    return replace(operation, reduce_bytes=size)
-
-
-def _times(operation: Operation, count: int) -> Operation:
-    return replace(operation, count=operation.count * count)
+    return [
+        replace(one, count=one.count * layer.count, reduce_bytes=stream if any(one is last for last in summed) else 0.0)
+        for one in (*mixing, *feeding, *beside, norms)
+    ]
 
 
 def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, skew: float) -> list[Operation]:

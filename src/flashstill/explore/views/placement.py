@@ -28,6 +28,8 @@ Place = tuple[str, str]
 """a chip and one of its memory tiers"""
 Steps = dict[tuple[str, int, Place], Explanation | FlashstillError]
 """(model, chips, place) -> the step there"""
+Rows = dict[tuple[str, int, Place], tuple[Cell, ...]]
+"""(model, chips, place) -> the row of the table"""
 Fastest = dict[tuple[str, int, str], tuple[float, str]]
 """(model, chips, tier) -> seconds of the fastest step, and its chip"""
 COLUMNS = ("model", "parameters", "chips", "chip", "memory", "seconds", "joules_per_token", "usd_per_million_tokens",
@@ -57,11 +59,12 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
         raise nothing("none of these models fits on any of these numbers of chips", failed)
     fastest = _fastest(steps)
     own = state.model if state.model in state.models else state.models[0]
+    rows = {key: _row(key, step) for key, step in steps.items()}
     return View(
         name="placement",
         title="SRAM or main memory",
         lead=_lead(fastest, state),
-        charts=(_ratios(steps, fastest, state), _lines(steps, state, own, places)),
+        charts=(_ratios(rows, fastest, state), _lines(rows, steps, state, own, places)),
         command=command(engine.given, state),
         sources=sources_of(facts, state.chips_from),
         notes=(
@@ -119,7 +122,7 @@ def _fastest(steps: Steps) -> Fastest:
     return fastest
 
 
-def _ratios(steps: Steps, fastest: Fastest, state: State) -> Chart:
+def _ratios(rows: Rows, fastest: Fastest, state: State) -> Chart:
     """Seconds from the fastest main memory over seconds from the fastest SRAM: above 1, SRAM is faster."""
     title = (
         "Seconds from main memory over seconds from SRAM, by model and number of chips,"
@@ -134,12 +137,12 @@ def _ratios(steps: Steps, fastest: Fastest, state: State) -> Chart:
         values.append(row)
     svg = heat(state.models, [str(count) for count in COUNTS], values, title, middle=1.0, log=True,
                legend=("main memory is faster", "SRAM is faster"))  # fmt: skip
-    rows = tuple(_row(key, step) for key, step in steps.items())
     caption = "Decode steps by model, number of chips, chip and memory"
-    return Chart(name="ratio", title=title, svg=svg, table=Table(caption=caption, columns=COLUMNS, rows=rows))
+    table = Table(caption=caption, columns=COLUMNS, rows=tuple(rows.values()))
+    return Chart(name="ratio", title=title, svg=svg, table=table)
 
 
-def _lines(steps: Steps, state: State, model: str, places: list[Place]) -> Chart:
+def _lines(rows: Rows, steps: Steps, state: State, model: str, places: list[Place]) -> Chart:
     title = f"Seconds of a step of {model} against chips, batch {state.batch:,}, context {state.context:,}"
     lines = [
         Line(
@@ -149,8 +152,8 @@ def _lines(steps: Steps, state: State, model: str, places: list[Place]) -> Chart
         for chip, memory in places
     ]
     svg = line_chart(lines, Axis(title="chips", log=True), Axis(title="seconds of a step", unit="s", log=True), title)
-    rows = tuple(_row((model, count, place), steps[model, count, place]) for place in places for count in COUNTS)
-    return Chart(name="seconds", title=title, svg=svg, table=Table(caption=title, columns=COLUMNS, rows=rows))
+    mine = tuple(rows[model, count, place] for place in places for count in COUNTS)
+    return Chart(name="seconds", title=title, svg=svg, table=Table(caption=title, columns=COLUMNS, rows=mine))
 
 
 def _row(key: tuple[str, int, Place], step: Explanation | FlashstillError) -> tuple[Cell, ...]:
