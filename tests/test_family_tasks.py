@@ -17,6 +17,7 @@ from flashstill.records import ModelRecord, QualityRecord, from_line, read_recor
 from flashstill.report.figures import task_axes
 from flashstill.report.findings import View
 from flashstill.report.page import write_report
+from flashstill.report.points import points
 from flashstill.runs.tasks import check_tasks
 from flashstill.useful_range import range_warnings
 from tests.finished_runs import write_family
@@ -67,6 +68,8 @@ def test_a_task_is_an_axis_of_the_front(tmp_path: Path) -> None:
     names = [each.model for each in records if isinstance(each, ModelRecord) and each.role != "untrained"]
     values = {"teacher": 0.9, "half": 0.7, "half-control": 0.35}
     write_records(out / "records.jsonl", [*records, *(scored(name, values[name]) for name in names)])
+    priced = points(read_records(out / "records.jsonl"), "h100-sxm", 1, "colours", "acc", "joules_per_token")
+    assert [each.model for each in priced if each.on_front] == ["teacher"], "more is better, at equal cost"
     page = write_report(out).read_text()
     assert '<option value="colours: acc">acc on colours (higher is better)</option>' in page
     assert page.count('data-metric="colours: acc"') == plain.count('data-metric="agreement"') > 0
