@@ -156,7 +156,8 @@ def _started(is_apart: bool) -> Isolated:
     folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", MODULE],  # -P: nothing is imported from the working directory
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, "HF_HUB_OFFLINE": "1"}, start_new_session=True, bufsize=0,
         )  # fmt: skip
     except OSError:
