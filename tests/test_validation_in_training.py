@@ -181,6 +181,7 @@ class TestBest:
 
 
 class TestStopping:
+    @pytest.mark.slow
     def test_it_ends_when_patience_does(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """And a run that is called again returns the same, without another step."""
         noting, validation = Noting(), watched(packed, patience=2)
