@@ -110,8 +110,9 @@ heldout_tokens = 128
 out_of_domain_tokens = 128
 
 [train]
-tokens = 2048
+tokens = 3072
 windows_per_step = 4
+arithmetic = "fp32"
 learning_rate = 1e-2
 """
 

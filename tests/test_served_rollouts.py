@@ -129,6 +129,7 @@ out_of_domain_tokens = 128
 [train]
 tokens = 512
 windows_per_step = 4
+arithmetic = "fp32"
 learning_rate = 1e-4
 """
 
