@@ -1,8 +1,9 @@
 """Served rows priced under many trial coefficients of their engine in one call.
 
 A fit asks for the same rows again and again while only the engine's coefficients change.  So the rows are resolved
-once, rows of one setup are priced together, and the coefficients are columns of K trial values that broadcast against
-the n rows: `serve`, the function behind every prediction, times each kernel once and combines it K times.
+once, rows of one setup are priced together, and the coefficients are stacks of K trial values (hardware/stacked.py)
+that broadcast against the n rows: `serve`, the function behind every prediction, times each kernel once and combines it
+K times.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import numpy.typing as npt
 from flashstill.cost import Load, serve
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
+from flashstill.hardware.stacked import AXES, along
 from flashstill.parallel import Layout
 from flashstill.plan.predict import stacked
 from flashstill.plan.resolve import Resolver, Setup
 from flashstill.validation.anchors.serving import Served
 from flashstill.validation.comparison import Values
+from flashstill.workload import Quantity
 
 QUANTITIES = ("tpot_s", "ttft_s", "output_tokens_per_s")
 
@@ -45,7 +48,7 @@ class Trial:
 
         coefficients: fields of Software -> K trial values each.
         """
-        columns = {name: np.asarray(values)[:, None] for name, values in coefficients.items()}
+        columns = {name: along(values) for name, values in coefficients.items()}
         conditions = self.setup.conditions
         # Software's fields are declared as numbers; arrays broadcast in the same formulas.
         software = replace(conditions.software, **columns)  # type: ignore[arg-type]
@@ -56,12 +59,15 @@ class Trial:
             self.load,
             self.setup.speculation,
         )
-        shape = (len(next(iter(columns.values()))), len(self.rows))
-        fits = np.broadcast_to(np.asarray(served.batch) >= 1.0, shape)
-        return {
-            name: np.where(fits, np.broadcast_to(np.asarray(getattr(served, name)), shape), np.nan)
-            for name in QUANTITIES
-        }
+        count = len(next(iter(columns.values())))
+
+        def table(numbers: Quantity) -> Values:
+            """The axes between trials and rows are of length 1."""
+            shape = (count, *(1,) * (AXES - 1), len(self.rows))
+            return np.broadcast_to(np.asarray(numbers), shape).reshape(count, -1)
+
+        fits = table(served.batch) >= 1.0
+        return {name: np.where(fits, table(getattr(served, name)), np.nan) for name in QUANTITIES}
 
 
 def trials(facts: Facts, rows: Sequence[Served]) -> list[Trial]:
