@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,10 @@ from flashstill.errors import BadInput
 from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, powers_of_two, quality_records
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study, recipe_file
-from flashstill.recipes.thinking import ThinkingStudy
+from flashstill.recipes.thinking import LearnTable, NetTable, ThinkingStudy
 from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
+from flashstill.studies.deep_think.models import learn, new_model
 from flashstill.studies.deep_think.work import Work
 from tests.intervals import ends_of
 from tests.thinking import study
@@ -256,6 +259,20 @@ class TestFigures:
         low, high = ends_of(record)
         assert low < record.value < high
         assert record.value == pytest.approx(2 / 3)
+
+
+@pytest.mark.slow
+def test_a_student_that_goes_on_may_lose_before_it_gains(tmp_path: Path) -> None:
+    """A round warms up again from a low loss, which by itself looks like a divergence."""
+    tokenizer = letter_tokenizer("abcd")
+    packed = packed_rows([[1]] * 8, [[2, 3, 0]] * 8, 0)
+    table = LearnTable(steps=40, rows_per_step=8, learning_rate=2e-2, warmup_fraction=0.0)
+    net = NetTable(hidden=8, layers=1, heads=2, feed_forward=16)
+    model = learn(new_model(net, tokenizer, 8, 0), packed, table, 40, 0, tmp_path / "a", Silent(), "x")
+    wild = replace(table, learning_rate=0.5)
+    with pytest.raises(BadInput, match="the loss has risen"):
+        learn(copy.deepcopy(model), packed, wild, 40, 0, tmp_path / "b", Silent(), "x")
+    learn(model, packed, wild, 40, 0, tmp_path / "c", Silent(), "x", goes_on=True)
 
 
 @pytest.mark.slow

@@ -144,7 +144,10 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
         signals = None if arm.name == LABELS else work.signals(arm.rows)
         share = 0.0 if signals is None else work.recipe.think.teacher_share
         label = f"train {arm.name}"
-        learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, label, signals, share)
+        learn(
+            model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, label, signals, share,
+            goes_on=start is not None,
+        )  # fmt: skip
         save_model(model, work.tokenizer, place)
     checkpoints.clear(folder)
     return place

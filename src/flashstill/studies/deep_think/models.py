@@ -75,10 +75,12 @@ def learn(
     name: str,
     signals: Any = None,
     share: float = 0.0,
+    goes_on: bool = False,
 ) -> Any:
     """Train with cross-entropy on packed rows for `steps` steps; resumes an interrupted run.
 
-    signals: a teacher's signals on the rows; share: weight of the divergence to them in the loss.
+    signals: a teacher's signals on the rows; share: weight of the divergence to them in the loss.  goes_on: the model
+    has learned already, and its loss may rise by any factor while the rate warms up again.
     """
     from flashstill.distill import training
 
@@ -90,7 +92,7 @@ def learn(
     recipe = training.TrainRecipe(
         tokens=steps * rows * packed.length, windows_per_step=rows, learning_rate=table.learning_rate,
         warmup_fraction=table.warmup_fraction, weight_decay=table.weight_decay, final_fraction=0.05, seed=seed,
-        checkpoint_every_steps=table.checkpoint_every_steps,
+        checkpoint_every_steps=table.checkpoint_every_steps, **({"diverged_at": 0.0} if goes_on else {}),
     )  # fmt: skip
     source = training.Offline(packed, rows, seed)
     return training.train(model, source, objective, recipe, folder, progress, name, {"teacher_share": share})
