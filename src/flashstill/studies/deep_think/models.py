@@ -92,7 +92,7 @@ def learn(
     recipe = training.TrainRecipe(
         tokens=steps * rows * packed.length, windows_per_step=rows, learning_rate=table.learning_rate,
         warmup_fraction=table.warmup_fraction, weight_decay=table.weight_decay, final_fraction=0.05, seed=seed,
-        checkpoint_every_steps=table.checkpoint_every_steps, **({"diverged_at": 0.0} if goes_on else {}),
+        checkpoint_every_steps=table.checkpoint_every_steps, diverged_at=0.0 if goes_on else 3.0,
     )  # fmt: skip
     source = training.Offline(packed, rows, seed)
     return training.train(model, source, objective, recipe, folder, progress, name, {"teacher_share": share})
