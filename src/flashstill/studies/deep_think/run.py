@@ -140,10 +140,10 @@ def _own_attempts(work: Work, taught: dict[str, Taught]) -> dict[str, dict[str, 
 
 
 def _own_costs(spent_by: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Millions of tokens and thousands of verdicts of each stage."""
+    """Thousands of tokens and of verdicts of each stage."""
     found: dict[str, float] = {}
     for name, each in spent_by.items():
-        found[f"million_tokens_of_{name}"] = each["tokens_thought"] / 1e6
+        found[f"thousand_tokens_of_{name}"] = each["tokens_thought"] / 1e3
         found[f"thousand_verdicts_of_{name}"] = each["verifier_calls"] / 1e3
     return found
 
