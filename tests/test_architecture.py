@@ -88,7 +88,7 @@ MAY_IMPORT = {
     "capacity": {"arch", "checked", "economics", "facts", "hardware", "plan", "simulate", "tables", "workload"},
     "distill": {"arch", "records", "servers"},
     "evaluate": {"distill", "arch", "checked", "harness", "records", "reliability", "useful_range"},
-    "harness": {"distill"},
+    "harness": {"distill", "extras"},
     "reliability": set(),
     "measure": {"distill", "arch", "records", "facts"},
     "servers": set(),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flashstill.errors import BadInput
+from flashstill.extras import is_installed
 from flashstill.loggers import check_loggers, logs_of, process
 from flashstill.progress import Silent
 from flashstill.recipes.logs import LOGGERS, with_log
@@ -176,10 +177,32 @@ def test_only_the_first_process_logs(tmp_path: Path) -> None:
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is one sentence before any work."""
-    monkeypatch.setattr("flashstill.loggers.names.find_spec", lambda name: None)
+    monkeypatch.setattr("flashstill.extras.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"log names wandb: this needs the package 'wandb', which is not installed; pip"):
         check_loggers(["wandb"])
     check_loggers([])
+
+
+def test_a_directory_of_the_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb leaves a directory wandb/ where it runs, from which `python -m flashstill` would import."""
+    (tmp_path / "weights_and_biases_of_nobody").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not is_installed("weights_and_biases_of_nobody")
+    assert is_installed("json")
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_nothing_comes_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of the user's that is called as the standard library's does not end the logger."""
+    place = tmp_path / "user"
+    place.mkdir()
+    (place / "secrets.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(place)
+    noting = Noting()
+    with logs_of(["wandb"], tmp_path / "logs", ABOUT, noting) as logs:
+        logs.add(rows(1, 2))
+    assert noting.lines == []
+    assert steps(tmp_path / "logs" / "wandb") == [1, 2]
 
 
 def test_names(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ packages are read from the installed metadata, so the list is kept in one place.
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 
 PROJECT = "flashstill"
 
@@ -21,6 +22,13 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
         return f"this needs the package {module!r}, which is not installed; pip install {module} brings it"
     what = f'"{PROJECT}[{extra}]"' if extra else PROJECT
     return f"this needs the package {module!r}, which is not installed; pip install {what} brings it"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be imported; a plain directory of its name, such as the wandb/ that wandb leaves
+    where it runs, is none."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _extras() -> dict[str, str]:

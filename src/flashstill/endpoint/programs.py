@@ -6,7 +6,6 @@ models in a cache that lists only the one that they serve, and to run no code th
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from flashstill.endpoint.folder import HUB
 from flashstill.endpoint.settings import Settings
 from flashstill.errors import BadInput, unknown
+from flashstill.extras import is_installed
 from flashstill.plan.engines import serving_row
 
 TRANSFORMERS, VLLM, SGLANG = "transformers", "vllm", "sglang"
@@ -28,6 +28,9 @@ NEEDED = {
     TRANSFORMERS: ("transformers", "torch", "fastapi", "uvicorn", "openai"), VLLM: ("vllm",), SGLANG: ("sglang",),
 }  # fmt: skip
 """modules that the engine's Python must have"""
+PRINT_MISSING = (
+    "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if not getattr(u.find_spec(n), 'origin', 0)])"
+)
 ASK_S = 60.0
 GIB = 2**30
 
@@ -86,11 +89,10 @@ def _found(engine: str, python: Path | None) -> list[str]:
 
 def _missing(engine: str, python: Path | None) -> list[str]:
     if python is None:
-        return [name for name in NEEDED[engine] if importlib.util.find_spec(name) is None]
-    code = "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if u.find_spec(n) is None])"
+        return [name for name in NEEDED[engine] if not is_installed(name)]
     try:
         done = subprocess.run(
-            [str(python), "-c", code, *NEEDED[engine]], capture_output=True, text=True, timeout=ASK_S, check=True
+            [str(python), "-c", PRINT_MISSING, *NEEDED[engine]], capture_output=True, text=True, timeout=ASK_S, check=True
         )
     except (OSError, subprocess.SubprocessError, UnicodeError) as error:
         raise BadInput(f"--engine-python {python} is no Python that runs; give the path of an interpreter") from error

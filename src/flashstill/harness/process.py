@@ -22,6 +22,7 @@ from typing import Any
 
 from flashstill.distill.isolated import Flooded, Isolated, start
 from flashstill.errors import BadInput, shortened, unknown
+from flashstill.extras import is_installed
 from flashstill.harness.files import TaskFile, is_file, read_task
 
 MODULE = "flashstill.harness.child"
@@ -122,10 +123,8 @@ class Harness:
 
 def need_lm_eval() -> None:
     """ModuleNotFoundError, which names the extra to install, if lm-eval is not there."""
-    from importlib.util import find_spec
-
     for name in ("lm_eval", "datasets"):
-        if find_spec(name) is None:
+        if not is_installed(name):
             raise ModuleNotFoundError(f"No module named {name!r}", name="lm_eval")
 
 

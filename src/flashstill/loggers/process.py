@@ -49,7 +49,7 @@ class Logger:
             make_directory(folder)
             with (folder / "log.txt").open("ab") as printed:
                 started = subprocess.Popen(
-                    [sys.executable, "-m", "flashstill.loggers.writer", name, str(folder)],
+                    [sys.executable, "-P", "-m", "flashstill.loggers.writer", name, str(folder)],  # -P: not from cwd
                     stdin=subprocess.PIPE, stdout=printed, stderr=printed, env=_environment(),
                     start_new_session=True,  # not interrupted with the training: it ends when it has taken everything
                 )  # fmt: skip
