@@ -90,10 +90,9 @@ def _found(engine: str, python: Path | None) -> list[str]:
 def _missing(engine: str, python: Path | None) -> list[str]:
     if python is None:
         return [name for name in NEEDED[engine] if not is_installed(name)]
+    asked = [str(python), "-c", PRINT_MISSING, *NEEDED[engine]]
     try:
-        done = subprocess.run(
-            [str(python), "-c", PRINT_MISSING, *NEEDED[engine]], capture_output=True, text=True, timeout=ASK_S, check=True
-        )
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=ASK_S, check=True)
     except (OSError, subprocess.SubprocessError, UnicodeError) as error:
         raise BadInput(f"--engine-python {python} is no Python that runs; give the path of an interpreter") from error
     return done.stdout.split()
