@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ class Run:
         self.folder = folder
     def log(self, metrics, step):
         maybe(f"step {step}")
+        if FAULT == f"hang at step {step}":
+            time.sleep(20.0)
         note(self.folder, {"step": step, **metrics})
     def finish(self):
         note(self.folder, {"finished": True})
@@ -160,6 +165,21 @@ def test_a_logger_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("stand_ins")
+def test_a_logger_that_hangs_at_a_step_ends_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the lock that the logger of a resumed run waits for, and training is there no longer to end it."""
+    monkeypatch.setenv("FAULT", "hang at step 2")
+    code = "import sys, pathlib; from flashstill.loggers import writer; writer.LONGEST_S = 1;"
+    code += "writer.main('wandb', pathlib.Path(sys.argv[1]))"
+    lines = "".join(json.dumps(line) + "\n" for line in (ABOUT, *rows(1, 2))).encode()
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE) as writer:
+        assert writer.stdin is not None
+        writer.stdin.write(lines)
+        writer.stdin.flush()
+        assert writer.wait(15.0) == -signal.SIGALRM
+    assert steps(tmp_path) == [1]
+
+
 def test_a_logger_without_a_place(tmp_path: Path) -> None:
     (tmp_path / "wandb").write_text("a file in its place")
     noting = Noting()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_S = 600
-"""after the last metrics, for a package to send what it has"""
+"""for a package to begin, to take the metrics of a step, and in the end to send what it has: beyond, it is hung"""
 Log = Callable[[int, Mapping[str, float]], None]
 Opened = tuple[Log, Callable[[], None]]
 """(log the metrics of a step, close)"""
@@ -76,7 +76,9 @@ def main(name: str, folder: Path) -> None:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the process of an interrupted run has taken everything
         about = json.loads(sys.stdin.readline())
+        signal.alarm(LONGEST_S)
         log, close = OPENERS[name](folder, run_of(folder, about))
+        signal.alarm(0)
         step_file = os.open(folder / "step", os.O_RDWR | os.O_CREAT, 0o644)
         last = int(os.pread(step_file, 20, 0) or b"0")
         for line in sys.stdin:
@@ -87,7 +89,9 @@ def main(name: str, folder: Path) -> None:
             if step > last:
                 last = step
                 os.pwrite(step_file, f"{step:020d}".encode(), 0)
+                signal.alarm(LONGEST_S)
                 log(step, row)
+                signal.alarm(0)
         signal.alarm(LONGEST_S)
         close()
 
