@@ -106,6 +106,14 @@ def watched(packed: Packed, **changes: Any) -> Validation:
 
 
 class TestFigures:
+    def test_a_text_of_which_nothing_is_learned(self, packed: Packed) -> None:
+        """Its loss would be 0 for every student, and the first one the best."""
+        from flashstill.errors import BadInput
+
+        prompts = dataclasses.replace(packed, target_mask=np.zeros_like(packed.target_bytes))
+        with pytest.raises(BadInput, match=r"nothing of the validation text is learned.*raise text.window_tokens"):
+            dataclasses.replace(watched(packed), packed=prompts)
+
     def test_they_are_those_of_the_whole_logits(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """The loss over the targets that count, bits per byte and KL over the text's: by log-softmax of the logits."""
         text = halves(packed)[1]

@@ -25,6 +25,7 @@ from flashstill.distill.losses import Head, Sparse, Term, Workspace, forward_kl,
 from flashstill.distill.training.batches import take
 from flashstill.distill.training.objectives import Objective, TeacherSource
 from flashstill.distill.training.sharded import World
+from flashstill.errors import BadInput
 from flashstill.units import LN_2
 
 PREFIX = "validation_"
@@ -38,7 +39,8 @@ class Validation:
 
     every_steps: between validations, of which there is also one after the last step; metric: the figure that is
     compared, "loss", "bits_per_byte" or "kl"; keep_best: whether training returns the weights of the lowest one;
-    patience: validations without an improvement by more than min_delta after which it ends, 0 for never.
+    patience: validations without an improvement by more than min_delta after which it ends, 0 for never.  Raises
+    BadInput if nothing of the text is learned: every student would be as good.
     """
 
     packed: Packed
@@ -49,6 +51,14 @@ class Validation:
     keep_best: bool = False
     patience: int = 0
     min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        is_text = self.packed.target_document >= 0
+        if not self.packed.mask.any() or not self.packed.target_bytes[is_text].any():
+            raise BadInput(
+                "nothing of the validation text is learned, such as what an assistant says; its documents may begin"
+                " with long prompts: raise text.window_tokens or text.validation_tokens"
+            )
 
     @property
     def key(self) -> dict[str, Any]:
@@ -134,11 +144,11 @@ def validate(
     finally:
         student.train(was_training)
     is_text = packed.target_document >= 0
-    text_bytes = max(int(packed.target_bytes[is_text].sum()), 1)
+    text_bytes = int(packed.target_bytes[is_text].sum())
     row = {"loss": world.total(sums.loss), "bits_per_byte": world.total(sums.nll) / (LN_2 * text_bytes)}
     if validation.teacher is not None:
         bounds = any(world.all_gather(is_bound))
-        row[AT_LEAST if bounds else "kl"] = world.total(sums.kl) / max(int(is_text.sum()), 1)
+        row[AT_LEAST if bounds else "kl"] = world.total(sums.kl) / int(is_text.sum())
     rounded = {PREFIX + name: round(value, 6) for name, value in row.items()}
     return {**rounded, PREFIX + "s": round(time.perf_counter() - started, 4)}
 
@@ -156,7 +166,7 @@ def _add(
     """Add some windows to the sums; whether the KL is a lower bound. counted: targets of the whole text."""
     batch = take(validation.packed, windows).to(world.device)
     terms = validation.objective(batch)
-    weights = batch.mask.flatten().float() / max(counted, 1)
+    weights = batch.mask.flatten().float() / counted
     is_text = torch.from_numpy(validation.packed.target_document[windows] >= 0).flatten().to(world.device)
     wanted = [Term(teacher=one_hot(batch.targets))]
     if validation.teacher is not None:
