@@ -203,3 +203,17 @@ def test_distill_leaves_a_card(tiny_teacher: Path, text_file: Path, tmp_path: Pa
     place.unlink()
     run_distillation(recipe, tmp_path / "out", Silent())
     assert is_unchanged_card(place.read_text())
+
+
+def test_a_card_says_that_tasks_were_measured(run: Path) -> None:
+    leave_cards(run, Silent())
+    assert "only, not on tasks, other languages" in (run / "students" / "half" / FILE).read_text()
+    task = QualityRecord(
+        model="half", domain="colours", metric="acc", value=0.5, low=0.4, high=0.6, tokens=9, documents=20, chance=1 / 3
+    )
+    write_records(run / "records.jsonl", [*read_records(run / "records.jsonl"), task])
+    leave_cards(run, Silent())
+    text = (run / "students" / "half" / FILE).read_text()
+    assert "`colours`: 20 items, 9 tokens" in text
+    assert "documents, " in text
+    assert "`colours` only, not on other tasks, other languages" in text

@@ -284,3 +284,12 @@ def test_the_command(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "will have about" in printed.err
     line = refuse(capsys, "export", small, "--format", "gguf", "--out", tmp_path / "x.bin")
     assert "give a file that ends in .gguf" in line
+
+
+@pytest.mark.parametrize("name", ["f32", "bf16", "f16", "q8_0", "q4_0"])
+def test_values_that_are_no_numbers_are_not_written(name: str) -> None:
+    for odd in (np.nan, np.inf):
+        rows = np.ones((2, 32), dtype=np.float32)
+        rows[1, 3] = odd
+        with pytest.raises(BadInput, match=r"output\.weight holds values that are not finite numbers"):
+            formats.encoded(rows, formats.kind_of(name), "output.weight")

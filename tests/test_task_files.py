@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flashstill.errors import BadInput
+from flashstill.evaluate import evaluate_models
 from flashstill.evaluate.tasks.answers import settings_of
 from flashstill.evaluate.tasks.encoding import cut
 from flashstill.evaluate.tasks.item_records import item_record, wilson
+from flashstill.harness import process
+from flashstill.harness.child import _objects
 from flashstill.harness.files import read_task
 from tests.commands import refuse
 from tests.task_files import COLOURS, write_task
@@ -56,6 +60,10 @@ def test_includes_are_merged_and_own_keys_win(tmp_path: Path) -> None:
         ("dataset_kwargs: {streaming: true}", "unknown key of dataset_kwargs 'streaming'"),
         ("- a list", "is not YAML"),
         ("include: 5", "`include` names files"),
+        ("metadata: {version: 2026-01-01}", "datetime.date(2026, 1, 1) is neither text, number, list nor table; put"),
+        ("metadata: {2026-01-01: x}", "datetime.date(2026, 1, 1) is neither text"),
+        ("metadata: !!set {a, b}", "is neither text, number, list nor table"),
+        ("? [a, b]", "is not YAML: found unhashable key"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, line: str, why: str) -> None:
@@ -75,6 +83,30 @@ def test_anchors_that_multiply_are_refused(tmp_path: Path) -> None:
         read_task(write_task(tmp_path, "\n".join(lines)))
 
 
+def test_merge_keys_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 9)]
+    with pytest.raises(BadInput, match="its merge keys make more than 100,000 values"):
+        read_task(write_task(tmp_path, "\n".join(lines)))
+    few = COLOURS.replace("task: colours", "task: colours\nmetadata: &m {a: 1}\nfewshot_config: {<<: *m, b: 2}")
+    assert read_task(write_task(tmp_path, few)).fields["fewshot_config"] == {"a": 1, "b": 2}
+
+
+def test_includes_that_multiply_are_refused(tmp_path: Path) -> None:
+    """Eight files that include the next one eight times would be 16 million files to read."""
+    for n in range(8):
+        (tmp_path / f"{n}.yaml").write_text(f"include: [{', '.join([f'{n + 1}.yaml'] * 8)}]\n")
+    (tmp_path / "8.yaml").write_text("task: x\n")
+    with pytest.raises(BadInput, match="form a circle, or are more than 16"):
+        read_task(tmp_path / "0.yaml")
+
+
+def test_lines_of_json_end_at_line_feeds_alone() -> None:
+    """U+2028, U+0085 and others may stand in a JSON text as they are."""
+    [row] = _objects('{"a": "x\u2028y\x85z"}\r\n', "items.jsonl")
+    assert row == {"a": "x\u2028y\x85z"}
+
+
 def test_the_command_refuses_before_any_work(capsys: pytest.CaptureFixture[str], tiny_teacher: Path) -> None:
     assert "give a text with --data, or a task with --task" in refuse(capsys, "evaluate", tiny_teacher)
 
@@ -86,6 +118,10 @@ def test_settings_of_texts() -> None:
     assert (drawn.temperature, drawn.top_p, drawn.new_tokens) == (0.7, 0.9, 256)
     with pytest.raises(BadInput, match="'num_return_sequences', which is not known"):
         settings_of({"num_return_sequences": 2}, (), 0)
+    for odd in ({"max_gen_toks": "many"}, {"max_gen_toks": 0}, {"temperature": "hot"}, {"temperature": float("nan")},
+                {"top_p": 7}, {"top_k": [1]}, {"until": 5}):  # fmt: skip
+        with pytest.raises(BadInput, match=f"a task's generation_kwargs have {next(iter(odd))}: .*; expected a "):
+            settings_of(odd, (), 0)
     assert cut("one.two\nthree", ["\n", "."]) == "one"
     assert cut("one", ["", "x"]) == "one"
 
@@ -105,3 +141,26 @@ def test_intervals_of_items() -> None:
     assert shares.low < 0.5 < shares.high
     bits = item_record(np.array([-20.0, -40.0]), np.array([10.0, 30.0]), "bits_per_byte", "m", "t", "b", 0, 0)
     assert bits.value == pytest.approx(60 / 40 / np.log(2))
+
+
+def test_examples_belong_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval's process tells a digest of the items alone; other examples give other scores."""
+    line = b'{"tasks": [{"name": "colours", "digest": "d", "items": 4}]}'
+    fake = SimpleNamespace(ask=lambda *_: line, end=lambda: None)
+    monkeypatch.setattr(process, "_started", lambda is_apart: fake)
+    monkeypatch.setattr(process, "need_lm_eval", lambda: None)
+    task = write_task(tmp_path, COLOURS.replace("train: items", "train: shots"))
+    digests = set()
+    for shot in ("one", "two"):
+        (tmp_path / "shots.jsonl").write_text(f'{{"question": "{shot}"}}\n')
+        digests.add(process.Harness(str(task), None, False).tasks[0].digest)
+    assert len(digests) == 2
+
+
+def test_tasks_are_refused_before_texts_are_scored(
+    tiny_teacher: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flashstill.evaluate.evaluation.Scoring.scores", lambda self: pytest.fail("texts were scored"))
+    with pytest.raises(BadInput, match=r"none\.toml"):
+        evaluate_models([str(tiny_teacher)], [str(text_file)], tasks=["none.toml"], tokens=512, window_tokens=64,
+                        arithmetic="fp32")  # fmt: skip

@@ -111,6 +111,13 @@ def evaluate_models(
         shown.say(f"{metric} is left out: {reason}")
     used = in_use(decided(arithmetic, shape_of(entrants[0].directory)))
     shown.say(f"models run in {used}")
+    answered = TaskResults()
+    if tasks:  # before the texts: a task that cannot be run is told before hours of work
+        run = TaskRun(
+            entrants=entrants, items=items, attempts=attempts, may_run_code=allow_task_code, arithmetic=used, seed=seed,
+            unfinished=unfinished, progress=shown, chat=chat, chat_template=chat_template,
+        )  # fmt: skip
+        answered = run.results(tasks)
     scoring = Scoring(
         entrants=entrants, texts=packed, arithmetic=used, unfinished=unfinished, progress=shown,
         compares_tokens=bool(set(chosen) & set(OF_TEACHER)),
@@ -120,16 +127,9 @@ def evaluate_models(
     if spans:
         sizes = tokens, window_tokens
         quality += on_spans(entrants, sources, packed, sizes, spans, used, seed, shown)
+    quality += answered.records
     for reason in without_gap.values():
         shown.say(f"{GAP_CLOSED} is left out: {reason}")
-    answered = TaskResults()
-    if tasks:
-        run = TaskRun(
-            entrants=entrants, items=items, attempts=attempts, may_run_code=allow_task_code, arithmetic=used, seed=seed,
-            unfinished=unfinished, progress=shown, chat=chat, chat_template=chat_template,
-        )  # fmt: skip
-        answered = run.results(tasks)
-        quality += answered.records
     records: tuple[Record, ...] = (*(scoring.model_record(entrant) for entrant in entrants), *quality)
     if out is not None:
         with written_out(out) as text:

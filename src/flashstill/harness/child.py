@@ -79,7 +79,7 @@ def tasks_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
     manager = TaskManager()
     name = job["name"]
-    if not name.endswith((".yaml", ".yml")) and name not in manager.task_index:
+    if not name.lower().endswith((".yaml", ".yml")) and name not in manager.task_index:
         raise Refused(json.dumps({"unknown": name, "known": sorted(manager.task_index)}))
     try:
         loaded: dict[str, Any] = manager.load([name])["tasks"]
@@ -152,7 +152,7 @@ def _rows(files: list[str], kind: str) -> Any:
     if kind in ("json", "text"):
         rows: list[Any] = []
         for file in files:
-            with Path(file).open(encoding="utf-8") as stream:
+            with Path(file).open(encoding="utf-8-sig") as stream:
                 if kind == "text":
                     rows += [{"text": line.rstrip("\n")} for line in stream]
                 else:
@@ -175,7 +175,7 @@ def _objects(text: str, file: str) -> list[dict[str, Any]]:
     if text.lstrip().startswith("["):
         rows = list(json.loads(text))
     else:
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):  # others, such as U+2028, may stand in a text
             if line.strip():
                 try:
                     rows.append(json.loads(line))

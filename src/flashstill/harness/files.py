@@ -19,6 +19,7 @@ from flashstill.errors import BadInput, first_line, shortened, unknown
 SUFFIXES = (".yaml", ".yml")
 MOST_BYTES, MOST_NODES, MOST_INCLUDES = 2**20, 100_000, 16
 MOST_DATA_BYTES = 2**30
+PLAIN = (dict, list, str, int, float, type(None))
 FORMATS = ("json", "csv", "parquet", "text")
 RUN_CODE = ("class", "custom_dataset", "process_docs", "process_results", "unsafe_code", "use_prompt")
 KNOWN = (
@@ -52,7 +53,7 @@ def is_file(name: str) -> bool:
 
 def read_task(path: Path) -> TaskFile:
     """Read a task file that may run no code; BadInput says in one sentence what is wrong with it."""
-    fields = _merged(path, ())
+    fields = _merged(path, (), [])
     shown = shortened(str(path), 200)
     name = fields.get("task")
     if not isinstance(name, str) or not name.strip():
@@ -81,11 +82,15 @@ def _group_hint(fields: Mapping[str, Any]) -> str:
     return "; a file of a group of tasks is not read: give the files of its tasks" if "group" in fields else ""
 
 
-def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """A file's fields over those of the files that it includes, as lm-eval merges them."""
+def _merged(path: Path, seen: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
+    """A file's fields over those of the files that it includes, as lm-eval merges them.
+
+    seen: the files that led here; read: all that were read, each time, as a few files can include each other millions
+    of times without a circle."""
     shown = shortened(str(path), 200)
     place = path.resolve()
-    if place in seen or len(seen) >= MOST_INCLUDES:
+    read.append(place)
+    if place in seen or len(read) > MOST_INCLUDES:
         raise BadInput(f"{shown}: its includes form a circle, or are more than {MOST_INCLUDES}")
     own = _parsed(path, shown)
     included = own.pop("include", [])
@@ -94,7 +99,7 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     for each in names:
         if not isinstance(each, str):
             raise BadInput(f"{shown}: `include` names files, not {shortened(repr(each))}")
-        merged |= _merged(path.parent / each, (*seen, place))
+        merged |= _merged(path.parent / each, (*seen, place), read)
     return merged | own
 
 
@@ -103,19 +108,48 @@ def _parsed(path: Path, shown: str) -> dict[str, Any]:
 
     content = read_bounded(path, MOST_BYTES)
     try:
-        tree = yaml.load(content, Loader=yaml.SafeLoader)
+        tree = yaml.load(content, Loader=_loader())
     except yaml.constructor.ConstructorError as error:
         tag = first_line(Exception(error.problem or ""))
         if "!function" in (error.problem or ""):
             raise BadInput(f"{shown}: it runs code (`!function`); {ALLOW}") from error
+        if " tag " not in tag:
+            raise BadInput(f"{shown} is not YAML: {tag}") from error
         raise BadInput(f"{shown}: it has a tag that is not plain data ({tag}); {ALLOW}") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise BadInput(f"{shown} is not YAML: {first_line(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise BadInput(f"{shown}: a task is a table of keys and values")
-    if sum(1 for _ in _nodes(tree)) > MOST_NODES:
+    nodes = list(_nodes(tree))
+    for node in nodes:
+        odd = [each for each in (node, *(node if isinstance(node, dict) else ())) if not isinstance(each, PLAIN)]
+        if odd:  # YAML makes dates, sets and bytes of some values
+            raise BadInput(
+                f"{shown}: {shortened(repr(odd[0]))} is neither text, number, list nor table; put a date in quotes"
+            )
+    if len(nodes) > MOST_NODES:
         raise BadInput(f"{shown}: it has more than {MOST_NODES:,} values, counting each use of an anchor")
     return tree
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader with a limit on merge keys: of `<<: [*a, *a]`, nested, each level doubles the values."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node: Any) -> None:
+            merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+            inner = [each for value in merged for each in (value.value if value.id == "sequence" else [value])]
+            total = 0
+            for each in inner:
+                if isinstance(each, yaml.MappingNode):
+                    self.flatten_mapping(each)
+                    total += len(each.value)
+                if total > MOST_NODES:
+                    raise ValueError(f"its merge keys make more than {MOST_NODES:,} values")
+            super().flatten_mapping(node)
+
+    return Loader
 
 
 def _nodes(tree: Any) -> Iterator[Any]:

@@ -81,7 +81,8 @@ class Harness:
         except BaseException:
             self._process.end()
             raise
-        self.tasks = tuple(HarnessTask(**each) for each in found["tasks"])
+        more = "" if file is None else file.digest  # examples are not among the items that lm-eval's process knows
+        self.tasks = tuple(HarnessTask(**{**each, "digest": each["digest"] + more}) for each in found["tasks"])
 
     def run(self, name: str, answer: Answer) -> TaskScores:
         """Run one of `tasks` with a model that `answer` speaks for."""

@@ -10,17 +10,24 @@ from flashstill.runs.family import Family
 
 
 def check_tasks(family: Family) -> None:
-    """BadInput for a task that cannot be run: unknown, unreadable, without its data, or with code."""
+    """BadInput for a task that cannot be run: unknown, unreadable, with code, without its data or a template."""
+    from flashstill.distill.models import load_tokenizer
     from flashstill.distill.models.arithmetic import Arithmetic
+    from flashstill.evaluate.entrants import Entrant
     from flashstill.evaluate.tasks.running import TaskRun
     from flashstill.evaluate.unfinished import Unfinished
 
     asked = family.recipe.evaluate
     if asked.tasks:
+        asked_as_chats = {"teacher": family.directory} if asked.chat else {}
+        entrants = [
+            Entrant(name=name, role="", directory=directory, tokenizer=load_tokenizer(directory))
+            for name, directory in asked_as_chats.items()
+        ]
         TaskRun(
-            entrants=(), items=asked.items or None, attempts=asked.attempts, may_run_code=asked.allow_task_code,
+            entrants=entrants, items=asked.items or None, attempts=asked.attempts, may_run_code=asked.allow_task_code,
             arithmetic=Arithmetic(precision="fp32", threads=1), seed=family.recipe.seed, unfinished=Unfinished(None),
-            progress=family.progress,
+            progress=family.progress, chat=asked.chat,
         ).check(asked.tasks)  # fmt: skip
 
 

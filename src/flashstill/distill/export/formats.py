@@ -58,10 +58,12 @@ def file_type(asked: Kind) -> int:
 
 
 def encoded(values: np.ndarray[Any, Any], kind: Kind, name: str) -> bytes:
-    """Rows [N, C] of float32 in a format; BadInput if f16 cannot hold them."""
+    """Rows [N, C] of float32 in a format; BadInput for NaN, infinity and what f16 cannot hold."""
     from gguf import quants
 
     rows = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise BadInput(f"{name} holds values that are not finite numbers; such a model writes nothing of use")
     if kind.name == "F16" and rows.size and float(np.abs(rows).max()) > float(np.finfo(np.float16).max):
         raise BadInput(f"{name} holds values beyond {np.finfo(np.float16).max:g}, the most of f16; take bf16 or f32")
     return bytes(quants.quantize(rows, kind).tobytes())

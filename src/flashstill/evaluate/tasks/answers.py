@@ -8,6 +8,7 @@ float32.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from flashstill.distill.data.rows import Unusable
 from flashstill.distill.data.templates import Renderer
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import Model
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shown
 from flashstill.evaluate.tasks.encoding import Encoder, Scored, cut
 from flashstill.evaluate.token_scores import MOST_LOGITS, MOST_TOKENS, reader_of
 from flashstill.progress import Advance
@@ -196,14 +197,33 @@ def settings_of(how: Mapping[str, Any], ends: tuple[int, ...], seed: int) -> tup
         if name not in KNOWN and name not in IGNORED:
             raise BadInput(f"a task's generation_kwargs have {name!r}, which is not known; known: {', '.join(KNOWN)}")
     until = how.get("until") or []
+    if not isinstance(until, (str, list, tuple)):
+        raise BadInput(f"a task's generation_kwargs have until: {shown(until)}; expected a text or a list of texts")
     stops = [until] if isinstance(until, str) else [str(each) for each in until]
-    new_tokens = next((int(how[name]) for name in LENGTH_NAMES if how.get(name) is not None), USUAL_NEW_TOKENS)
-    temperature = float(how.get("temperature") or 0.0)
+    length = next((name for name in LENGTH_NAMES if how.get(name) is not None), LENGTH_NAMES[0])
+    new_tokens = int(_number(how, length, USUAL_NEW_TOKENS, 1, 2**31))
+    temperature = _number(how, "temperature", 0.0, 0, 1e6)
     if how.get("do_sample") is False:
         temperature = 0.0
     elif how.get("do_sample") and not temperature:
         temperature = 1.0 if how.get("temperature") is None else 0.0
     return Sampling(
-        new_tokens=new_tokens, temperature=temperature, top_p=float(how.get("top_p") or 1.0),
-        top_k=int(how.get("top_k") or 0), stop=ends, seed=seed,
+        new_tokens=new_tokens, temperature=temperature, top_p=_number(how, "top_p", 1.0, 0, 1) or 1.0,
+        top_k=int(_number(how, "top_k", 0, 0, 2**31)), stop=ends, seed=seed,
     ), stops  # fmt: skip
+
+
+def _number(how: Mapping[str, Any], name: str, usual: float, low: float, high: float) -> float:
+    """A number of a task's generation_kwargs, `usual` if it is not there; BadInput for another value."""
+    value = how.get(name)
+    if value is None:
+        return usual
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not low <= number <= high:
+        raise BadInput(
+            f"a task's generation_kwargs have {name}: {shown(value)}; expected a number from {low} to {high:g}"
+        )
+    return number

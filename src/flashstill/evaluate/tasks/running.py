@@ -44,6 +44,15 @@ class _Ready:
     records: Callable[[Mapping[str, Any], str], list[QualityRecord]]
 
 
+def _names(ready: Sequence[_Ready]) -> list[str]:
+    """The names of tasks; BadInput if two are the same."""
+    names = [each.name for each in ready]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two tasks are called {name!r}; evaluate them one after the other")
+    return names
+
+
 @dataclass(kw_only=True)
 class TaskRun:
     """What is to be run. items: at most so many of each task, None for all; attempts: at problems with a verifier,
@@ -67,10 +76,7 @@ class TaskRun:
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with contextlib.ExitStack() as stack:
             ready = [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
-            names = [each.name for each in ready]
-            for name in names:
-                if names.count(name) > 1:
-                    raise BadInput(f"two tasks are called {name!r}; evaluate them one after the other")
+            names = _names(ready)
             for entrant in self.entrants:
                 self._run(entrant, templates[entrant.name], ready, found)
         records = [
@@ -82,10 +88,11 @@ class TaskRun:
         return TaskResults(records=tuple(records), names=tuple(names))
 
     def check(self, tasks: Sequence[str]) -> None:
-        """BadInput for a task that cannot be run; no model is needed."""
+        """BadInput for a task that cannot be run, or if an entrant has no chat template; no model is loaded."""
+        for entrant in self.entrants:
+            self._template(entrant)
         with contextlib.ExitStack() as stack:
-            for task in dict.fromkeys(tasks):
-                self._ready(task, stack)
+            _names([each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)])
 
     def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
         if is_problem_task(task):

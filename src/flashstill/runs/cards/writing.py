@@ -150,16 +150,22 @@ def _quality(content: CardContent) -> Iterator[str]:
         yield "Not measured."
         return
     models = [content.name, *content.compared]
-    yield "With 95 % intervals over documents."
+    yield "With 95 % intervals over documents, or over the items of a task."
     for domain in dict.fromkeys(record.domain for record in content.quality):
         here = {(record.model, record.metric): record for record in content.quality if record.domain == domain}
         count = next(iter(here.values()))
-        yield from ("", f"{code(domain)}: {count.documents:,} documents, {count.tokens:,} tokens", "")
+        units = "items" if _is_task(count) else "documents"
+        yield from ("", f"{code(domain)}: {count.documents:,} {units}, {count.tokens:,} tokens", "")
         yield "| | " + " | ".join(code(model, True) for model in models) + " |"
         yield "|---|" + "---|" * len(models)
         for metric in dict.fromkeys(metric for _, metric in here):
             cells = [_figure(here.get((model, metric))) for model in models]
             yield f"| {METRICS.get(metric) or code(metric, True)} | " + " | ".join(cells) + " |"
+
+
+def _is_task(record: QualityRecord) -> bool:
+    """Whether a figure is that of a task: only of those is it known what guessing scores."""
+    return record.chance is not None
 
 
 def _figure(record: QualityRecord | None) -> str:
@@ -191,7 +197,10 @@ def _price(record: CostRecord) -> list[str]:
 
 def _limits(content: CardContent) -> Iterator[str]:
     domains = ", ".join(dict.fromkeys(code(record.domain) for record in content.quality)) or "no text"
-    yield f"- Quality was measured on {domains} only, not on tasks, other languages or long texts, nor safety and bias."
+    tasks = "other tasks" if any(map(_is_task, content.quality)) else "tasks"
+    yield (
+        f"- Quality was measured on {domains} only, not on {tasks}, other languages or long texts, nor safety and bias."
+    )
     yield "- Intervals are over documents of one text and one training run; another seed may lie outside them."
     yield "- What the teacher gets wrong, the student may have learned."
     if content.prices:
