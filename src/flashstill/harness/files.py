@@ -136,7 +136,7 @@ def _loader() -> Any:
     """PyYAML's safe loader with a limit on merge keys: of `<<: [*a, *a]`, nested, each level doubles the values."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def flatten_mapping(self, node: Any) -> None:
             merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
             inner = [each for value in merged for each in (value.value if value.id == "sequence" else [value])]
