@@ -13,6 +13,7 @@ from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
 from flashstill.evaluate.tasks import problem_tasks
 from flashstill.evaluate.tasks.problem_tasks import read_problem_task
+from flashstill.progress import Silent
 from flashstill.records import QualityRecord
 from tests.commands import refuse
 
@@ -45,6 +46,27 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], tin
     assert "marke" in refused("[task]\nsource = 'gym:basic_arithmetic'\nmarke = 'x'\n")
     code = refused("[task]\nsource = 'own.py:judge'\ndata = 'own.jsonl'\n")
     assert "is judged by code of a file (own.py:judge); if you trust it, say --allow-task-code" in code
+
+
+class Said(Silent):
+    """Progress that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_answers_end_where_the_models_positions_do() -> None:
+    task, told = read_problem_task("gym:basic_arithmetic", 2, 0, 0, False), Said()
+    prompts = [[0] * 30, [0] * 40]
+    assert (task._room(prompts, None, told), task._room(prompts, 296, told)) == (256, 256)
+    assert not told.lines
+    assert task._room(prompts, 100, told) == 60
+    assert "at most 60 tokens, not 256" in told.lines[0]
+    with pytest.raises(BadInput, match="a prompt has 40 tokens, and the model reads 40 in all"):
+        task._room(prompts, 40, told)
 
 
 @pytest.mark.slow

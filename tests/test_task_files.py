@@ -64,6 +64,8 @@ def test_includes_are_merged_and_own_keys_win(tmp_path: Path) -> None:
         ("metadata: {2026-01-01: x}", "datetime.date(2026, 1, 1) is neither text"),
         ("metadata: !!set {a, b}", "is neither text, number, list nor table"),
         ("? [a, b]", "is not YAML: found unhashable key"),
+        ("metric_list: [acc]", "`metric_list` is a list of tables, such as `- metric: acc`"),
+        ("num_fewshot: many", "`num_fewshot` is a number of examples, not 'many'"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path: Path, line: str, why: str) -> None:
@@ -109,6 +111,11 @@ def test_lines_of_json_end_at_line_feeds_alone() -> None:
 
 def test_the_command_refuses_before_any_work(capsys: pytest.CaptureFixture[str], tiny_teacher: Path) -> None:
     assert "give a text with --data, or a task with --task" in refuse(capsys, "evaluate", tiny_teacher)
+    for option in (("--items", "5"), ("--attempts", "4"), ("--chat",), ("--allow-task-code",)):
+        said = refuse(capsys, "evaluate", tiny_teacher, "--data", "cpython-docs", *option)
+        assert f"{option[0][2:].replace('-', '_')} is for tasks, and none is given" in said
+    said = refuse(capsys, "evaluate", tiny_teacher, "--task", "arc_easy", "--attempts", "4")
+    assert "attempts are made at problems with a verifier" in said
 
 
 def test_settings_of_texts() -> None:

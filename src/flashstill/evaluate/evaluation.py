@@ -100,6 +100,10 @@ def evaluate_models(
     """
     shown, unfinished = progress or Silent(), _unfinished(out)
     _check_sizes(tokens, window_tokens)
+    of_tasks = {"items": items is not None, "attempts": attempts, "chat": chat, "allow_task_code": allow_task_code}
+    ignored = [name for name, given in of_tasks.items() if given and not tasks]
+    if ignored:
+        raise BadInput(f"{ignored[0]} is for tasks, and none is given")
     plain, spans = split_metrics(metrics, teacher)
     check_metrics(plain)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown, base)

@@ -68,6 +68,12 @@ def read_task(path: Path) -> TaskFile:
     kind = fields.get("output_type", "generate_until")
     if kind not in KINDS:
         raise BadInput(f"{shown}: {unknown('output_type', str(kind), KINDS)}")
+    metrics = fields.get("metric_list") or []
+    shots = fields.get("num_fewshot") or 0
+    if not isinstance(metrics, list) or not all(isinstance(each, dict) for each in metrics):
+        raise BadInput(f"{shown}: `metric_list` is a list of tables, such as `- metric: acc`")
+    if isinstance(shots, bool) or not isinstance(shots, int) or shots < 0:
+        raise BadInput(f"{shown}: `num_fewshot` is a number of examples, not {shortened(repr(shots))}")
     if not fields.get("test_split") and not fields.get("validation_split"):
         raise BadInput(f"{shown}: it names neither a test_split nor a validation_split to score")
     data, format_ = _data(fields, path, shown)

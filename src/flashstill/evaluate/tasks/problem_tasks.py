@@ -13,13 +13,14 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flashstill.arch.adapter.sizes import CONTEXT, stated_size
 from flashstill.checked import built, toml_tree
 from flashstill.distill.generate import Sampling
 from flashstill.distill.reasoning.chains import chain_key, encoded_prompts, judge, problems_hash, think
@@ -90,6 +91,7 @@ class ProblemTask:
         tokenizer = answers.encoder.tokenizer
         prompts = answers.chats([each.prompt for each in self.problems])
         prompts = prompts or encoded_prompts(self.problems, tokenizer, self.table.chat)
+        new_tokens = self._room(prompts, stated_size(answers.model.config, CONTEXT), shown)
         scores: dict[str, list[float]] = {}
         tokens = 0
         with _place(folder, self.digest, known_as) as place:
@@ -97,7 +99,7 @@ class ProblemTask:
             with Judges(self.spec, place / "problems.jsonl", seconds=self.table.judge_seconds) as judges:
                 for attempts in (0, self.attempts) if self.attempts else (0,):
                     how = Sampling(
-                        new_tokens=self.table.new_tokens, temperature=self.table.temperature if attempts else 0.0,
+                        new_tokens=new_tokens, temperature=self.table.temperature if attempts else 0.0,
                         stop=answers.ends, seed=self.seed, vocabulary=min(len(tokenizer), answers.rows),
                     )  # fmt: skip
                     key = chain_key(*known_as, self.problems, max(1, attempts), how)
@@ -115,6 +117,22 @@ class ProblemTask:
                 if failed:
                     shown.say(f"{self.name}: the verifier failed on {failed} of {sum(judges.counts.values())} answers")
         return {"scores": scores, "tokens": tokens}
+
+    def _room(self, prompts: Sequence[Sequence[int]], context: int | None, shown: Progress) -> int:
+        """New tokens that every prompt leaves room for in a model of so many positions, None for any; told if fewer
+        than asked for. BadInput if there are none."""
+        if context is None:
+            return self.table.new_tokens
+        longest = max(map(len, prompts))
+        if longest >= context:
+            raise BadInput(f"{self.name}: a prompt has {longest:,} tokens, and the model reads {context:,} in all")
+        room = min(self.table.new_tokens, context - longest)
+        if room < self.table.new_tokens:
+            shown.say(
+                f"{self.name}: answers have at most {room:,} tokens, not {self.table.new_tokens:,}, as the longest"
+                f" prompt has {longest:,} and the model reads {context:,} in all"
+            )
+        return room
 
     @property
     def _extract(self) -> Extract:

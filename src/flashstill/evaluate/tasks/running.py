@@ -75,7 +75,7 @@ class TaskRun:
         templates = {each.name: self._template(each) for each in self.entrants}
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with contextlib.ExitStack() as stack:
-            ready = [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
+            ready = self._all_ready(tasks, stack)
             names = _names(ready)
             for entrant in self.entrants:
                 self._run(entrant, templates[entrant.name], ready, found)
@@ -92,7 +92,12 @@ class TaskRun:
         for entrant in self.entrants:
             self._template(entrant)
         with contextlib.ExitStack() as stack:
-            _names([each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)])
+            _names(self._all_ready(tasks, stack))
+
+    def _all_ready(self, tasks: Sequence[str], stack: contextlib.ExitStack) -> list[_Ready]:
+        if self.attempts and not any(map(is_problem_task, tasks)):
+            raise BadInput("attempts are made at problems with a verifier: gym:NAME, or a .toml with a table [task]")
+        return [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
 
     def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
         if is_problem_task(task):
