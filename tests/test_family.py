@@ -219,9 +219,9 @@ def test_the_report_renders_in_a_browser_without_a_network(
     shown = browse(page, tmp_path / "profile", "--dump-dom")
     dom = shown.stdout
     assert 'data-drawn="true"' in dom, shown.stderr[-2000:]
-    assert charts_shown(dom) == 5, "two of quality against cost, two of joules, one of this machine"
+    assert charts_shown(dom) == 6, "two of quality against cost, two of joules, one of this machine, one of training"
     chips = len(re.findall(r"<option>", page.read_text(encoding="utf-8")))
-    assert dom.count('class="chart"') == chips * (3 * 2 + 2) + 1, "every chip and quality is on the page"
+    assert dom.count('class="chart"') == chips * (5 * 2 + 2) + 2, "every chip and quality is on the page"
     assert page.stat().st_size < 500_000
     for text in ("half-control", "Where each joule goes", "batch 256", "How it was made"):
         assert text in dom
@@ -244,7 +244,7 @@ def test_a_view_of_the_report_has_an_address(finished: tuple[Path, Any], tmp_pat
     shown = browse(page, tmp_path / "profile", "--dump-dom", fragment=f"chip={chips[-1]}&metric=agreement")
     visible = re.findall(r'<div class="pair" data-chip="([^"]+)" data-metric="([^"]+)">', shown.stdout)
     assert visible == [(chips[-1], "agreement")]
-    assert charts_shown(shown.stdout) == 5
+    assert charts_shown(shown.stdout) == 6
 
 
 def test_the_report_is_accessible_and_follows_its_choices(finished: tuple[Path, Any], tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def test_littles_law_to_the_last_digit(
     are whole multiples of a tick."""
     plain = tables(lambda b, s, p, a: TICK * ((8 + b if b else 0) + p), 4096.0 * 3.0)
     cost = plain._replace(  # knots whose distances are powers of two
-        batches=np.array([0.0, 64.0]), tokens=np.array([0.0, 8192.0]), extra_s=plain.extra_s[[0, 2]][:, [0, 2]]
+        batches=np.array([0.0, 64.0]),
+        tokens=np.array([0.0, 8192.0]),
+        extra_s=np.ascontiguousarray(plain.extra_s[[0, 2]][:, [0, 2]]),
     )
     asked = sorted((32.0 * TICK * at, prompt, output) for at, prompt, output in rows)
     settings_ = limits(blocks=blocks, router=router, prefill_first=prefill_first)

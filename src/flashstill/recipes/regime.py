@@ -82,7 +82,11 @@ def regime_problems(recipe: DistillRecipe) -> Iterator[str]:
     for entry in dataclasses.fields(regime):
         given = getattr(regime, entry.name) != getattr(usual, entry.name)
         if given and entry.name not in ("kind", *REGIMES[regime.kind]):
-            yield f"regime.{entry.name} means nothing where regime.kind is {regime.kind!r}; leave it out"
+            own = getattr(regime, entry.name)
+            keys = [key.name for key in dataclasses.fields(own)] if isinstance(own, RolloutRecipe) else []
+            beside = getattr(usual, entry.name)
+            inside = next((f".{key}" for key in keys if getattr(own, key) != getattr(beside, key)), "")
+            yield f"regime.{entry.name}{inside} means nothing where regime.kind is {regime.kind!r}; leave it out"
     if regime.kind != "offline":
         yield from _beside(recipe)
 

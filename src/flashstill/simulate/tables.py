@@ -141,7 +141,8 @@ def _extra(
     mean = float(np.median(attended[attended > 0]))
     seconds, joules = extra_cost(resolved.model, resolved.conditions, layout, b, p, a, mean, queries)
     first = ((0, 0), (1, 0), (0, 0))
-    return np.pad(seconds, first), np.pad(joules, first)
+    # compiled code takes tables of one memory order
+    return np.ascontiguousarray(np.pad(seconds, first)), np.ascontiguousarray(np.pad(joules, first))
 
 
 def extra_cost(

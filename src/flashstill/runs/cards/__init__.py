@@ -84,7 +84,9 @@ def _write(content: CardContent, base_model: str, license_id: str, replace: bool
         return False
     known = before if is_unchanged_card(before) else ""
     base, licence = base_model or stated(known, "base_model"), license_id or stated(known, "license")
-    write_text(place, card(content, base_model=base, license_id=licence))
+    text = card(content, base_model=base, license_id=licence)
+    if text != before:
+        write_text(place, text)
     return True
 
 
