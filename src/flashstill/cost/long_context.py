@@ -179,14 +179,7 @@ def _fastest(step: StepCost) -> StepCost:
         taken: Quantity = np.take_along_axis(np.broadcast_to(values, shape), best, axis=-1)[..., 0]
         return taken if np.ndim(taken) else float(taken)
 
-    return replace(
-        step,
-        seconds=chosen(step.seconds),
-        joules={level: chosen(value) for level, value in step.joules.items()},
-        shares_s={name: chosen(value) for name, value in step.shares_s.items()},
-        macs=chosen(step.macs),
-        chips=chosen(step.chips),
-    )
+    return step.each(chosen)
 
 
 def _expert_groups(model: Architecture, chips: Quantity) -> Quantity:

@@ -20,6 +20,7 @@ Host power and facility overhead (PUE) multiply this (`wall_joules`).  Every qua
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,6 +85,17 @@ class StepCost:
             joules={level: one(self.joules[level], other.joules[level]) for level in self.joules},
             shares_s={name: one(self.shares_s[name], other.shares_s[name]) for name in self.shares_s},
             macs=one(self.macs, other.macs),
+        )
+
+    def each(self, change: Callable[[Quantity], Quantity]) -> StepCost:
+        """This step with every number that may be an array changed: rows taken, axes removed."""
+        return replace(
+            self,
+            seconds=change(self.seconds),
+            joules={level: change(value) for level, value in self.joules.items()},
+            shares_s={name: change(value) for name, value in self.shares_s.items()},
+            macs=change(self.macs),
+            chips=change(self.chips),
         )
 
     @property

@@ -73,11 +73,4 @@ class _Axis:
             mine = number.take([min(place, number.shape[axis] - 1)], axis)
             return mine if axis else mine[0]
 
-        return replace(
-            step,
-            seconds=one(step.seconds),
-            joules={level: one(joules) for level, joules in step.joules.items()},
-            shares_s={name: one(seconds) for name, seconds in step.shares_s.items()},
-            macs=one(step.macs),
-            chips=one(step.chips),
-        )
+        return step.each(one)

@@ -85,7 +85,9 @@ def tasks_of(job: Mapping[str, Any]) -> dict[str, Any]:
         loaded: dict[str, Any] = manager.load([name])["tasks"]
     except Exception as error:
         if _is_offline(error):
-            raise Refused(_fetch(manager, name, error)) from error
+            config = getattr(manager.task_index.get(name), "cfg", None) or {}
+            source = config.get("dataset_path") or _short(error)
+            raise Refused(_absent(source, "a task file with local data")) from error
         raise
     return loaded
 
@@ -95,13 +97,10 @@ def _is_offline(error: BaseException) -> bool:
     return isinstance(error, (ConnectionError, OSError)) or any(word in str(error).lower() for word in words)
 
 
-def _fetch(manager: Any, name: str, error: BaseException) -> str:
-    entry = manager.task_index.get(name)
-    config = getattr(entry, "cfg", None) or {}
-    source = config.get("dataset_path") or _short(error)
+def _absent(source: str, instead: str) -> str:
     return (
         f"its data set ({source}) is not on this machine, and nothing is downloaded here: load it once with the package"
-        " `datasets` where there is a network, or give a task file with local data"
+        f" `datasets` where there is a network, or give {instead}"
     )
 
 
@@ -124,10 +123,7 @@ def _from_file(job: Mapping[str, Any]) -> Any:
         return ConfigurableTask(config=fields)
     except Exception as error:
         if not job["format"] and _is_offline(error):
-            raise Refused(
-                f"its data set ({fields['dataset_path']}) is not on this machine, and nothing is downloaded here: load"
-                " it once with the package `datasets` where there is a network, or give local files"
-            ) from error
+            raise Refused(_absent(fields["dataset_path"], "local files")) from error
         raise
 
 
@@ -135,7 +131,7 @@ def _check_names(fields: Mapping[str, Any]) -> None:
     """Refused for metrics and filters that are not lm-eval's own: it would load them from the hub or a directory."""
     from lm_eval.api.registry import filter_registry, metric_registry
 
-    metrics = [each if isinstance(each, dict) else {} for each in fields.get("metric_list") or []]
+    metrics = fields.get("metric_list") or []
     asked = [("metric", metric_registry, None if each.get("hf_evaluate") else each.get("metric")) for each in metrics]
     filters = [step for each in fields.get("filter_list") or [] for step in each.get("filter") or []]
     asked += [("filter", filter_registry, step.get("function")) for step in filters]

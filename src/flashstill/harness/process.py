@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from flashstill.distill.isolated import Flooded, Isolated, start
+from flashstill.distill.isolated import Flooded, Isolated, opened, start
 from flashstill.errors import BadInput, shortened, unknown
 from flashstill.extras import is_installed
 from flashstill.harness.files import TaskFile, is_file, read_task
@@ -153,16 +151,5 @@ def _refusal(task: str, why: str) -> str:
 def _started(is_apart: bool) -> Isolated:
     if is_apart:
         return start(MODULE, memory_bytes=MEMORY_BYTES)
-    folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE],  # -P: nothing is imported from the working directory
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"}, start_new_session=True, bufsize=0,
-        )  # fmt: skip
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)
-    return Isolated(process, folder)
+    command = [sys.executable, "-P", "-m", MODULE]  # -P: nothing is imported from the working directory
+    return opened(command, {**os.environ, "HF_HUB_OFFLINE": "1"}, Path(tempfile.mkdtemp(prefix="flashstill-")))

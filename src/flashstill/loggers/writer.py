@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.files import write_text
+
 LONGEST_S = 600
 """for a package to begin, to take the metrics of a step, and in the end to send what it has: beyond, it is hung"""
 Log = Callable[[int, Mapping[str, float]], None]
@@ -102,9 +104,7 @@ def run_of(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     if path.is_file():
         return {**about, "id": json.loads(path.read_text(encoding="utf-8"))["id"]}
     run = {**about, "id": secrets.token_hex(4)}
-    building = folder / "run.json.part"
-    building.write_text(json.dumps({"id": run["id"], "name": run["name"]}), encoding="utf-8")
-    building.replace(path)
+    write_text(path, json.dumps({"id": run["id"], "name": run["name"]}))
     return run
 
 

@@ -5,39 +5,30 @@ Initial weights are left out: what they know of a task is next to nothing, and t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from flashstill.records import QualityRecord
 from flashstill.runs.family import Family
+
+if TYPE_CHECKING:
+    from flashstill.distill.models.arithmetic import Arithmetic
+    from flashstill.evaluate.tasks.running import TaskRun
 
 
 def check_tasks(family: Family) -> None:
     """BadInput for a task that cannot be run: unknown, unreadable, with code, without its data or a template."""
-    from flashstill.distill.models import load_tokenizer
     from flashstill.distill.models.arithmetic import Arithmetic
-    from flashstill.evaluate.entrants import Entrant
-    from flashstill.evaluate.tasks.running import TaskRun
-    from flashstill.evaluate.unfinished import Unfinished
 
     asked = family.recipe.evaluate
     if asked.tasks:
-        asked_as_chats = {"teacher": family.directory} if asked.chat else {}
-        entrants = [
-            Entrant(name=name, role="", directory=directory, tokenizer=load_tokenizer(directory))
-            for name, directory in asked_as_chats.items()
-        ]
-        TaskRun(
-            entrants=entrants, items=asked.items or None, attempts=asked.attempts, may_run_code=asked.allow_task_code,
-            arithmetic=Arithmetic(precision="fp32", threads=1), seed=family.recipe.seed, unfinished=Unfinished(None),
-            progress=family.progress, chat=asked.chat,
-        ).check(asked.tasks)  # fmt: skip
+        directories = {"teacher": family.directory} if asked.chat else {}
+        _run(family, directories, Arithmetic(precision="fp32", threads=1), None).check(asked.tasks)
 
 
 def task_records(family: Family) -> list[QualityRecord]:
     """Scores of teacher, students and controls on the family's tasks; finished ones are kept until all are."""
-    from flashstill.distill.models import load_tokenizer
-    from flashstill.evaluate.entrants import Entrant
-    from flashstill.evaluate.tasks.running import TaskRun
-    from flashstill.evaluate.unfinished import Unfinished
-
     asked = family.recipe.evaluate
     if not asked.tasks:
         return []
@@ -47,16 +38,27 @@ def task_records(family: Family) -> list[QualityRecord]:
         control = family.control(student)
         if control is not None:
             directories[control.recipe.name] = control.workdir.student
+    run = _run(family, directories, family.arithmetic, family.stage_file("evaluate"))
+    return list(run.results(asked.tasks).records)
+
+
+def _run(family: Family, directories: Mapping[str, Path], arithmetic: Arithmetic, kept_beside: Path | None) -> TaskRun:
+    """The family's tasks with the models in `directories`, by name."""
+    from flashstill.distill.models import load_tokenizer
+    from flashstill.evaluate.entrants import Entrant
+    from flashstill.evaluate.tasks.running import TaskRun
+    from flashstill.evaluate.unfinished import Unfinished
+
+    asked = family.recipe.evaluate
     entrants = [
         Entrant(name=name, role="", directory=directory, tokenizer=load_tokenizer(directory))
         for name, directory in directories.items()
     ]
-    run = TaskRun(
+    return TaskRun(
         entrants=entrants, items=asked.items or None, attempts=asked.attempts, may_run_code=asked.allow_task_code,
-        arithmetic=family.arithmetic, seed=family.recipe.seed, unfinished=Unfinished(family.stage_file("evaluate")),
-        progress=family.progress, chat=asked.chat,
+        arithmetic=arithmetic, seed=family.recipe.seed, unfinished=Unfinished(kept_beside), progress=family.progress,
+        chat=asked.chat,
     )  # fmt: skip
-    return list(run.results(asked.tasks).records)
 
 
 def forget_unfinished(family: Family) -> None:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,16 +71,7 @@ class Isolated:
         self._write(b"".join(question + b"\n" for question in questions), time.monotonic() + seconds)
         rest = b""
         for place in range(len(questions)):
-            until, parts, size = time.monotonic() + seconds, [rest], len(rest)
-            while b"\n" not in parts[-1]:
-                part = self._read(until)
-                if not part:
-                    raise EOFError
-                parts.append(part)
-                size += len(part)
-                if size > LONGEST_ANSWER_BYTES:
-                    raise Flooded
-            line, _, rest = b"".join(parts).partition(b"\n")
+            line, rest = self._line_after(rest, time.monotonic() + seconds, LONGEST_ANSWER_BYTES)
             if place + 1 == len(questions) and rest:
                 raise Flooded
             yield line
@@ -152,19 +143,24 @@ class Isolated:
             return bool(selector.select(0)) and self.process.poll() is None
 
     def _line(self, until: float, most_bytes: int | None = None) -> bytes:
-        parts, size = [b""], 0
+        line, more = self._line_after(b"", until, most_bytes or LONGEST_ANSWER_BYTES)
+        if more:
+            raise Flooded
+        return line
+
+    def _line_after(self, begun: bytes, until: float, most_bytes: int) -> tuple[bytes, bytes]:
+        """The line of which `begun` was read already, and what came behind it."""
+        parts, size = [begun], len(begun)
         while b"\n" not in parts[-1]:
             part = self._read(until)
             if not part:
                 raise EOFError
             parts.append(part)
             size += len(part)
-            if size > (most_bytes or LONGEST_ANSWER_BYTES):
+            if size > most_bytes:
                 raise Flooded
         line, _, more = b"".join(parts).partition(b"\n")
-        if more:
-            raise Flooded
-        return line
+        return line, more
 
     def end(self) -> None:
         """End the process and all its descendants, and remove its directory."""
@@ -189,17 +185,19 @@ def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Iso
     """
     folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
     job = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes, "folder": str(folder)})
+    flags = ["-B"] if sys.flags.dont_write_bytecode else []
+    command = [sys.executable, "-I", *flags, str(_CHILD), job, *arguments]
+    return opened(command, environment(folder), folder, at=folder)
+
+
+def opened(command: Sequence[str], variables: Mapping[str, str], folder: Path, at: Path | None = None) -> Isolated:
+    """Start a process that is asked line by line. folder: of its own, removed when it ends, also if it never begins;
+    at: its working directory, None for that of the caller."""
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", *(["-B"] if sys.flags.dont_write_bytecode else []), str(_CHILD), job, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment(folder),
-            start_new_session=True,
-            bufsize=0,
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=at, env=variables,
+            start_new_session=True, bufsize=0,
+        )  # fmt: skip
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
