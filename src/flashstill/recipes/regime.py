@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from flashstill.checked import one_of
 from flashstill.recipes.ranges import (
@@ -78,17 +78,21 @@ class RegimeRecipe:
 def regime_problems(recipe: DistillRecipe) -> Iterator[str]:
     """Errors in the regime, and contradictions with the rest of the recipe."""
     regime = recipe.regime
-    usual = RegimeRecipe()
-    for entry in dataclasses.fields(regime):
-        given = getattr(regime, entry.name) != getattr(usual, entry.name)
-        if given and entry.name not in ("kind", *REGIMES[regime.kind]):
-            own = getattr(regime, entry.name)
-            keys = [key.name for key in dataclasses.fields(own)] if isinstance(own, RolloutRecipe) else []
-            beside = getattr(usual, entry.name)
-            inside = next((f".{key}" for key in keys if getattr(own, key) != getattr(beside, key)), "")
-            yield f"regime.{entry.name}{inside} means nothing where regime.kind is {regime.kind!r}; leave it out"
+    for key in _given(regime, RegimeRecipe()):
+        if key.partition(".")[0] not in ("kind", *REGIMES[regime.kind]):
+            yield f"regime.{key} means nothing where regime.kind is {regime.kind!r}; leave it out"
     if regime.kind != "offline":
         yield from _beside(recipe)
+
+
+def _given(own: Any, usual: Any) -> Iterator[str]:
+    """The keys of a table, and of tables inside it as TABLE.KEY, that are not the usual ones."""
+    for entry in dataclasses.fields(own):
+        mine, other = getattr(own, entry.name), getattr(usual, entry.name)
+        if dataclasses.is_dataclass(mine):
+            yield from (f"{entry.name}.{key}" for key in _given(mine, other))
+        elif mine != other:
+            yield entry.name
 
 
 def _beside(recipe: DistillRecipe) -> Iterator[str]:

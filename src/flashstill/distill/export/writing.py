@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from flashstill.distill.export.formats import Kind, byte_count, encoded
 from flashstill.distill.export.tensors import PlannedTensor, Weights
 from flashstill.distill.export.vocabulary import Vocabulary
@@ -13,6 +15,7 @@ from flashstill.files import replacing
 from flashstill.progress import Progress
 
 _ALIGNMENT = 32
+_PLAIN: np.dtype[Any] = np.dtype(np.float32)
 
 
 def padded(count: int) -> int:
@@ -46,7 +49,7 @@ def write_gguf(
         if words.chat_template is not None:
             writer.add_chat_template(words.chat_template)
         for (tensor, kind), size in zip(typed, sizes, strict=True):
-            writer.add_tensor_info(tensor.name, tensor.shape, _plain_dtype(), size, raw_dtype=kind)
+            writer.add_tensor_info(tensor.name, tensor.shape, _PLAIN, size, raw_dtype=kind)
         writer.write_header_to_file(temporary)
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -57,12 +60,6 @@ def write_gguf(
                 for rows in weights.rows(tensor):
                     advance(file.write(encoded(rows, kind, tensor.name)), tensor.name)
                 _pad(file)
-
-
-def _plain_dtype() -> Any:
-    import numpy as np
-
-    return np.dtype(np.float32)
 
 
 def _pad(file: IO[bytes]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,10 @@ def _content(
 
 def _latest(records: Iterable[QualityRecord], known_as: str, name: str) -> list[QualityRecord]:
     """One record of each model, text and metric: the last; the student under its own name."""
-    import dataclasses
-
     last: dict[tuple[str, str, str], QualityRecord] = {}
     for record in records:
         own = name if record.model == known_as else record.model
-        last[own, record.domain, record.metric] = dataclasses.replace(record, model=own)
+        last[own, record.domain, record.metric] = replace(record, model=own)
     return list(last.values())
 
 
