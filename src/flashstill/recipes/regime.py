@@ -78,21 +78,19 @@ class RegimeRecipe:
 def regime_problems(recipe: DistillRecipe) -> Iterator[str]:
     """Errors in the regime, and contradictions with the rest of the recipe."""
     regime = recipe.regime
-    for key in _given(regime, RegimeRecipe()):
-        if key.partition(".")[0] not in ("kind", *REGIMES[regime.kind]):
-            yield f"regime.{key} means nothing where regime.kind is {regime.kind!r}; leave it out"
+    for name in _given(regime, RegimeRecipe()):
+        if name not in ("kind", *REGIMES[regime.kind]):
+            own: Any = getattr(regime, name)
+            inside = f" (its {', '.join(_given(own, RolloutRecipe()))})" if isinstance(own, RolloutRecipe) else ""
+            yield f"regime.{name} means nothing where regime.kind is {regime.kind!r}; leave it out{inside}"
     if regime.kind != "offline":
         yield from _beside(recipe)
 
 
-def _given(own: Any, usual: Any) -> Iterator[str]:
-    """The keys of a table, and of tables inside it as TABLE.KEY, that are not the usual ones."""
-    for entry in dataclasses.fields(own):
-        mine, other = getattr(own, entry.name), getattr(usual, entry.name)
-        if dataclasses.is_dataclass(mine):
-            yield from (f"{entry.name}.{key}" for key in _given(mine, other))
-        elif mine != other:
-            yield entry.name
+def _given(own: Any, usual: Any) -> list[str]:
+    """The keys of a table that are not the usual ones."""
+    names = [entry.name for entry in dataclasses.fields(own)]
+    return [name for name in names if getattr(own, name) != getattr(usual, name)]
 
 
 def _beside(recipe: DistillRecipe) -> Iterator[str]:
