@@ -25,13 +25,13 @@ def tuned(model: Any, **settings: Any) -> Any:
     with torch.no_grad():
         for parameter in with_adapter.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator).to(parameter))
     return with_adapter.eval()
 
 
 def logits(model: Any) -> Tensor:
     with torch.no_grad():
-        found: Tensor = model(input_ids=TOKENS, use_cache=False).logits
+        found: Tensor = model(input_ids=TOKENS.to(model.device), use_cache=False).logits
     return found
 
 

@@ -100,7 +100,7 @@ class FakeServer:
             sentence = f"Token id {max(tokens)} is out of vocabulary"
             return 400, {"error": {"message": sentence, "type": "BadRequestError", "param": None, "code": 400}}
         with self._lock, torch.inference_mode():
-            logits = self.model(input_ids=torch.tensor([tokens])).logits[0].float()
+            logits = self.model(input_ids=torch.tensor([tokens], device=self.model.device)).logits[0].float().cpu()
         log_p = torch.log_softmax(logits, -1)
         entries = [self._entry(log_p[place - 1], token, k) for place, token in enumerate(tokens) if place]
         if path == "/generate":

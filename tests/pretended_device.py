@@ -22,7 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 CPU = torch.device("cpu")
-_CROSSING = {"aten.copy_.default", "aten._to_copy.default", "aten.set_.source_Tensor", "aten.lift_fresh.default"}
+_CROSSING = {
+    "aten.copy_.default", "aten._to_copy.default", "aten.set_.source_Tensor", "aten.lift_fresh.default",
+    "aten._has_compatible_shallow_copy_type.default",
+}  # fmt: skip
 _INDEXING = {"aten.index.Tensor", "aten.index_put_.default", "aten.index_put.default", "aten._index_put_impl_.default"}
 
 
@@ -111,7 +114,7 @@ class Calls(TorchFunctionMode):
             self.labels.set(copied, self.labels.of(args[0]))
             return copied
         device = kwargs.get("device")
-        if device is None or torch.device(device).type == "meta":
+        if device is None or name == "_parse_to" or torch.device(device).type == "meta":
             return func(*args, **kwargs)
         kwargs["device"] = "cpu"
         made = func(*args, **kwargs)

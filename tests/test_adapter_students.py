@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from flashstill.distill.losses import DenseTeacher, Term, head_loss
 from flashstill.distill.models import load_model, parts
+from flashstill.distill.models.devices import current
 from flashstill.distill.training import Offline, TrainRecipe, distillation, train
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
@@ -164,7 +165,10 @@ def test_a_step_is_peft_with_adamw(packed: Any, tmp_path: Path) -> None:
             hidden = parts(teacher).hidden(batch.inputs).flatten(0, 1)
         return DenseTeacher(hidden=(hidden,), heads=(parts(teacher).head.detach(),))
 
+    teacher.to(current())  # where training takes the student and its batches
     train(ours, Offline(packed, 4, 0), distillation(known), recipe, tmp_path, Silent(), "step")
+    ours.cpu()
+    teacher.cpu()
     with torch.no_grad():
         log_p = torch.log_softmax(teacher(input_ids=tokens[:, :-1]).logits, -1)
     log_q = torch.log_softmax(theirs(input_ids=tokens[:, :-1]).logits, -1)

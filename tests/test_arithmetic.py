@@ -57,6 +57,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, faster: str, threads: int = 1) -> l
         return (1.0 if precision == faster else 5.0) * (1.0 + abs(at - threads))
 
     monkeypatch.setattr(arithmetic, "product_seconds", seconds)
+    monkeypatch.setattr(arithmetic, "current", lambda: torch.device("cpu"))  # a GPU is not measured
     monkeypatch.setattr(arithmetic, "ARITHMETIC_S", 60.0)
     for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -111,7 +111,7 @@ class TestTeachers:
         before, head = weights(student), teacher.get_output_embeddings().weight.detach()
 
         def broken(batch: Batch) -> DenseTeacher:
-            hidden = torch.zeros(batch.mask.numel(), 32, dtype=torch.bfloat16)
+            hidden = torch.zeros(batch.mask.numel(), 32, dtype=torch.bfloat16, device=batch.mask.device)
             hidden[70, 3] = float("nan")
             return DenseTeacher(hidden=(hidden,), heads=(head,))
 

@@ -114,6 +114,21 @@ class TestPretendedDevice:
         with pretended():
             assert greedy_drops(tiny("llama").to("cuda"), tokens, 1, 2, Silent()) == dropped
 
+    def test_an_adapter_is_merged_where_its_base_lies(self, tmp_path: Path) -> None:
+        """Its tensors are read into the memory of the CPU."""
+        from flashstill.distill.adapters.merging import merge_directory
+        from tests.adapters import tuned, written
+        from tests.zoo import tiny
+
+        base = tiny("llama", 0)
+        adapter = written(tuned(base, target_modules=["q_proj"], use_dora=True), tmp_path)
+        merge_directory(here := tiny("llama", 0), adapter)
+        with pretended():
+            merge_directory(there := base.to("cuda"), adapter)
+            weight = there.model.layers[0].self_attn.q_proj.weight
+            assert weight.device == GPU
+            assert torch.equal(weight.cpu(), here.model.layers[0].self_attn.q_proj.weight)
+
 
 ROUTES: dict[str, dict[str, Any]] = {
     "depth by stored hidden states": {},

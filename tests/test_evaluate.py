@@ -69,7 +69,7 @@ def test_the_figures_are_those_computed_by_hand(tiny_teacher: Path, text_file: P
         begins = {0, *(place for place, token in enumerate(window[:-1]) if token == tokenizer.eos_token_id)}
         for start, stop in itertools.pairwise([*sorted(begins), len(window) - 1]):  # no document sees another
             with torch.inference_mode():
-                logits = model(input_ids=torch.tensor([window[start:stop]])).logits
+                logits = model(input_ids=torch.tensor([window[start:stop]], device=model.device)).logits
             log_p = logits[0].double().log_softmax(-1)
             for place, target in enumerate(window[start + 1 : stop + 1]):
                 if target != tokenizer.eos_token_id:

@@ -162,7 +162,7 @@ def same_logits(model: Any, other: Any) -> bool:
 
     tokens = drawn_tokens(1, 2, 24)
     with torch.inference_mode():
-        first, second = (each(input_ids=tokens, use_cache=False).logits for each in (model, other))
+        first, second = (each.cpu()(input_ids=tokens, use_cache=False).logits for each in (model, other))
     return bool((first - second).abs().max() <= 1e-5 * first.abs().max())
 
 

@@ -226,7 +226,7 @@ class TestEvaluation:
         tokens = torch.from_numpy(packed.tokens.astype(np.int64))
         counted = torch.from_numpy(packed.target_document >= 0)
         with torch.inference_mode():
-            logits = teacher(input_ids=tokens[:, :-1]).logits.float()
+            logits = teacher(input_ids=tokens[:, :-1].to(teacher.device)).logits.float().cpu()
         nats = torch.nn.functional.cross_entropy(logits[counted], tokens[:, 1:][counted])
         assert found["perplexity"].value == pytest.approx(float(nats.exp()), rel=0.02)
         bits = float(nats) * int(counted.sum()) / np.log(2) / packed.target_bytes.sum()

@@ -56,7 +56,8 @@ def test_it_says_what_the_model_says(served: FakeServer, tiny_teacher: Path) -> 
     rows = [(0, 0, 7), (0, 7, 12), (1, 0, 8)]
     for row, first, behind in rows:
         with torch.inference_mode():
-            logits = served.model(input_ids=batch.tokens[row : row + 1, first:behind]).logits[0]
+            inputs = batch.tokens[row : row + 1, first:behind].to(served.model.device)
+            logits = served.model(input_ids=inputs).logits[0].cpu()
         best = torch.softmax(logits.float(), -1).topk(K)
         here = slice(row * 12 + first, row * 12 + behind)
         assert torch.equal(said.ids[here], best.indices)

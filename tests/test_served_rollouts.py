@@ -45,7 +45,7 @@ def trained(model: Any, by: float) -> Any:
     student, draws = copy.deepcopy(model), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in student.parameters():
-            weight += by * torch.randn(weight.shape, generator=draws)
+            weight += by * torch.randn(weight.shape, generator=draws).to(weight.device)
     return student.train()
 
 
@@ -187,7 +187,7 @@ def test_a_shared_head_is_handed_over_by_itself(tiny_teacher: Path, tmp_path: Pa
     assert read.get_output_embeddings().weight is not read.get_input_embeddings().weight
     tokens = torch.tensor([[5, 6, 7]])
     with torch.inference_mode():
-        assert torch.equal(read(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+        assert torch.equal(read(input_ids=tokens).logits, model.cpu().eval()(input_ids=tokens).logits)
     assert (tmp_path / "model-head.safetensors").exists()
 
 

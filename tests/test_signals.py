@@ -42,9 +42,9 @@ def made(teacher: Any, packed: Packed, directory: Path, signal: Kind, **more: An
 
 def probabilities(teacher: Any, packed: Packed, windows: list[int]) -> Tensor:
     """[N, V], in the rounding of the head's own format."""
-    tokens = torch.from_numpy(packed.tokens[windows, :-1].astype(np.int64))
+    tokens = torch.from_numpy(packed.tokens[windows, :-1].astype(np.int64)).to(teacher.device)
     with torch.inference_mode():
-        return torch.softmax(teacher(input_ids=tokens).logits.flatten(0, 1).float(), -1).clone()
+        return torch.softmax(teacher(input_ids=tokens).logits.flatten(0, 1).float(), -1).cpu().clone()
 
 
 def batch_of(packed: Packed, windows: list[int]) -> Any:
@@ -55,15 +55,15 @@ class TestExact:
     def test_cached_equals_online(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         said = made(teacher, packed, tmp_path, Hidden())(batch_of(packed, [13, 0]))
         assert isinstance(said, DenseTeacher)
-        tokens = torch.from_numpy(packed.tokens[[13, 0], :-1].astype(np.int64))
+        tokens = torch.from_numpy(packed.tokens[[13, 0], :-1].astype(np.int64)).to(teacher.device)
         with torch.inference_mode():
-            logits = teacher(input_ids=tokens).logits.flatten(0, 1)
+            logits = teacher(input_ids=tokens).logits.flatten(0, 1).cpu()
             assert torch.equal(said.hidden[0] @ as_head(said.heads[0]).weight.T, logits)
 
     def test_the_directory_needs_no_teacher(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         signals = made(teacher, packed, tmp_path, Hidden())
         assert signals.head is not None
-        assert torch.equal(signals.head.weight, parts(teacher).head.weight)
+        assert torch.equal(signals.head.weight, parts(teacher).head.weight.cpu())
         assert signals.bytes > packed.token_count * 32 * 2
 
 

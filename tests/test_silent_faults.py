@@ -81,7 +81,7 @@ def gradient(student: Any, batch: Batch, objective: Any, micro_steps: int, proce
     state = MixedPrecisionAdamW(module, RECIPE)
     sums = [torch.zeros_like(each, dtype=torch.float32) for each in module.parameters()]
     for rank in range(processes):
-        world = _Share(rank=rank, size=processes)
+        world = _Share(rank=rank, size=processes, device=batch.tokens.device)
         loop._run_micro_steps(batch, module, state, objective, micro_steps, world, Workspace(), None)
         found = state._sums or {name: each.grad for name, each in state.weights.items() if each.grad is not None}
         for total, name in zip(sums, state.weights, strict=True):
@@ -96,7 +96,7 @@ def gradient(student: Any, batch: Batch, objective: Any, micro_steps: int, proce
 @pytest.mark.parametrize(("micro_steps", "processes"), [(2, 2), *slow((4, 1), (1, 2), (1, 4))])
 def test_a_step_is_one_mean_over_its_tokens(teacher: Any, packed: Packed, micro_steps: int, processes: int) -> None:
     student = keep_layers(teacher, [0, 5]).float()
-    batch = take(uneven(packed), np.array([0, 1, 3, 4]))
+    batch = take(uneven(packed), np.array([0, 1, 3, 4])).to(teacher.device)
     whole = gradient(student, batch, hard, 1, 1)
     parts = gradient(student, batch, hard, micro_steps, processes)
     assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(parts, whole, strict=True))
@@ -229,7 +229,8 @@ def test_tied_weights_stay_tied(teacher: Any, packed: Packed, tiny_teacher: Path
     for model in (trained, again):
         assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     with torch.inference_mode():
-        assert torch.equal(trained(input_ids=tokens).logits, again(input_ids=tokens).logits)
+        inputs = tokens.to(again.device)
+        assert torch.equal(trained(input_ids=inputs).logits, again(input_ids=inputs).logits)
 
 
 # vllm-project/speculators#765, pytorch/ao#1124: in bfloat16 a weight of 1 does not move by steps of a thousandth
@@ -268,7 +269,7 @@ def test_the_norm_is_that_of_the_whole_gradient(teacher: Any, packed: Packed, tm
         train(student, Offline(uneven(packed), 4, 0), hard, recipe, tmp_path / str(micro), SILENT, "t")
         norms.append(json.loads((tmp_path / str(micro) / "metrics.jsonl").read_text())["grad_norm"])
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-    batch = Offline(uneven(packed), 4, 0).batch(0, lambda: None)
+    batch = Offline(uneven(packed), 4, 0).batch(0, lambda: None).to(teacher.device)
     found = gradient(keep_layers(teacher, [0, 5]).float(), batch, hard, 1, 1)
     assert norms[0] == pytest.approx(float(torch.stack([each.square().sum() for each in found]).sum().sqrt()), rel=1e-4)
 

@@ -44,7 +44,7 @@ TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384
 
 def logits(model: Any) -> Tensor:
     with torch.inference_mode():
-        found: Tensor = model(input_ids=TOKENS).logits.float()
+        found: Tensor = model(input_ids=TOKENS.to(model.device)).logits.float()
     return found
 
 
@@ -167,7 +167,7 @@ class TestUpcycling:
         save_model(sparse, load_tokenizer(tiny_teacher), tmp_path / "s")
         again = load_model(tmp_path / "s")
         assert torch.equal(logits(again), logits(sparse))
-        assert again.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
+        assert again.generate(TOKENS[:1, :4].to(again.device), max_new_tokens=3, do_sample=False).shape == (1, 7)
         shape = read_config(tmp_path / "s" / "config.json", "s")
         assert shape.parameters == pytest.approx(sum(p.numel() for p in sparse.parameters()), rel=0.001)
 
@@ -267,7 +267,7 @@ class TestRounding:
     def test_the_gradient_passes_through(self, teacher: Any, name: str) -> None:
         before = {path: weight.clone() for path, weight in teacher.state_dict().items()}
         quantise_aware(teacher, Format(name=name, group=8)).train()
-        teacher(input_ids=TOKENS).logits.float().square().mean().backward()
+        teacher(input_ids=TOKENS.to(teacher.device)).logits.float().square().mean().backward()
         grads = [weight.grad for path, weight in teacher.named_parameters() if "original" in path]
         assert len(grads) == 6 * 7
         assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in grads)
@@ -368,5 +368,5 @@ def test_every_kind_learns_from_a_recipe_and_generates(
     if "quantise" not in student:  # their first weights are the teacher's own, not rounded yet
         assert kl["student"] < kl["initial"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "student")
-    assert model.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
+    assert model.generate(TOKENS[:1, :4].to(model.device), max_new_tokens=3, do_sample=False).shape == (1, 7)
     read_config(tmp_path / "out" / "student" / "config.json", "student")

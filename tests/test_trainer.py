@@ -87,7 +87,7 @@ class TestMasks:
         before = load_rows(run_losses(teacher, masked, tmp_path, recipe))[0]
         batch = Offline(masked, 8, 0).batch(0, lambda: None)
         with torch.inference_mode():
-            logits = teacher(input_ids=batch.tokens[:, :-1]).logits.float()
+            logits = teacher(input_ids=batch.tokens[:, :-1].to(teacher.device)).logits.float().cpu()
         nats = [
             float(cross_entropy(logits[row, place][None], batch.tokens[row, place + 1][None]))
             for row in range(8)
@@ -139,7 +139,8 @@ class TestTeachers:
         student, losses = keep_layers(teacher, [0, 5]), []
         batch = Offline(packed, 8, 0).batch(0, lambda: None)
         with torch.inference_mode():
-            z, y = (m(input_ids=batch.tokens[:, :-1]).logits.flatten(0, 1).float() for m in (student, teacher))
+            inputs = batch.tokens[:, :-1].to(teacher.device)
+            z, y = (model(input_ids=inputs).logits.flatten(0, 1).float() for model in (student, teacher))
         for temperature in (1.0, 4.0):
             objective = distillation(Online(teacher), [Soft(temperature=temperature)])
             recipe = dataclasses.replace(RECIPE, tokens=256)
@@ -151,12 +152,12 @@ class TestTeachers:
     def test_specialists_answer_for_their_own_windows(self, teacher: Any, packed: Packed) -> None:
         other = keep_layers(teacher, [0, 1, 2])
         groups = np.array([0, 1] * 10)
-        batch = take(packed, np.array([3, 4, 0]))
+        batch = take(packed, np.array([3, 4, 0])).to(teacher.device)
         said = Router([Online(teacher), Online(other)], groups)(batch)
-        student = torch.randn(96, 384, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        student = torch.randn(96, 384, generator=torch.Generator().manual_seed(0)).to(teacher.device).requires_grad_()
         from flashstill.distill.losses import head_loss
 
-        eye, each = torch.eye(384), torch.ones(96)
+        eye, each = torch.eye(384, device=teacher.device), torch.ones(96, device=teacher.device)
         routed = head_loss(student, eye, [Term(teacher=said)], each)[1].reshape(3, 32)
         for row, model in enumerate((other, teacher, teacher)):
             with torch.no_grad():

@@ -122,7 +122,7 @@ class TestFigures:
         recipe = dataclasses.replace(RECIPE, tokens=128, learning_rate=1e-9)
         validation = Validation(packed=text, objective=both, teacher=online, every_steps=1)
         student, (row,), _ = run(teacher, packed, tmp_path, validation, recipe=recipe, objective=both)
-        tokens = torch.from_numpy(text.tokens.astype(np.int64))
+        tokens = torch.from_numpy(text.tokens.astype(np.int64)).to(student.device)
         nll, kl, loss = [], [], []
         with torch.no_grad():
             for window in range(text.windows):

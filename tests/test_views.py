@@ -130,7 +130,7 @@ class TestSignals:
             ids = reading.tokenizer.apply_chat_template(list(chat.messages))["input_ids"]
             piece = whole_pieces(dataclasses.replace(document, chat=chat), reading_of(CHATML))[0]
             with torch.inference_mode():
-                log_p = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+                log_p = model(input_ids=torch.tensor([ids]).to(model.device)).logits[0].log_softmax(-1).cpu()
             found.append(log_p[learned_places(piece) - 1])
         return torch.cat(found)
 

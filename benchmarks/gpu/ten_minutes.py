@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """What a GPU makes of the learning arm, in ten minutes: run it on the machine, bring back the JSON.
 
-    python benchmarks/gpu/ten_minutes.py --out gpu.json [--peer PYTHON]    # PYTHON: of an environment with TRL
-    python benchmarks/gpu/ten_minutes.py --tiny                            # a random model on any CPU, half a minute
+    python benchmarks/gpu/ten_minutes.py --out gpu.json --chip h200-sxm [--peer PYTHON] [--teacher DIRECTORY]
+    python benchmarks/gpu/ten_minutes.py --tiny                 # a random model on any CPU, a minute
 
     signals     tokens/s of the teacher's stored hidden states
-    step        tokens/s, MFU and peak memory of a distillation step: ours, with blocks run twice, and TRL's GKD trainer
+    loss        ms and peak memory of the fused loss by its chunk sizes, and of the plain one, which keeps all logits
+    step        tokens/s, MFU and peak memory of a distillation step; also with blocks run twice, with a larger batch
     fsdp2       the same step with the student sharded by FSDP2 over the one GPU there is
+    trl         the same windows with TRL's GKD trainer; PYTHON: of an environment with TRL
+    bits        whether a run repeated, or stopped and resumed, reaches the same bits; what deterministic kernels cost
+    profile     the operations that take most of a step
     sampling    tokens/s of 256 continuations
     family      `flashstill run` of a small family, whole: seconds and records
 
-A part that fails says why, and the others go on.  MFU = 6 x parameters x tokens/s / the GPU's bf16 peak, which is asked
-for with --peak-flops, as no number of a chip stands in the code.
+A part that fails or takes too long says why, and the others go on; the file is written after each part.  MFU = 6 x
+parameters x tokens/s / the chip's peak, of the chip that --chip names in facts/chips.csv.
 """
 
 from __future__ import annotations
@@ -19,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,75 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loss_side import by_chunks
+from processes import last_json, ran, within
+from setting import SMOLLM, Setting, random_windows
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+from flashstill.distill.models import devices, load_model
+from flashstill.progress import Silent
 
-from flashstill.distill.data.packing import Packed  # noqa: E402
-from flashstill.distill.models import devices, keep_layers, load_model, load_tokenizer, save_model  # noqa: E402
-from flashstill.distill.models.arithmetic import decided  # noqa: E402
-from flashstill.progress import Silent  # noqa: E402
-
-SMOLLM, SEED = "smollm2-135m-instruct", 0
+HERE, LIMIT_S = Path(__file__).resolve().parent, 100
 
 
-class Setting:
-    """The models on disk, the windows, and how much of everything."""
-
-    def __init__(self, folder: Path, tiny: bool) -> None:
-        from flashstill.distill.teachers import resolve_teacher
-
-        self.folder, self.tiny = folder, tiny
-        self.device, self.arithmetic = devices.current(), decided()
-        self.length, self.batch, self.steps = (32, 4, 3) if tiny else (1024, 16, 12)
-        self.teacher = make_tiny(folder / "teacher") if tiny else resolve_teacher(SMOLLM, Silent())
-        teacher = load_model(self.teacher, self.arithmetic.dtype)
-        self.vocabulary = int(teacher.get_input_embeddings().weight.shape[0])
-        half = keep_layers(teacher, list(range(0, teacher.config.num_hidden_layers, 2)))
-        self.student = folder / "student"
-        save_model(half, load_tokenizer(self.teacher), self.student)
-        self.parameters = sum(weight.numel() for weight in half.parameters())
-        self.packed = random_windows(self.batch * self.steps, self.length, self.vocabulary)
-
-    def figures(self, tokens: int, seconds: float, peak_flops: float) -> dict[str, float]:
-        """tokens/s, and the share of the peak if it is known."""
-        rate = tokens / seconds
-        found = {"tokens_per_s": round(rate, 1)}
-        if peak_flops:
-            found["mfu"] = round(6 * self.parameters * rate / peak_flops, 4)
-        return found
-
-
-def make_tiny(folder: Path) -> Path:
-    """A random Llama with a tokenizer of bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = {"<|end|>": 0, **{letter: 1 + place for place, letter in enumerate(alphabet)}}
-    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True,
-    )  # fmt: skip
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>")
-    save_model(LlamaForCausalLM(config), fast, folder)
-    return folder
-
-
-def random_windows(windows: int, length: int, vocabulary: int) -> Packed:
-    """Random tokens: a step costs the same whatever they are."""
-    import numpy as np
-
-    tokens = np.random.default_rng(SEED).integers(0, vocabulary, (windows, length + 1), dtype=np.int32)
-    ones = np.ones((windows, length), dtype=np.int32)
-    return Packed(tokens=tokens, target_bytes=ones, target_document=np.zeros_like(ones))
-
-
-def signals(setting: Setting, peak_flops: float) -> dict[str, Any]:
+def signals(setting: Setting) -> dict[str, Any]:
     """Store the teacher's hidden states; the steps below learn from them."""
     from flashstill.distill.models import fingerprint, tokenizer_fingerprint
     from flashstill.distill.signals import Hidden, build, signal_key
@@ -110,23 +55,67 @@ def signals(setting: Setting, peak_flops: float) -> dict[str, Any]:
     return {"tokens_per_s": round(built.tokens / built.seconds, 1), "bytes_per_token": built.bytes / built.tokens}
 
 
-def step(setting: Setting, peak_flops: float, recompute: bool = False, sharded: bool = False) -> dict[str, Any]:
-    """Some steps of the training loop, in a process of its own, so that its memory is its own."""
-    folder = setting.folder / f"step-{recompute}-{sharded}"
-    asked = {
-        "student": str(setting.student), "folder": str(setting.folder), "out": str(folder), "batch": setting.batch,
-        "steps": setting.steps, "precision": setting.arithmetic.precision, "recompute": recompute, "sharded": sharded,
-    }  # fmt: skip
+def losses(setting: Setting) -> dict[str, Any]:
+    """The fused loss alone, with the teacher's head for both models."""
+    weight = load_model(setting.teacher, setting.arithmetic.dtype).get_input_embeddings().weight.detach().clone()
+    return by_chunks(weight, setting.batch * setting.length)
+
+
+def trained(setting: Setting, runs: list[dict[str, Any]], by_torchrun: bool = False) -> list[dict[str, Any]]:
+    """Some runs of the training loop, in a process of their own, so that its memory is its own."""
+    asked = [
+        {
+            "student": str(setting.student), "folder": str(setting.folder), "out": str(setting.folder / f"run-{n}"),
+            "batch": setting.batch, "steps": setting.steps, "precision": setting.arithmetic.precision, **run,
+        } for n, run in enumerate(runs)
+    ]  # fmt: skip
     command = [sys.executable]
-    if sharded:
+    if by_torchrun:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", "1"]
-    found = last_json([*command, str(HERE / "training_side.py"), json.dumps(asked)])
-    seconds = sorted(found["step_s"][1:])[len(found["step_s"][1:]) // 2]
-    figures = setting.figures(setting.batch * setting.length, seconds, peak_flops)
-    return {**figures, "peak_bytes": found["peak_bytes"], "loss": found["loss"][-1]}
+    with tempfile.TemporaryDirectory(dir=setting.folder) as place:
+        for run in asked:
+            run["out"] = str(Path(place) / Path(run["out"]).name)
+        runs_found: list[dict[str, Any]] = last_json([*command, str(HERE / "training_side.py"), json.dumps(asked)])[
+            "runs"
+        ]
+    return runs_found
 
 
-def trl(setting: Setting, peak_flops: float, python: str = "") -> dict[str, Any]:
+def step(setting: Setting, larger: int = 1, **run: Any) -> dict[str, Any]:
+    """A distillation step. larger: times the usual batch."""
+    batch = setting.batch * larger
+    (found,) = trained(setting, [{"batch": batch, **run}], bool(run.get("sharded")))
+    more = {name: found[name] for name in ("peak_bytes", "fused", "weights")}
+    return {**setting.figures(batch * setting.length, found["step_s"]), **more, "loss": found["loss"][-1]}
+
+
+def bits(setting: Setting) -> dict[str, Any]:
+    """Digests of the weights after some steps: of a run, the same again, and one that is stopped and resumed; and the
+    first with kernels that torch calls deterministic."""
+    few = {"steps": 4, "checkpoint_every": 2}
+    halted = {**few, "out": "halted"}
+    once, again, _, resumed, *same = trained(
+        setting,
+        [few, few, {**halted, "stop": 2}, halted, {**few, "deterministic": True}, {**few, "deterministic": True}],
+    )
+    usual, slower = (setting.figures(setting.batch * setting.length, each["step_s"]) for each in (once, same[0]))
+    return {
+        "repeated": once["weights"] == again["weights"], "resumed": once["weights"] == resumed["weights"],
+        "loss_difference": abs(once["loss"][-1] - resumed["loss"][-1]),
+        "deterministic_repeated": same[0]["weights"] == same[1]["weights"],
+        "deterministic_same_as_usual": same[0]["weights"] == once["weights"],
+        "tokens_per_s": usual["tokens_per_s"], "deterministic_tokens_per_s": slower["tokens_per_s"],
+    }  # fmt: skip
+
+
+def profile(setting: Setting) -> dict[str, Any]:
+    """The operations of some steps by the time that they take of the device."""
+    (found,) = trained(setting, [{"steps": 4, "profile": True}])
+    operations: dict[str, Any] = found["operations"]
+    return operations
+
+
+def trl(setting: Setting, python: str = "") -> dict[str, Any]:
     """TRL's GKD trainer on the same windows, batch and precision."""
     if not python:
         raise RuntimeError("give --peer PYTHON of an environment with TRL (locks/trl.txt) to compare with it")
@@ -141,12 +130,11 @@ def trl(setting: Setting, peak_flops: float, python: str = "") -> dict[str, Any]
     }  # fmt: skip
     peer = [python, str(HERE.parent / "peers" / "trl_peer.py"), json.dumps(asked)]
     found = last_json(peer, "\n" * (setting.steps + 1))
-    seconds = sorted(found["step_s"][1:])[len(found["step_s"][1:]) // 2]
-    figures = setting.figures(setting.batch * setting.length, seconds, peak_flops)
+    figures = setting.figures(setting.batch * setting.length, found["step_s"])
     return {**figures, "peak_bytes": found["peak_bytes"], "loss": found["loss"][-1]}
 
 
-def sampling(setting: Setting, peak_flops: float) -> dict[str, Any]:
+def sampling(setting: Setting) -> dict[str, Any]:
     """Continuations of prompts that share nothing."""
     from flashstill.distill.generate import Sampling, sample
 
@@ -162,36 +150,23 @@ def sampling(setting: Setting, peak_flops: float) -> dict[str, Any]:
     return {"tokens_per_s": round(int(drawn.lengths.sum()) / (time.perf_counter() - started), 1), "rows": rows}
 
 
-def family(setting: Setting, peak_flops: float) -> dict[str, Any]:
+def family(setting: Setting) -> dict[str, Any]:
     """A family of one student, all its stages."""
     text = setting.folder / "text.txt"
-    text.write_text("\n\n".join(f"The sum of {i} and {i + 7} is {2 * i + 7}." for i in range(4000)))
-    tokens, window = (1024, 32) if setting.tiny else (262_144, 512)
+    text.write_text("\n\n".join(f"The sum of {i} and {i + 7} is {2 * i + 7}." for i in range(40_000)))
+    tokens, window, per_step = (1024, 32, 4) if setting.tiny else (262_144, 512, 16)
     recipe = setting.folder / "family.toml"
     recipe.write_text(
         f'name = "gpu"\nteacher = "{setting.teacher}"\ndata = "{text}"\nout_of_domain = "{text}"\n\n[text]\n'
         f"window_tokens = {window}\ntrain_tokens = {tokens}\nheldout_tokens = {8 * window}\n"
-        f"out_of_domain_tokens = {8 * window}\n\n[train]\ntokens = {tokens}\nwindows_per_step = 4\n\n"
-        '[[students]]\nname = "half"\nkind = "depth"\nkeep_layers = 2\n\n[measure]\nbatches = [1]\ncontext = 16\n'
-        'repeats = 1\n\n[cost]\nchips = ["h100-sxm"]\n'
+        f"out_of_domain_tokens = {8 * window}\n\n[train]\ntokens = {tokens}\nwindows_per_step = {per_step}\n\n"
+        f'[[students]]\nname = "half"\nkind = "depth"\nkeep_layers = {2 if setting.tiny else 15}\n\n'
+        '[measure]\nbatches = [1]\ncontext = 16\nrepeats = 1\n\n[cost]\nchips = ["h100-sxm"]\n'
     )
     started = time.perf_counter()
-    command = [sys.executable, "-m", "flashstill", "run", str(recipe), "--out", str(setting.folder / "family")]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(ran.stderr.strip().splitlines()[-1])
+    ran([sys.executable, "-m", "flashstill", "run", str(recipe), "--out", str(setting.folder / "family")])
     records = (setting.folder / "family" / "records.jsonl").read_text().splitlines()
     return {"seconds": round(time.perf_counter() - started, 1), "records": len(records)}
-
-
-def last_json(command: list[str], given: str = "") -> dict[str, Any]:
-    """The last line that a process prints."""
-    ran = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
-    if ran.returncode or not lines:
-        raise RuntimeError((ran.stderr.strip().splitlines() or [f"ended with {ran.returncode}"])[-1])
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
 
 
 def machine(setting: Setting) -> dict[str, Any]:
@@ -208,33 +183,43 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a random model, to try the script itself")
     parser.add_argument("--out", type=Path, help="file for the JSON that is also printed")
     parser.add_argument("--peer", default="", help="interpreter of an environment with TRL")
-    parser.add_argument("--peak-flops", type=float, default=0.0, help="of the GPU in this precision, for MFU")
+    parser.add_argument("--teacher", default=SMOLLM, help="directory of the teacher")
+    parser.add_argument("--chip", default="", help="the GPU's name in facts/chips.csv, for MFU")
+    parser.add_argument("--only", default="", help="these parts, separated by commas; signals are always made")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        setting = Setting(Path(name), arguments.tiny)
+        setting = Setting(Path(name), arguments.tiny, arguments.teacher, arguments.chip)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "signals": lambda: signals(setting, arguments.peak_flops),
-            "step": lambda: step(setting, arguments.peak_flops),
-            "step_recompute": lambda: step(setting, arguments.peak_flops, recompute=True),
-            "fsdp2": lambda: step(setting, arguments.peak_flops, sharded=True),
-            "trl": lambda: trl(setting, arguments.peak_flops, arguments.peer),
-            "sampling": lambda: sampling(setting, arguments.peak_flops),
-            "family": lambda: family(setting, arguments.peak_flops),
+            "signals": lambda: signals(setting),
+            "step": lambda: step(setting),
+            "trl": lambda: trl(setting, arguments.peer),
+            "step_recompute": lambda: step(setting, recompute=True),
+            "step_larger_batch": lambda: step(setting, larger=2 if setting.tiny else 4),
+            "fsdp2": lambda: step(setting, sharded=True),
+            "loss": lambda: losses(setting),
+            "bits": lambda: bits(setting),
+            "profile": lambda: profile(setting),
+            "sampling": lambda: sampling(setting),
+            "family": lambda: family(setting),
         }
+        only = {"signals", *filter(None, arguments.only.split(","))} if arguments.only else set(parts)
         found: dict[str, Any] = {"machine": machine(setting)}
         for part, work in parts.items():
+            if part not in only:
+                continue
             started = time.perf_counter()
             try:
-                found[part] = work()
+                with within(LIMIT_S):
+                    found[part] = work()
             except Exception as error:  # the next part may work
                 traceback.print_exc()
                 found[part] = {"failed": str(error) or type(error).__name__}
-            print(f"{part:<15}{time.perf_counter() - started:6.1f} s  {found[part]}", file=sys.stderr, flush=True)
-    if "tokens_per_s" in found["trl"] and "tokens_per_s" in found["step"]:
-        found["tokens_per_s_ratio"] = round(found["step"]["tokens_per_s"] / found["trl"]["tokens_per_s"], 3)
-        found["peak_memory_ratio"] = round(found["step"]["peak_bytes"] / found["trl"]["peak_bytes"], 3)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1))
+            print(f"{part:<18}{time.perf_counter() - started:6.1f} s  {found[part]}", file=sys.stderr, flush=True)
+            if {"tokens_per_s"} <= {*found.get("trl", ())} & {*found.get("step", ())}:
+                for figure in ("tokens_per_s", "peak_bytes"):
+                    found[f"{figure}_ratio"] = round(found["step"][figure] / found["trl"][figure], 3)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(found, indent=1))
     print(json.dumps(found))
 
 

@@ -16,6 +16,7 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 from turns import report, wait
 
 asked = json.loads(sys.argv[1])
+on_gpu = asked.get("device") == "cuda"
 torch.set_num_threads(asked["threads"])
 rows = load_file(asked["windows"])["tokens"].tolist()
 held = {"bf16": torch.bfloat16, "mixed": torch.float32, "fp32": torch.float32}[asked["weights"]]  # of the student
@@ -38,15 +39,23 @@ def collate(entries):
     }  # fmt: skip
 
 
+def finished():
+    """A GPU computes what it was asked for while Python goes on; a step ends when it is done."""
+    if on_gpu:
+        torch.cuda.synchronize()
+
+
 class Clock(TrainerCallback):
     def __init__(self):
         self.seconds, self.processor, self.losses = [], [], []
 
     def on_step_begin(self, *_, **__):
         wait()
+        finished()
         self.started, self.begun = time.perf_counter(), time.process_time()
 
     def on_step_end(self, *_, **__):
+        finished()
         self.seconds.append(time.perf_counter() - self.started)
         self.processor.append(time.process_time() - self.begun)
 
@@ -67,7 +76,7 @@ class InOrder(GKDTrainer):
         return self.lr_scheduler
 
 
-clock, on_gpu = Clock(), asked.get("device") == "cuda"
+clock = Clock()
 with tempfile.TemporaryDirectory() as folder:
     config = GKDConfig(
         output_dir=folder, use_cpu=not on_gpu, bf16=asked["weights"] == "mixed",

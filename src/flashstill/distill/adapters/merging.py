@@ -42,9 +42,9 @@ class Pair:
 
 @torch.no_grad()
 def merged_weight(weight: Tensor, pair: Pair, scale: float) -> Tensor:
-    """The weight [out, in] with a pair merged into it, in `weight`'s dtype."""
-    high = wide(weight.dtype)
-    total = torch.addmm(weight.to(high), pair.up.to(high), pair.down.to(high), alpha=scale)
+    """The weight [out, in] with a pair merged into it, in `weight`'s dtype and on its device."""
+    high = weight.to(wide(weight.dtype))
+    total = torch.addmm(high, pair.up.to(high), pair.down.to(high), alpha=scale)
     if pair.magnitude is not None:
         total *= (pair.magnitude.to(high) / torch.linalg.vector_norm(total, dim=1))[:, None]
     return total.to(weight.dtype)

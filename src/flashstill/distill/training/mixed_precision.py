@@ -118,7 +118,7 @@ class MixedPrecisionAdamW:
         scaled = piece.widened(grads, self._space)
         for gradient in scaled:
             gradient.mul_(scale)
-        before = [torch.tensor(self._step - 1.0, device=master.device) for master in masters]
+        before = [torch.full((), self._step - 1.0, device=master.device) for master in masters]  # a GPU fills, no copy
         adamw_step(
             masters, scaled, piece.of(self.exp_avg), piece.of(self.exp_avg_sq), [], before, fused=True, amsgrad=False,
             beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], lr=rate, weight_decay=piece.weight_decay, eps=ADAM_EPSILON,
