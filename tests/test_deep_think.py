@@ -392,5 +392,8 @@ def test_contaminated_problems_are_refused(tmp_path: Path) -> None:
 
 
 def test_built_in_recipes_are_recipes() -> None:
-    for name in ("deep-think", "deep-think-policy", "deep-think-palindromes", "deep-think-smollm", "deep-think-gpu"):
+    for name in (
+        "deep-think", "deep-think-policy", "deep-think-palindromes", "deep-think-smollm", "deep-think-smollm-gpu",
+        "deep-think-gpu",
+    ):  # fmt: skip
         assert read_study(recipe_file(name)).name == name

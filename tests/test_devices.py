@@ -17,6 +17,7 @@ from flashstill.recipes.reader import read_toml
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, written
 from tests.pretended_device import pretended
+from tests.test_every_architecture import packed_text
 
 GPU = torch.device("cuda", 0)
 
@@ -128,6 +129,40 @@ class TestPretendedDevice:
             weight = there.model.layers[0].self_attn.q_proj.weight
             assert weight.device == GPU
             assert torch.equal(weight.cpu(), here.model.layers[0].self_attn.q_proj.weight)
+
+
+class TestPasses:
+    """Of a model that is only run: few windows on the CPU, on a GPU as many as keep it busy."""
+
+    def test_windows_of_a_pass(self) -> None:
+        assert devices.windows_a_pass(torch.device("cpu"), 128, 4) == 4
+        assert devices.windows_a_pass(GPU, 128, 4) == devices.TOKENS_A_PASS // 128
+        assert devices.windows_a_pass(GPU, 128, 2, tokens=1024) == 8
+        assert devices.windows_a_pass(GPU, 10 * devices.TOKENS_A_PASS, 4) == 4
+
+    def test_signals_are_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from flashstill.distill.signals import Hidden, making
+        from tests.zoo import tiny
+
+        text = packed_text(10, 8)
+        passes: list[int] = []
+        states = making.hidden_states
+
+        def counted(model: Any, tokens: torch.Tensor, *more: Any) -> torch.Tensor:
+            passes.append(len(tokens))
+            return states(model, tokens, *more)
+
+        monkeypatch.setattr(making, "hidden_states", counted)
+        built = {}
+        for name in ("cpu", "cuda"):
+            passes.clear()
+            key = making.signal_key(Hidden(), "a teacher", "a tokenizer", text)
+            with pretended():
+                making.build(tiny("llama").to(name), Hidden(), key, text, tmp_path / name, Silent(), "signals")
+            assert passes[1:] == ([4, 4, 2] if name == "cpu" else [10])  # the first tries the head
+            store = making.Store(tmp_path / name, key, text.windows)
+            built[name] = store.file("windows-00000000").get_tensor("hidden").float()
+        assert torch.allclose(built["cpu"], built["cuda"], atol=1e-2)
 
 
 ROUTES: dict[str, dict[str, Any]] = {

@@ -46,12 +46,13 @@ class Here(Judges):
         return [Verdict(score=1.0 if each else 0.25, outcome="right" if each else "wrong") for each in right]
 
 
-def source(folder: Path, per_step: int = 6, attempts: int = 4, **group: Any) -> Rewarded:
+def source(folder: Path, per_step: int = 6, attempts: int = 4, together: int = 256, **group: Any) -> Rewarded:
     path = folder / "p.jsonl"
     save_problems(path, PROBLEMS)
     return Rewarded(
         PROBLEMS, [TOKENIZER(each.prompt)["input_ids"] for each in PROBLEMS], per_step,
         Group(attempts=attempts, **group), 2, TOKENIZER, Extract(), Here(Spec(source=str(path)), path, processes=1), 3,
+        together,
     )  # fmt: skip
 
 
@@ -87,6 +88,20 @@ class TestAdvantages:
             Group(baseline="leave-one")
         with pytest.raises(BadInput, match="unknown reward"):
             Group(reward="rite")
+
+
+def test_rows_at_a_time_change_no_text(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flashstill.distill.generate import generate
+
+    most: list[int] = []
+    choose = generate.choose
+    monkeypatch.setattr(generate, "choose", lambda logits, *more: (most.append(len(logits)), choose(logits, *more))[1])
+    batches = [source(tmp_path, together=together).batch(0, lambda: model) for together in (256, 3)]
+    assert torch.equal(batches[0].tokens, batches[1].tokens)
+    assert max(most) > 3
+    most.clear()
+    source(tmp_path, together=3).batch(0, lambda: model)
+    assert max(most) <= 3
 
 
 def by_hand(hidden: torch.Tensor, head: torch.Tensor, old: Sequence[torch.Tensor], batch: Batch, kl: float) -> Any:

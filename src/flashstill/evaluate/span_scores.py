@@ -23,7 +23,7 @@ from flashstill.distill.models import Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.training import Batch, take
 from flashstill.evaluate.summary import COLUMNS, Sums, metric_records
-from flashstill.evaluate.token_scores import WINDOWS_PER_PASS
+from flashstill.evaluate.token_scores import windows_scored_at_once
 from flashstill.progress import Advance
 from flashstill.records import QualityRecord
 
@@ -37,9 +37,10 @@ def score_spans(
     rows: list[tuple[int, float, float, float]] = []
     known = parts(model)
     head = known.head.detach().widened()
+    step = windows_scored_at_once(model.device, packed)
     with torch.inference_mode():
-        for start in range(0, packed.windows, WINDOWS_PER_PASS):
-            batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))).to(model.device)
+        for start in range(0, packed.windows, step):
+            batch = take(packed, np.arange(start, min(start + step, packed.windows))).to(model.device)
             teacher = source(batch)
             hidden = states_of(known, batch.inputs, batch.starts).flatten(0, 1).float()
             documents = packed.target_document[start : start + len(batch.tokens)].ravel()

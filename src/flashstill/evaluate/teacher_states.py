@@ -17,7 +17,7 @@ from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head
 from flashstill.distill.training import Batch, take
 from flashstill.errors import BadInput
-from flashstill.evaluate.token_scores import WINDOWS_PER_PASS
+from flashstill.evaluate.token_scores import windows_scored_at_once
 from flashstill.progress import Advance
 from flashstill.units import show
 
@@ -58,9 +58,10 @@ def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates
             f" machine's memory; give --tokens at most {int(packed.token_count * room / size):,}"
         )
     pieces = []
+    step = windows_scored_at_once(model.device, packed)
     with torch.inference_mode():
-        for start in range(0, packed.windows, WINDOWS_PER_PASS):  # the same batches as in scoring
-            batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows)))
+        for start in range(0, packed.windows, step):  # the same batches as in scoring
+            batch = take(packed, np.arange(start, min(start + step, packed.windows)))
             pieces.append(hidden_states(model, batch.inputs.to(model.device), batch.starts).cpu())
             advance(batch.targets.numel())
     return TeacherStates(torch.cat(pieces), head)

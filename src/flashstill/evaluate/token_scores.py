@@ -24,6 +24,7 @@ from torch import Tensor
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Head, Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.devices import windows_a_pass
 from flashstill.distill.models.documents import kept_apart
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head_on
@@ -33,6 +34,8 @@ from flashstill.progress import Advance
 
 METRICS = ("bits_per_byte", "perplexity", "kl_to_teacher", "agreement")
 WINDOWS_PER_PASS = 2
+"""on the CPU"""
+TOKENS_ON_GPU = 2**12
 MOST_TOKENS, MOST_LOGITS = 1024, 2**27
 """limits on the logits in memory at a time: tokens, and elements (512 MiB in float32)"""
 
@@ -135,8 +138,9 @@ def score_tokens(
     columns = {name: _Columns() for name in models}
     in_bf16 = all(model is None or model.dtype == torch.bfloat16 for model in models.values())
     with torch.inference_mode(), _exact_products_of_bf16() if in_bf16 else contextlib.nullcontext():
-        for start in range(0, packed.windows, WINDOWS_PER_PASS):
-            batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))).to(device)
+        step = windows_scored_at_once(device, packed)
+        for start in range(0, packed.windows, step):
+            batch = take(packed, np.arange(start, min(start + step, packed.windows))).to(device)
             outputs = None if teacher is None else teacher(batch)
             states = {name: reader.states(batch) for name, reader in readers.items()}
             for tokens in _groups(batch, [head, *(reader.head for reader in readers.values())]):
@@ -151,6 +155,11 @@ def score_tokens(
                         _score_teacher(columns[name], targets, known)
                     advance(len(targets), name)
     return {name: _scores(each, packed) for name, each in columns.items()}
+
+
+def windows_scored_at_once(device: torch.device, packed: Packed) -> int:
+    """Windows of a pass: those models whose logits are not their head's keep all logits of it."""
+    return windows_a_pass(device, packed.length, WINDOWS_PER_PASS, TOKENS_ON_GPU)
 
 
 def reader_of(model: Model, tokens: Tensor) -> Reader:

@@ -16,7 +16,7 @@ from typing import Any
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import usual_chunks
 from flashstill.distill.models import Model, parts
-from flashstill.distill.models.devices import current
+from flashstill.distill.models.devices import current, windows_a_pass
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
 from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
@@ -60,7 +60,8 @@ def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) 
     tried = to_try(candidates, machine_bytes())
     xs, steps, decodes, kept = [], [], [], []
     with progress.task("measure this machine", 1 + 2 * len(tried), "tests") as advance:
-        signal_s = signal_seconds(trial.teachers, trial.kind, packed, WINDOWS_PER_PASS) if trial.kind else 0.0
+        together = windows_a_pass(current(), packed.length, WINDOWS_PER_PASS)
+        signal_s = signal_seconds(trial.teachers, trial.kind, packed, together) if trial.kind else 0.0
         resident = resident_bytes()
         advance(1, "signals")
         for candidate in tried:

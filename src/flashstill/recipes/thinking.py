@@ -124,7 +124,8 @@ class ThinkTable:
     budget: longest chain kept in tokens, 0 for any; thinking: "keep" or "drop"; teacher_share: weight of the forward KL
     to the teacher in the loss, the rest is cross-entropy; rounds: rounds of self-training, in which the student samples
     attempts and learns from its right ones. test_attempts: of the teacher and the last student at test problems;
-    round_attempts: of the student in a round; 0: as many as `attempts`. arms: what is trained beside the student of all
+    round_attempts: of the student in a round; 0: as many as `attempts`. rows_at_a_time: texts that are sampled at a
+    time, which is for memory and speed: more on a GPU. arms: what is trained beside the student of all
     verified attempts; "fewer": those of 1, 4, 16, ... attempts for equal steps, "epochs": for equal epochs."""
 
     attempts: Rows = 64
@@ -139,6 +140,7 @@ class ThinkTable:
     teacher_share: Share = 0.0
     rounds: Annotated[int, between(0, 100)] = 0
     round_attempts: RowsOrNone = 0
+    rows_at_a_time: Rows = 256
     arms: Annotated[tuple[Annotated[str, one_of(ARMS)], ...], sized(0, len(ARMS))] = ARMS
 
 

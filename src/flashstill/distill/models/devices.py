@@ -14,6 +14,8 @@ import torch
 
 from flashstill.errors import BadInput, unknown
 
+TOKENS_A_PASS = 2**14
+"""of a model that is only run, on a GPU: fewer leave it waiting for the next operation"""
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda", "mps")
 _chosen: list[torch.device] = []  # of this process; empty: as for "auto"
@@ -78,6 +80,11 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def windows_a_pass(device: torch.device, length: int, on_cpu: int, tokens: int = TOKENS_A_PASS) -> int:
+    """Windows of `length` tokens for one pass without gradients: `on_cpu`, or on a GPU as many as `tokens` fill."""
+    return on_cpu if device.type == "cpu" else max(on_cpu, tokens // length)
 
 
 def memory_bytes(device: torch.device) -> float | None:

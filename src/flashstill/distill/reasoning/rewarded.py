@@ -95,12 +95,15 @@ class Rewarded:
         extract: Extract,
         judges: Judges,
         seed: int,
+        rows_at_a_time: int = 256,
     ) -> None:
+        """rows_at_a_time: texts that are sampled at a time."""
         self.prompts, self.per_step, self.group, self.seed = prompts, min(per_step, len(prompts)), group, seed
         self.tokenizer, self.extract, self.judges = tokenizer, extract, judges
         self.sampling = Sampling(
-            new_tokens=new_tokens, stop=(tokenizer.eos_token_id,), vocabulary=len(tokenizer), seed=seed + _STREAM
-        )
+            new_tokens=new_tokens, stop=(tokenizer.eos_token_id,), vocabulary=len(tokenizer), seed=seed + _STREAM,
+            batch=rows_at_a_time,
+        )  # fmt: skip
         self.key: dict[str, object] = {
             "problems": problems_hash(problems), "task": judges.task.key, "extract": asdict(extract),
             "per_step": self.per_step, "group": asdict(group), "sampling": asdict(self.sampling),

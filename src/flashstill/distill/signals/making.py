@@ -16,6 +16,7 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.views import View
 from flashstill.distill.losses import Head
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.models.devices import windows_a_pass
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
 from flashstill.distill.signals.kinds import Hidden, Kind
@@ -24,6 +25,7 @@ from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Progress
 
 WINDOWS_PER_PASS = 4
+"""on the CPU"""
 HEAD = "head"
 _LOGIT_TOLERANCE = 0.05  # relative; allows for bf16 rounding, while a softcap or bias differs by far more
 
@@ -94,12 +96,13 @@ def build(
     if isinstance(kind, Hidden) and not store.has(HEAD):
         store.write(HEAD, head_tensors(head.to(STORED)))
     whole, left = (sum(len(store.range(start)) for start in each) * packed.length for each in (mine, missing))
+    step = windows_a_pass(head.device, packed.length, WINDOWS_PER_PASS)
     started, counted = time.perf_counter(), 0
     with progress.task(name, whole, "tokens", whole - left) as advance:
         for start in missing:
             pieces = []
-            for first in store.range(start)[::WINDOWS_PER_PASS]:
-                windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
+            for first in store.range(start)[::step]:
+                windows = range(first, min(first + step, store.range(start).stop))
                 rows, starts = inputs_of(view.packed if view else packed, windows)
                 with torch.inference_mode():
                     states = hidden_states(model, rows, starts)

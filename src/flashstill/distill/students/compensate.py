@@ -65,13 +65,14 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
         part, rest = slice(first, first + format_.group), slice(first + format_.group, size)
         group, errors = left[:, part], torch.empty(len(weight), format_.group, device=weight.device)
         top = largest(group).to(dtype).float()
-        end = group.abs().argmax(1)
+        bottom, end = -top, group.abs().argmax(1, keepdim=True)
+        scale = (top / LARGEST_INT4).clamp_min(1e-8)
+        stored_scale = scale.to(dtype).float()
         corner = factor[part, part]
         for i in range(format_.group):
             column = group[:, i : i + 1]
-            fine = torch.where(end[:, None] == i, top * column.sign(), column.clamp(-top, top)).to(dtype).float()
-            scale = (top / LARGEST_INT4).clamp_min(1e-8)
-            coarse = ((fine / scale).round() * scale.to(dtype).float()).to(dtype).float()
+            fine = torch.where(end == i, top * column.sign(), column.clamp(bottom, top)).to(dtype).float()
+            coarse = ((fine / scale).round() * stored_scale).to(dtype).float()
             errors[:, i : i + 1] = (column - coarse) / corner[i, i]
             group[:, i + 1 :].addmm_(errors[:, i : i + 1], corner[i : i + 1, i + 1 :], alpha=-1)
             column.copy_(fine)

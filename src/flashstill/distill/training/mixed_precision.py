@@ -56,11 +56,11 @@ class _Piece:
         """The gradients of the parts in float32, written into `space`; zeros where a parameter has no gradient."""
         sizes = [part.last - part.first for part in self.parts]
         views = list(torch.split(space[: sum(sizes)], sizes))
-        for part, wide in zip(self.parts, views, strict=True):
-            if part.name in grads:
-                wide.copy_(part.of(grads))
-            else:
-                wide.zero_()
+        known = [(view, part.of(grads)) for part, view in zip(self.parts, views, strict=True) if part.name in grads]
+        if len(known) < len(views):
+            space[: sum(sizes)].zero_()
+        if known:
+            torch._foreach_copy_([view for view, _ in known], [gradient for _, gradient in known])
         return views
 
 
@@ -116,17 +116,18 @@ class MixedPrecisionAdamW:
     def _apply(self, piece: _Piece, grads: Mapping[str, Tensor], scale: float, rate: float) -> None:
         masters = piece.of(self.masters)
         scaled = piece.widened(grads, self._space)
-        for gradient in scaled:
-            gradient.mul_(scale)
-        before = [torch.full((), self._step - 1.0, device=master.device) for master in masters]  # a GPU fills, no copy
+        torch._foreach_mul_(scaled, scale)
+        # made on the device: a GPU would be waited for once a parameter if they came from the CPU
+        steps = torch.full((len(masters),), self._step - 1.0, dtype=torch.float32, device=masters[0].device)
         adamw_step(
-            masters, scaled, piece.of(self.exp_avg), piece.of(self.exp_avg_sq), [], before, fused=True, amsgrad=False,
-            beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], lr=rate, weight_decay=piece.weight_decay, eps=ADAM_EPSILON,
-            maximize=False,
+            masters, scaled, piece.of(self.exp_avg), piece.of(self.exp_avg_sq), [], list(steps.unbind()), fused=True,
+            amsgrad=False, beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], lr=rate, weight_decay=piece.weight_decay,
+            eps=ADAM_EPSILON, maximize=False,
         )  # fmt: skip
-        for weight, master in zip(piece.of(self.weights), masters, strict=True):
-            if weight.dtype != master.dtype:
-                weight.copy_(master)
+        pairs = zip(piece.of(self.weights), masters, strict=True)
+        narrower = [(weight, master) for weight, master in pairs if weight.dtype != master.dtype]
+        if narrower:
+            torch._foreach_copy_([weight for weight, _ in narrower], [master for _, master in narrower])
 
     def tensors(self) -> dict[str, Tensor]:
         """Master weights and moments, by the names of the parameters."""

@@ -65,7 +65,7 @@ def policy(work: Work, start: Path) -> Taught:
         source = Rewarded(
             problems, work.prompts("train"), per_step,
             Group(attempts=table.attempts, baseline=table.baseline, reward=table.reward), work.recipe.think.new_tokens,
-            work.tokenizer, work.extract, work.judges("train"), work.seed,
+            work.tokenizer, work.extract, work.judges("train"), work.seed, work.recipe.think.rows_at_a_time,
         )  # fmt: skip
         windows = per_step * table.attempts
         recipe = training.TrainRecipe(

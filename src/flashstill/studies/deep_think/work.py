@@ -214,7 +214,7 @@ class Work:
         how = Sampling(
             new_tokens=wanted.new_tokens, temperature=0.0 if greedy else wanted.temperature,
             top_p=1.0 if greedy else wanted.top_p, stop=(self.tokenizer.eos_token_id,), seed=self.seed,
-            vocabulary=len(self.tokenizer),
+            vocabulary=len(self.tokenizer), batch=wanted.rows_at_a_time,
         )  # fmt: skip
         key = chain_key(known_as, tokenizer_fingerprint(self.teacher_directory), problems, attempts, how)
         short = re.sub(r"[^A-Za-z0-9.-]+", "-", known_as.removeprefix("served: "))[-16:]
