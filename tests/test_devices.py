@@ -142,6 +142,7 @@ class TestPasses:
 
     def test_signals_are_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from flashstill.distill.signals import Hidden, making
+        from flashstill.distill.signals.store import Store
         from tests.zoo import tiny
 
         text = packed_text(10, 8)
@@ -160,7 +161,7 @@ class TestPasses:
             with pretended():
                 making.build(tiny("llama").to(name), Hidden(), key, text, tmp_path / name, Silent(), "signals")
             assert passes[1:] == ([4, 4, 2] if name == "cpu" else [10])  # the first tries the head
-            store = making.Store(tmp_path / name, key, text.windows)
+            store = Store(tmp_path / name, key, text.windows)
             built[name] = store.file("windows-00000000").get_tensor("hidden").float()
         assert torch.allclose(built["cpu"], built["cuda"], atol=1e-2)
 

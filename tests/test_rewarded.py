@@ -91,11 +91,15 @@ class TestAdvantages:
 
 
 def test_rows_at_a_time_change_no_text(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flashstill.distill.generate import generate
+    from flashstill.distill.generate import drawing, generate
 
     most: list[int] = []
-    choose = generate.choose
-    monkeypatch.setattr(generate, "choose", lambda logits, *more: (most.append(len(logits)), choose(logits, *more))[1])
+
+    def counted(logits: torch.Tensor, *more: Any) -> Any:
+        most.append(len(logits))
+        return drawing.choose(logits, *more)
+
+    monkeypatch.setattr(generate, "choose", counted)
     batches = [source(tmp_path, together=together).batch(0, lambda: model) for together in (256, 3)]
     assert torch.equal(batches[0].tokens, batches[1].tokens)
     assert max(most) > 3
