@@ -30,7 +30,7 @@ from flashstill.distill.students import (
     upcycle,
 )
 from flashstill.distill.students.clusters import balanced_clusters
-from flashstill.distill.students.compensate import compensate
+from flashstill.distill.students.compensate import ENDS, compensate
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
@@ -313,10 +313,28 @@ class TestCompensation:
         again = round_weight(round_weight(fine, self.FORMAT), self.FORMAT)
         assert torch.allclose(again, round_weight(fine, self.FORMAT), rtol=1e-6)
 
-    def test_uncorrelated_inputs_leave_nothing_to_make_good(self) -> None:
+    def test_uncorrelated_inputs_leave_only_the_scale_to_choose(self) -> None:
+        """Of all ends of a group's scale that are tried, the one with the least squared error."""
         weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(0))
+        weight[3, 5] = 12.0  # an outlier, which its group would pay for
         fine = compensate(weight, torch.eye(64), self.FORMAT, torch.float32)
-        assert torch.allclose(round_weight(fine, self.FORMAT), round_weight(weight, self.FORMAT), atol=1e-5)
+        groups = weight.view(24, 4, 16)
+        errors = []
+        for end in ENDS:
+            scale = end * groups.abs().amax(-1, keepdim=True) / 7
+            errors.append((groups - scale * (groups / scale).round().clamp(-7, 7)).square().sum(-1))
+        least = torch.stack(errors).amin(0)
+        ours = (round_weight(fine, self.FORMAT) - weight).view(24, 4, 16).square().sum(-1)
+        assert torch.allclose(ours, least, rtol=1e-4)
+        assert float(least.sum()) < 0.95 * float(errors[0].sum())
+
+    def test_what_is_clipped_rounds_to_the_same_again(self) -> None:
+        weight = torch.randn(8, 32, generator=torch.Generator().manual_seed(1))
+        fine = compensate(weight, torch.eye(32), self.FORMAT, torch.bfloat16)
+        clipped = fine.view(8, 2, 16).abs().amax(-1) < 0.97 * weight.view(8, 2, 16).abs().amax(-1)
+        assert 0 < int(clipped.sum()) < 16
+        once = round_weight(fine.bfloat16(), self.FORMAT)
+        assert torch.equal(round_weight(once, self.FORMAT), once)
 
     @pytest.mark.slow
     def test_a_model_loses_less(self, teacher: Any, tiny_teacher: Path) -> None:

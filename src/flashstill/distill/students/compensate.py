@@ -7,7 +7,9 @@ matrix H = mean x x^T, columns are rounded one after another.  With U the upper 
 
 Blocks are processed in order; each gets as inputs the outputs of the rounded blocks before it.  The result stores w_i
 as it was just before rounding: round-to-nearest of the result gives q, and quantisation-aware training can continue
-from unrounded weights.  The largest weight of a group always maps to the end of the scale, so s does not change.
+from unrounded weights.  A group's scale may end below its largest weight: of some such ends that with the least error
+is taken, sum_i (w_i - q_i)^2 / U_ii^2 before later columns make good for it.  Weights beyond are clipped, and what is
+stored has its largest weight at the end of the scale, so that rounding it finds the same s again.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
 DAMPING = 0.01  # of H's mean diagonal, as in the paper
+ENDS = tuple(1.0 - 0.025 * step for step in range(21))
+"""ends of the scale that are tried, as shares of a group's largest weight"""
 
 
 def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress) -> Model:
@@ -64,11 +68,11 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
     for first in range(0, size, format_.group):
         part, rest = slice(first, first + format_.group), slice(first + format_.group, size)
         group, errors = left[:, part], torch.empty(len(weight), format_.group, device=weight.device)
-        top = largest(group).to(dtype).float()
+        corner = factor[part, part]
+        top = _end_of_scale(group, corner.diagonal(), dtype)
         bottom, end = -top, group.abs().argmax(1, keepdim=True)
         scale = (top / LARGEST_INT4).clamp_min(1e-8)
         stored_scale = scale.to(dtype).float()
-        corner = factor[part, part]
         for i in range(format_.group):
             column = group[:, i : i + 1]
             fine = torch.where(end == i, top * column.sign(), column.clamp(bottom, top)).to(dtype).float()
@@ -78,6 +82,16 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
             column.copy_(fine)
         left[:, rest].addmm_(errors, factor[part, rest], alpha=-1)
     return left
+
+
+def _end_of_scale(group: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """The end of the scale of each row [out, 1] with the least error of rounding group [out, g]; weights [g]: U_ii."""
+    whole = largest(group)
+    ends = torch.stack([(whole * share).to(dtype).float() for share in ENDS])
+    scale = (ends / LARGEST_INT4).clamp_min(1e-8)
+    coarse = (group / scale).round_().clamp_(-LARGEST_INT4, LARGEST_INT4).mul_(scale.to(dtype).float())
+    error = ((group - coarse) / weights).square_().sum(-1, keepdim=True)
+    return ends.gather(0, error.argmin(0, keepdim=True))[0]
 
 
 def _inputs(
