@@ -17,7 +17,7 @@ from flashstill.recipes.reader import read_toml
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, written
 from tests.pretended_device import pretended
-from tests.test_every_architecture import packed_text
+from tests.random_tokens import packed_text
 
 GPU = torch.device("cuda", 0)
 

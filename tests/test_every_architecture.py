@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests import zoo
-
-if TYPE_CHECKING:
-    from flashstill.distill.data.packing import Packed
+from tests.random_tokens import KNOWN_TOKENS, drawn_tokens, packed_text
 
 FAST = ("gemma2", "qwen3_next")
 """families of the fast suite: capped logits, a dense layer before the head, experts and a head with a bias, a hybrid"""
@@ -39,7 +37,6 @@ def slow_but(names: Iterable[str]) -> list[Any]:
 
 IN_FLOAT32 = {"beam", "falcon_mamba", "mamba", "mamba2", "nemotron_h", "nemotron_h:2", "xglm", "xlstm"}
 """families that compute in float32 whatever their weights are, or (XGLM) cannot run in float64"""
-KNOWN_TOKENS = 90
 
 
 def in_float64(name: str) -> Any:
@@ -47,12 +44,6 @@ def in_float64(name: str) -> Any:
     model = zoo.tiny(name)
     model.set_experts_implementation("eager")
     return model if name == "xglm" else model.double()
-
-
-def drawn_tokens(seed: int, *shape: int) -> Any:
-    import torch
-
-    return torch.randint(3, KNOWN_TOKENS, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def gradients(model: Any, loss: Any) -> dict[str, Any]:
@@ -96,17 +87,6 @@ def test_the_first_step_is_that_of_transformers(name: str) -> None:
         for each, gradient in their_gradients.items():
             error, largest = (our_gradients[each] - gradient).abs().max(), gradient.abs().max()
             assert error <= tolerance * largest + (1e-7 if name in IN_FLOAT32 else 1e-12), each
-
-
-def packed_text(windows: int, length: int) -> Packed:
-    """Random tokens in windows of `length` targets."""
-    import numpy as np
-
-    from flashstill.distill.data.packing import Packed
-
-    ones = np.ones((windows, length), dtype=np.int32)
-    tokens = drawn_tokens(5, windows, length + 1).numpy().astype(np.int32)
-    return Packed(tokens=tokens, target_bytes=ones, target_document=ones - 1)
 
 
 @pytest.mark.parametrize("name", slow_but(SAMPLE))
