@@ -18,7 +18,7 @@ one new token needs none, and then repeat the cached heads"""
 AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
 
-class Fixed(DynamicLayer):
+class Fixed(DynamicLayer):  # type: ignore[misc]
     """A layer's cache of `context` + 1 positions, of which the last is written by every step."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,9 +63,7 @@ def _points(
         for point in points:
             if budget.spent:
                 return
-            results.attempt(
-                table, f"{point}", lambda table=table, point=point: _point(results, watch, table, point, metered)
-            )  # fmt: skip
+            results.attempt(table, f"{point}", partial(_point, results, watch, table, point, metered))
 
 
 def _point(results: Results, watch: Stopwatch, table: str, point: Point, metered: bool) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ def measure(results: Results, watch: Stopwatch, budget: Budget, smollm: Path | N
     """Both models, the middle context first; prompts and eager steps once each has its main points."""
     models: dict[str, Any] = {}
     for name in (SMOLLM, EXPERTS):
-        results.attempt(TABLE, f"{name} model", lambda name=name: models.update({name: build(watch, name, smollm)}))
+        results.attempt(TABLE, f"{name} model", partial(_built, watch, models, name, smollm))
     gc.freeze()  # what the libraries hold is not looked through again
     first, then, contexts = ((1, 4), (2,), (16, 8)) if watch.tiny else (FIRST, THEN, CONTEXTS)
     eager = ((1, contexts[0]), (first[-1], contexts[0])) if watch.tiny else ((1, 1024), (64, 1024), (256, 1024))
     prompts = ((1, 8), (2, 16)) if watch.tiny else ((1, 128), (1, 1024), (8, 1024), (1, 4096), (1, 8192), (32, 1024))
     for name, model in models.items():
-        results.attempt(TABLE, f"{name} check", lambda name=name, model=model: _check(results, watch, name, model))
+        results.attempt(TABLE, f"{name} check", partial(_check, results, watch, name, model))
         _sweep(results, watch, budget, name, model, first, contexts[:1], metered=True)
     for name, model in models.items():
         for batch, length in prompts:
@@ -56,6 +57,10 @@ def measure(results: Results, watch: Stopwatch, budget: Budget, smollm: Path | N
             _sweep(results, watch, budget, name, model, first, (context,), metered=True)
     for name, model in models.items():
         _sweep(results, watch, budget, name, model, then, contexts, metered=False)
+
+
+def _built(watch: Stopwatch, models: dict[str, Any], name: str, smollm: Path | None) -> None:
+    models[name] = build(watch, name, smollm)
 
 
 def _sweep(
@@ -93,7 +98,10 @@ def _eager(results: Results, watch: Stopwatch, name: str, model: Any, batch: int
     """As transformers runs it: the cache grows by one position a step."""
     steps = Steps(watch, model, batch, context)
     cache = steps.growing(steps.fixed())
-    step = lambda: steps.step(cache)
+
+    def step() -> None:
+        steps.step(cache)
+
     step()
     watch.wait()
     laps = []
@@ -110,7 +118,10 @@ def _eager(results: Results, watch: Stopwatch, name: str, model: Any, batch: int
 def _prompt(results: Results, watch: Stopwatch, name: str, model: Any, batch: int, length: int) -> None:
     """A whole prompt into an empty cache, logits of its last position, eagerly."""
     ids = torch.randint(0, model.config.vocab_size, (batch, length), device=watch.device)
-    step = lambda: model(input_ids=ids, use_cache=True, logits_to_keep=1)
+
+    def step() -> None:
+        model(input_ids=ids, use_cache=True, logits_to_keep=1)
+
     step()
     timing = watch.timed(step, repeats=5, most_s=0.4)
     _add(results, name, "transformers eager, sdpa", "prefill", batch, length, batch * length, timing, None, None)

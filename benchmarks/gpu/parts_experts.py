@@ -8,6 +8,7 @@ not meet the same experts again from L2.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ def _model(
             if not budget.spent:
                 results.attempt(
                     TABLE, f"{name} {how} tokens={count} {kernel}",
-                    lambda count=count, kernel=kernel: _point(results, watch, model, how, count, kernel, held, energy),
+                    partial(_point, results, watch, model, how, count, kernel, held, energy),
                 )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def _point(
         chosen_experts(tokens, experts, topk, how, place * experts // ROUTINGS, watch.device)
         for place in range(ROUTINGS)
     ]
-    distinct = sum(int(picked.unique().numel()) for picked in routings) / ROUTINGS
+    distinct = sum(len(set(picked.flatten().tolist())) for picked in routings) / ROUTINGS
     hidden = torch.randn(tokens, width, device=watch.device, dtype=torch.bfloat16)
     share = torch.rand(tokens, topk, device=watch.device, dtype=torch.bfloat16)
     pairs = [torch.sort(picked.reshape(-1)) for picked in routings]

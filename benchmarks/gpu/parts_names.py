@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,23 +25,17 @@ def measure(results: Results, watch: Stopwatch, budget: Budget) -> None:
     work: dict[str, Callable[[], object]] = {}
     for m in rows:
         given = torch.randn(m, k, **made)
-        work[f"bf16 m={m} n={n} k={k}"] = lambda given=given: torch.nn.functional.linear(given, weight)
-        work[f"fp8 m={m} n={n} k={k}"] = lambda given=given: _fp8(given, weight)
+        work[f"bf16 m={m} n={n} k={k}"] = partial(torch.nn.functional.linear, given, weight)
+        work[f"fp8 m={m} n={n} k={k}"] = partial(_fp8, given, weight)
     keys = torch.randn(1 if watch.tiny else 16, 8, 32 if watch.tiny else 1024, 128, **made)
     for positions, prompt in ((1, False), (keys.shape[2], True)):
         query = torch.randn(keys.shape[0], 32, positions, 128, **made)
         for name, backend in BACKENDS.items():
-            work[f"attention {name}, {positions} new"] = lambda query=query, prompt=prompt, backend=backend: _attention(
-                query, keys, prompt, backend
-            )
-        work[f"attention by torch's choice, {positions} new"] = lambda query=query, prompt=prompt: _attention(
-            query, keys, prompt, None
-        )
+            work[f"attention {name}, {positions} new"] = partial(_attention, query, keys, prompt, backend)
+        work[f"attention by torch's choice, {positions} new"] = partial(_attention, query, keys, prompt, None)
     for point, step in work.items():
         if not budget.spent:
-            results.attempt(
-                "board", f"names {point}", lambda point=point, step=step: _named(results, watch, point, step)
-            )
+            results.attempt("board", f"names {point}", partial(_named, results, watch, point, step))
 
 
 def _fp8(given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -71,7 +66,7 @@ def _named(results: Results, watch: Stopwatch, point: str, step: Callable[[], ob
     spent = {
         event.key: float(event.self_device_time_total if watch.cuda else event.self_cpu_time_total)
         for event in profiled.key_averages()
-        if not watch.cuda or event.device_type == torch.autograd.DeviceType.CUDA  # not the operators above them
+        if not watch.cuda or "CUDA" in str(event.device_type)  # not the operators above them
     }
     whole = sum(spent.values()) or 1.0
     for name, time_us in sorted(spent.items(), key=lambda pair: -pair[1])[:4]:

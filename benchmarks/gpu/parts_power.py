@@ -40,7 +40,7 @@ def measure(results: Results, watch: Stopwatch, budget: Budget, seconds: float =
     cycles = int(2e9 * 0.004)
 
     def spin() -> None:
-        torch.cuda._sleep(cycles)
+        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
 
     results.attempt(TABLE, "spin", lambda: _idle(results, watch, "spinning_w", spin, 2 * seconds))
@@ -59,7 +59,7 @@ def _idle(results: Results, watch: Stopwatch, quantity: str, work: Any, seconds:
 
 def _resolution(results: Results, watch: Stopwatch, seconds: float) -> None:
     """Milliseconds and millijoules between two changes of the counter while one block spins."""
-    torch.cuda._sleep(int(2e9 * seconds))
+    torch.cuda._sleep(int(2e9 * seconds))  # type: ignore[no-untyped-call]
     began, reads = time.perf_counter(), 0
     changes: list[tuple[float, int]] = []
     last = watch.board.millijoules()

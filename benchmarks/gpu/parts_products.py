@@ -8,6 +8,7 @@ scale a row and a column.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,8 +31,10 @@ LAYERS = (
     ("gpt-oss head", 201088, 2880),
 )  # fmt: skip
 """(layer, n, k) of the published configurations"""
+FIRST: Sequence[int]
+THEN: Sequence[int]
 FIRST, THEN = (1, 16, 64, 256, 1024, 8192), (4096, 128, 32, 8, 2048, 512, 4, 2)
-METERED = (
+METERED: Sequence[tuple[str, int, int, Sequence[int]]] = (
     ("bf16", 7168, 8192, (1, 64, 256, 1024, 8192, 16)), ("fp8", 7168, 8192, (1, 64, 256, 1024, 8192, 16)),
     ("bf16", 4096, 14336, (1, 128, 4096, 8, 512)), ("bf16", 51200, 5120, (64, 2048)),
     ("bf16", 3072, 576, (1, 64, 1024)), ("fp8", 4096, 14336, (128, 4096, 1)),
@@ -84,7 +87,7 @@ def _layer(
         if not budget.spent:
             results.attempt(
                 GEMM, f"{form} m={m} n={n} k={k}",
-                lambda m=m: _point(results, watch, layer, form, m, n, k, held, metered),
+                partial(_point, results, watch, layer, form, m, n, k, held, metered),
             )  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def _weight(device: torch.device, form: str, n: int, k: int) -> Any:
     return values if form == "bf16" else (values.to(FP8), torch.rand(1, n, device=device) * 0.01 + 0.01)
 
 
-def _product(form: str, given: torch.Tensor, scale: torch.Tensor | None, weight: Any) -> torch.Tensor:
+def _product(form: str, given: torch.Tensor, scale: Any, weight: Any) -> torch.Tensor:
     """(m, n) = (m, k) @ (n, k) transposed."""
     if form == "bf16":
         return torch.nn.functional.linear(given, weight)
@@ -155,8 +158,8 @@ def memory(results: Results, watch: Stopwatch, budget: Budget) -> None:
                 if not budget.spent:
                     results.attempt(
                         MEMORY, f"{kind} {size} rotated={rotated}",
-                        lambda size=size, kind=kind, rotated=rotated: _moved(
-                            results, watch, size, kind, rotated, size in metered and rotated == (size > 1 << 26)
+                        partial(
+                            _moved, results, watch, size, kind, rotated, size in metered and rotated == (size > 1 << 26)
                         ),
                     )  # fmt: skip
 

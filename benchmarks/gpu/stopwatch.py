@@ -88,7 +88,7 @@ class Stopwatch:
         self.device, self.board, self.tiny = device, board, tiny
         self.cuda = device.type == "cuda"
         if self.cuda:
-            torch.cuda.set_stream(torch.cuda.Stream())
+            torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
             self._keeper = torch.cuda.CUDAGraph()  # holds the pool while graphs come and go
             held = torch.zeros(16, device=device)
@@ -140,7 +140,7 @@ class Stopwatch:
                 step()
                 marks.append(time.perf_counter())
             return [late - early for early, late in itertools.pairwise(marks)]
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]  # type: ignore[no-untyped-call]
         events[0].record()
         for event in events[1:]:
             step()
@@ -163,7 +163,7 @@ class Stopwatch:
                 step()
             done += chunk
             if self.cuda:
-                event = torch.cuda.Event()
+                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 event.record()
                 ahead.append(event)
                 if len(ahead) > AHEAD:

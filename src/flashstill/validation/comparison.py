@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 FITTED, LEFT_OUT, NOT_FITTED = "fitted", "left out", "not fitted"
+OWN = "own measurements, not fitted"
 Values = npt.NDArray[np.float64]
 
 
@@ -16,7 +17,7 @@ class Comparison:
     """Predicted against measured values of one quantity; chip and engine (or kind) of each value label it.
 
     fitted: FITTED if the coefficients were fitted to these measurements, LEFT_OUT if only to others of the same table,
-    NOT_FITTED if to neither.
+    NOT_FITTED if to neither; OWN if neither, and this project measured them itself.
     low, high: the band of each prediction, or None.
     """
 

@@ -28,6 +28,7 @@ from flashstill.validation.calibration.doubtful import Doubtful, credible, doubt
 from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
+from flashstill.validation.own_gpu import compare_own
 from flashstill.validation.single_operations import compare_operations
 
 HEADINGS = (
@@ -96,6 +97,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "expert parallelism at scale": compare_moe_at_scale,
         "kernels": compare_kernels,
         "operations": compare_operations,
+        "own measurements": compare_own,
     }
     comparisons: list[Comparison] = []
     for kind, compare in readers.items():

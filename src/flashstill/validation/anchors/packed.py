@@ -17,6 +17,8 @@ SHIPPED = Path(__file__).resolve().parents[4] / "anchors"
 """in a checkout of the repository; an installed package comes without them"""
 PACKED = ".csv.gz"
 MOST_FILES = 10_000
+OWN_FOLDER = "own"
+"""this project's own measurements (own_gpu.py), which are unpacked as well"""
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def unpacked(directory: Path) -> Iterator[Path]:
 
     Raises BadInput for a file that is no gzip, or that unpacks to more than is read of an anchor file.
     """
-    packed = sorted(directory.glob(f"*{PACKED}"))
+    packed = [*sorted(directory.glob(f"*{PACKED}")), *sorted(directory.glob(f"{OWN_FOLDER}/*{PACKED}"))]
     if not packed:
         yield directory
         return
@@ -36,10 +38,11 @@ def unpacked(directory: Path) -> Iterator[Path]:
             f"{directory} holds {len(packed):,} compressed files, more than the {MOST_FILES:,} that are read"
         )
     with tempfile.TemporaryDirectory(prefix="flashstill-anchors-") as folder:
-        for path in sorted(directory.glob("*.csv")):
-            (Path(folder) / path.name).symlink_to(path.resolve())
+        (Path(folder) / OWN_FOLDER).mkdir()
+        for path in (*sorted(directory.glob("*.csv")), *sorted(directory.glob(f"{OWN_FOLDER}/*.csv"))):
+            (Path(folder) / path.relative_to(directory)).symlink_to(path.resolve())
         for path in packed:
-            (Path(folder) / path.name.removesuffix(".gz")).write_bytes(_content(path))
+            (Path(folder) / path.relative_to(directory)).with_suffix("").write_bytes(_content(path))
         yield Path(folder)
 
 
