@@ -13,8 +13,20 @@ import torch
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models.shallower import InexpressibleLayers
-from flashstill.distill.students import Width, block_influence, greedy_drops, importance, plan
-from flashstill.errors import BadInput
+from flashstill.distill.students import (
+    Experts,
+    Format,
+    Width,
+    block_influence,
+    compensated,
+    greedy_drops,
+    importance,
+    plan,
+    upcycle,
+)
+from flashstill.distill.students.feed_forward import mixtures, router_rows
+from flashstill.distill.students.watching import counted_rows
+from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
 from flashstill.recipes import SearchRecipe
 from flashstill.runs.layer_search import drops, spread
@@ -81,13 +93,52 @@ def test_what_no_choice_can_say_is_refused_before_the_search(tmp_path: Path, mon
 
 
 def test_windows_in_which_something_is_learned(packed: Packed) -> None:
-    tokens, learned = spread(packed, 4)
+    tokens, learned, real = spread(packed, 4)
     assert learned is None
+    assert real is None
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[0, 6, 13, 19], :-1].astype(np.int64)))
     mask = np.zeros((packed.windows, packed.length), dtype=np.int32)
     mask[[3, 4, 11], 5:9] = 1
-    tokens, learned = spread(dataclasses.replace(packed, target_mask=mask), 2)
+    tokens, learned, _ = spread(dataclasses.replace(packed, target_mask=mask), 2)
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[3, 11], :-1].astype(np.int64)))
     assert torch.equal(learned, torch.from_numpy(mask[[3, 11]].astype(np.bool_)))
     with pytest.raises(BadInput, match="no target of the training text is learned"):
         spread(dataclasses.replace(packed, target_mask=np.zeros_like(mask)), 2)
+
+
+def test_of_what_windows_hold_padding_counts_for_nothing(packed: Packed) -> None:
+    """Prompts are read and so are real; behind the last learned target of a document is padding."""
+    mask, starts = (np.zeros((packed.windows, packed.length), dtype=np.int32) for _ in range(2))
+    mask[0, 5:9], starts[0, 12], mask[0, 20] = 1, 1, 1
+    found = spread(dataclasses.replace(packed, target_mask=mask, starts=starts), 1)[2][0]
+    expected = [*range(9), *range(12, 21)]
+    assert found.nonzero().flatten().tolist() == expected
+    found = spread(dataclasses.replace(packed, target_mask=mask, starts=None), 1)[2][0]
+    assert found.nonzero().flatten().tolist() == list(range(21))
+
+
+def test_compensated_rounding_and_routers_see_what_is_real() -> None:
+    """Rows of a batch do not see each other, so that a row alone gives the weights it gives beside padding."""
+    model = zoo.tiny("llama", 0)
+    format_, experts = Format(name="int4", group=8), Experts(routed=6, per_token=2, shared=0, neurons=8)
+    alone, found, plain = (
+        compensated(model, format_, tokens, SILENT, real).state_dict()
+        for tokens, real in ((TOKENS[:1], None), (TOKENS, FIRST), (TOKENS, None))
+    )
+    for name, weight in alone.items():
+        assert torch.allclose(found[name], weight, atol=2e-2), name
+    assert any(not torch.allclose(plain[name], weight, atol=2e-2) for name, weight in alone.items())
+    alone, found, plain = (
+        torch.cat([router_rows(each) for each in mixtures(upcycle(model, experts, tokens, 0, "", learned, real))])
+        for tokens, learned, real in ((TOKENS[:1], None, None), (TOKENS, FIRST, FIRST), (TOKENS, FIRST, None))
+    )
+    assert torch.allclose(found, alone, rtol=1e-3)
+    assert not torch.allclose(plain, alone, rtol=1e-2)
+
+
+def test_rows_of_which_nothing_says_what_they_are() -> None:
+    """An expert that is a module of its own is given some rows; none of transformers' causal models has one."""
+    rows = torch.arange(72.0)[:, None]
+    assert counted_rows(rows, FIRST).flatten().tolist() == list(range(24))
+    with pytest.raises(UnsupportedArchitecture, match="was given 7 rows of 36 tokens, of which not all count"):
+        counted_rows(rows[:7], FIRST)

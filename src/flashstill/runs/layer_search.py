@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from flashstill.distill.models.shallower import InexpressibleLayers
 
 
-def spread(packed: Packed, count: int) -> tuple[Any, Any]:
-    """Token ids [B, L] of at most `count` windows, evenly spaced over those in which something is learned, and the
-    places [B, L] whose targets are learned; None if all are."""
+def spread(packed: Packed, count: int) -> tuple[Any, Any, Any]:
+    """Token ids [B, L] of at most `count` windows, evenly spaced over those in which something is learned; the places
+    [B, L] whose targets are learned, and those that are no padding; None if all are."""
     import torch
 
     evenly = _evenly(packed.windows, count)
     if packed.target_mask is None:
-        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None
+        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None, None
     learned = packed.mask_of(evenly).any(axis=1)
     if not learned.all():  # conversations may ask more than they answer
         known = np.flatnonzero(packed.mask.any(axis=1))
@@ -34,7 +34,21 @@ def spread(packed: Packed, count: int) -> tuple[Any, Any]:
             raise BadInput("no target of the training text is learned; look at chat.learn and at the data")
         evenly = known[_evenly(len(known), count)]
     tokens = torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64))
-    return tokens, torch.from_numpy(packed.mask_of(evenly))
+    mask = packed.mask_of(evenly)
+    return tokens, torch.from_numpy(mask), torch.from_numpy(_used(mask, packed.starts, evenly))
+
+
+def _used(mask: Any, starts: Any, windows: Any) -> Any:
+    """[B, L]: the places that a learned target of their document is predicted from, which padding behind it is not, nor
+    an end of which nothing is learned. mask [B, L]: learned targets; starts [W, L]: of documents, None for whole rows.
+    """
+    begins = np.zeros(mask.shape, dtype=np.int64) if starts is None else (starts[windows] != 0).astype(np.int64)
+    begins[:, 0] = 1
+    document = np.cumsum(begins.ravel()).reshape(mask.shape)  # rows of their own
+    places = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
+    last = np.full(int(document.max()) + 1, -1)
+    np.maximum.at(last, document[mask], places[mask])
+    return places <= last[document]
 
 
 def _evenly(available: int, count: int) -> Any:

@@ -57,7 +57,7 @@ def first_student(
     )
 
     shape = recipe.student
-    tokens, learned = spread(packed, shape.compensate_windows or recipe.search.windows)
+    tokens, learned, real = spread(packed, shape.compensate_windows or recipe.search.windows)
     if shape.kind == "scratch":
         return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
     if shape.kind == "width":
@@ -72,11 +72,11 @@ def first_student(
             routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
             neurons=shape.expert_neurons,
         )  # fmt: skip
-        return upcycle(teacher, experts, tokens, recipe.seed, shape.into, learned)
+        return upcycle(teacher, experts, tokens, recipe.seed, shape.into, learned, real)
     if shape.kind == "dense":
         return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
     if shape.compensate_windows:
-        return compensated(teacher, _format(recipe), tokens, progress)
+        return compensated(teacher, _format(recipe), tokens, progress, real)
     if shape.kind == "copy":
         return teacher
     depth, keep = len(decoder_layers(teacher)), shape.keep_layers

@@ -5,6 +5,7 @@ matrix H = mean x x^T, columns are rounded one after another.  With U the upper 
 
     w_j -= (w_i - q_i) U_ij / U_ii        for every later column j,  q_i = s round(w_i / s)
 
+The mean is over all tokens of the text, learned or not, but no padding: a model that is served reads prompts as well.
 Blocks are processed in order; each gets as inputs the outputs of the rounded blocks before it.  The result stores w_i
 as it was just before rounding: round-to-nearest of the result gives q, and quantisation-aware training can continue
 from unrounded weights.  A group's scale may end below its largest weight: of some such ends that with the least error
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from flashstill.distill.models import STORED, Model, decoder_layers
 from flashstill.distill.models.skipping import PROBE_TOKENS, OutputForms, input_of, output_of
 from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_stored, rounded, weights_to_round
-from flashstill.distill.students.watching import run_watched
+from flashstill.distill.students.watching import counted_rows, run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
@@ -32,10 +33,11 @@ ENDS = tuple(1.0 - 0.025 * step for step in range(21))
 """ends of the scale that are tried, as shares of a group's largest weight"""
 
 
-def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress) -> Model:
+def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress, real: Tensor | None = None) -> Model:
     """A copy of the model with GPTQ-compensated weights for int4; calibrated on token ids [B, L] of training text.
 
-    Raises BadInput for formats other than int4, and for layers whose weights are not plain matrices.
+    real [B, L]: the places that are no padding, None for all.  Raises BadInput for formats other than int4, and for
+    layers whose weights are not plain matrices.
     """
     if format_.name != "int4":
         raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
@@ -49,7 +51,7 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
     hidden = _first_input(copied, tokens, forms)
     with progress.task("make good the rounding", len(blocks), "blocks") as advance:
         for index in range(len(blocks)):
-            for given, layers in _inputs(copied, index, hidden, tokens, forms):
+            for given, layers in _inputs(copied, index, hidden, tokens, forms, real):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
                 fine = compensate(rows, given, format_, STORED)
                 heights = [layer.out_features for layer in layers]
@@ -95,7 +97,7 @@ def _end_of_scale(group: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _inputs(
-    model: Model, index: int, hidden: Tensor, tokens: Tensor, forms: OutputForms
+    model: Model, index: int, hidden: Tensor, tokens: Tensor, forms: OutputForms, real: Tensor | None
 ) -> list[tuple[Tensor, list[Any]]]:
     """Gram matrices of the inputs of a block's linear layers; layers with the same input share one matrix."""
     seen: dict[int, tuple[Tensor, list[Any]]] = {}
@@ -108,7 +110,7 @@ def _inputs(
         run_watched(model, tokens, [layer.register_forward_pre_hook(look) for layer in layers])
     grams = []
     for given, users in seen.values():
-        rows = given.flatten(0, -2).float()
+        rows = counted_rows(given.flatten(0, -2), real).float()
         grams.append((rows.T @ rows / len(rows), users))
     return grams
 

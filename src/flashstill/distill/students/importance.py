@@ -24,7 +24,7 @@ from flashstill.arch.adapter.axes import EXPERT_COUNT, HIDDEN
 from flashstill.distill.models import Model
 from flashstill.distill.students.axes import WORDS, Group, Side, block_path
 from flashstill.distill.students.routing import watch_experts, watch_neurons
-from flashstill.distill.students.watching import run_watched
+from flashstill.distill.students.watching import counted_rows, run_watched
 from flashstill.errors import UnsupportedArchitecture
 
 Layout = Sequence[Group]
@@ -35,12 +35,11 @@ class Mean:
 
     def __init__(self, learned: Tensor | None = None) -> None:
         self.total: Tensor | None = None
-        self.count, self.learned = 0, None if learned is None else learned.flatten()
+        self.count, self.learned = 0, learned
 
     def add(self, rows: Tensor) -> None:
-        """Add rows [N, units]: one or several for each place, in order; of fewer it is not known which they are."""
-        if self.learned is not None and len(rows) % len(self.learned) == 0:
-            rows = rows[self.learned.repeat_interleave(len(rows) // len(self.learned)).to(rows.device)]
+        """Add rows [N, units]: one or several for each place, in order."""
+        rows = counted_rows(rows, self.learned)
         summed = rows.detach().float().sum(0).cpu()
         self.total = summed if self.total is None else self.total + summed
         self.count += len(rows)

@@ -30,7 +30,7 @@ from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.feed_forward import Gated, Mixture, gated, mixtures, router_rows, split_queries
 from flashstill.distill.students.importance import measured
 from flashstill.distill.students.proving import alike, disturb, outputs, proven, small_copy, some_tokens
-from flashstill.distill.students.watching import run_watched
+from flashstill.distill.students.watching import counted_rows, run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture, first_line
 
 SPREAD = 0.25  # of router scores before the sigmoid: small, so that chosen experts have nearly equal weights at first
@@ -48,11 +48,18 @@ class Experts:
 
 
 def upcycle(
-    model: Model, experts: Experts, tokens: Tensor, seed: int, into: str = "", learned: Tensor | None = None
+    model: Model,
+    experts: Experts,
+    tokens: Tensor,
+    seed: int,
+    into: str = "",
+    learned: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Model:
     """An MoE model from a dense one; neuron activity is measured on token ids [B, L] of training text.
 
-    learned [B, L]: the places that count, None for all.  into: model_type of the mixture, by default the dense family's
+    learned [B, L]: the places that count there, None for all.  real [B, L]: those that are no padding, to which routers
+    are scaled, as they route prompts as well.  into: model_type of the mixture, by default the dense family's
     relative.  Raises BadInput for experts that do not fill the FFN, UnsupportedArchitecture in one sentence for a pair
     of families that do not compute the same.
     """
@@ -66,7 +73,7 @@ def upcycle(
     by_name = measured(model, {NEURONS: layout}, tokens, learned)[NEURONS]
     scores = [by_name[group.name] for group in layout]
     dense = gated(model, layout)
-    return _converted(model, dense, experts, into, scores, _inputs(model, dense, tokens), seed)
+    return _converted(model, dense, experts, into, scores, _inputs(model, dense, tokens, real), seed)
 
 
 def _groups(neurons: int, experts: Experts) -> int:
@@ -144,12 +151,12 @@ def _carry(model: Model, sparse: Model, dense: list[Gated], blocks: list[Mixture
     sparse.load_state_dict(given, strict=False)
 
 
-def _inputs(model: Model, dense: list[Gated], tokens: Tensor) -> list[Tensor]:
-    """Inputs [N, d] of each block's FFN."""
+def _inputs(model: Model, dense: list[Gated], tokens: Tensor, real: Tensor | None) -> list[Tensor]:
+    """Inputs [N, d] of each block's FFN at the places that are no padding."""
     inputs: list[Tensor] = []
 
     def look(module: object, args: tuple[Tensor, ...]) -> None:
-        inputs.append(args[0].detach().flatten(0, -2).float())
+        inputs.append(counted_rows(args[0].detach().flatten(0, -2), real).float())
 
     run_watched(model, tokens, [model.get_submodule(ffn.name).register_forward_pre_hook(look) for ffn in dense])
     return inputs
