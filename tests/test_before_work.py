@@ -67,6 +67,15 @@ class TestBalance:
         with pytest.raises(BadInput, match="a student of kind dense has no routers"):
             check_parts(ShapeRecipe(kind="dense", balance_loss=0.1), zoo.tiny("mixtral", 0))
 
+    def test_of_an_upcycled_student(self) -> None:
+        """Of what it will be: Mistral becomes Mixtral, whose routers have no bias, and Llama a GLM-4, whose have."""
+        asked: dict[str, Any] = {"kind": "upcycle", "experts": 6, "experts_per_token": 2, "expert_neurons": 8}
+        with pytest.raises(BadInput, match="routers of MixtralForCausalLM have no correction bias that balance_rate"):
+            check_parts(ShapeRecipe(**asked, balance_rate=0.1), zoo.tiny("mistral", 0))
+        check_parts(ShapeRecipe(**asked, balance_loss=0.1), zoo.tiny("mistral", 0))
+        check_parts(ShapeRecipe(**asked, balance_rate=0.1), zoo.tiny("llama", 0))
+        check_parts(ShapeRecipe(**asked, into="glm4_moe", balance_rate=0.1), zoo.tiny("mistral", 0))
+
     def test_of_a_student_from_scratch(self, tmp_path: Path) -> None:
         for name in ("mixtral", "llama"):
             zoo.tiny(name, 0).config.save_pretrained(tmp_path / name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, VOCABULARY, stated_size
 from flashstill.errors import BadInput
@@ -12,6 +12,9 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
 from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.recipes.teachers import TeacherRecipe
+
+if TYPE_CHECKING:
+    from flashstill.distill.students import Experts
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
@@ -62,7 +65,7 @@ def check_parts(student: ShapeRecipe, origin: Any) -> None:
     origin: the model that it is made from, without weights; None if there is none, or if it is not known.
     """
     from flashstill.distill.models.text_part import is_multimodal
-    from flashstill.distill.students import check_balance, read_fields
+    from flashstill.distill.students import check_balance, empty_mixture, read_fields
     from flashstill.distill.students.scratch import empty_from_config
 
     rate = max(student.balance_rate, 0.0)
@@ -76,8 +79,19 @@ def check_parts(student: ShapeRecipe, origin: Any) -> None:
         raise BadInput("a student of kind dense has no routers; leave student.balance_rate and balance_loss out")
     if student.kind == "scratch":
         check_balance(empty_from_config(read_fields(Path(student.config))), rate)
-    elif student.kind != "upcycle" and origin is not None and not is_multimodal(origin.config):
-        check_balance(origin, rate)
+    elif origin is not None and not is_multimodal(origin.config):
+        made = empty_mixture(origin, experts_of(student), student.into) if student.kind == "upcycle" else origin
+        check_balance(made, rate)
+
+
+def experts_of(student: ShapeRecipe) -> Experts:
+    """The experts of an upcycled student."""
+    from flashstill.distill.students import Experts
+
+    return Experts(
+        routed=student.experts, per_token=student.experts_per_token, shared=student.shared_experts,
+        neurons=student.expert_neurons,
+    )  # fmt: skip
 
 
 def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:

@@ -10,6 +10,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.runs.layer_search import drops, spread
+from flashstill.runs.limits import experts_of
 from flashstill.runs.workdir import Workdir
 
 BIAS_RATE, LOSS_WEIGHT = 1e-3, 1e-2
@@ -43,7 +44,6 @@ def first_student(
     from flashstill.distill.models import decoder_layers, keep_layers
     from flashstill.distill.models.shallower import InexpressibleLayers
     from flashstill.distill.students import (
-        Experts,
         Width,
         compensated,
         dense_of,
@@ -68,11 +68,7 @@ def first_student(
         cut = plan(teacher, width)
         return narrow(teacher, cut, importance(teacher, tokens, cut, learned))
     if shape.kind == "upcycle":
-        experts = Experts(
-            routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
-            neurons=shape.expert_neurons,
-        )  # fmt: skip
-        return upcycle(teacher, experts, tokens, recipe.seed, shape.into, learned, real)
+        return upcycle(teacher, experts_of(shape), tokens, recipe.seed, shape.into, learned, real)
     if shape.kind == "dense":
         return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
     if shape.compensate_windows:

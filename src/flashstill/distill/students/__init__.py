@@ -7,7 +7,7 @@ from flashstill.distill.students.densifying import dense_of
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
-from flashstill.distill.students.upcycling import Experts, upcycle
+from flashstill.distill.students.upcycling import Experts, empty_mixture, upcycle
 from flashstill.distill.students.width import Plan, Width, importance, narrow, plan
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "check_balance",
     "compensated",
     "dense_of",
+    "empty_mixture",
     "from_config",
     "greedy_drops",
     "importance",

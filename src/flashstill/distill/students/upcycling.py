@@ -76,6 +76,24 @@ def upcycle(
     return _converted(model, dense, experts, into, scores, _inputs(model, dense, tokens, real), seed)
 
 
+def empty_mixture(model: Model, experts: Experts, into: str = "") -> Model:
+    """The mixture that `upcycle` makes of a dense model, both without weights; BadInput for experts that do not fill
+    its FFN."""
+    into = fields.mixture_of(model.config, into)
+    _groups(size(model.config, FEED_FORWARD), experts)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _built(_shape(model, experts, into))
+
+
+def _built(config: Any) -> Model:
+    """The model of a configuration."""
+    from transformers import AutoModelForCausalLM
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # of no shared experts
+        return AutoModelForCausalLM.from_config(config)
+
+
 def _groups(neurons: int, experts: Experts) -> int:
     """Groups of neurons that become routed experts; BadInput if they do not come out even."""
     left = neurons - experts.shared * experts.neurons
@@ -116,13 +134,11 @@ def _shape(model: Model, experts: Experts, into: str) -> Any:
 def _converted(
     model: Model, dense: list[Gated], experts: Experts, into: str, scores: list[Tensor], inputs: list[Tensor], seed: int
 ) -> Model:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = _shape(model, experts, into)
     first = next(model.parameters())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # of no shared experts
-        sparse = cast(AutoModelForCausalLM.from_config(config), first.dtype).to(first.device)
+    sparse = cast(_built(config), first.dtype).to(first.device)
     blocks = mixtures(sparse)
     _carry(model, sparse, dense, blocks)
     is_scaled = fields.scales_weights(AutoConfig.for_model(into).to_dict())
