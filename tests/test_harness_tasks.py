@@ -24,15 +24,21 @@ pytest.importorskip("lm_eval", reason="needs the extra eval")
 pytestmark = pytest.mark.slow
 
 
+def answering(model: Path, chats: Any = None) -> Any:
+    """The model as lm-eval itself runs it."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=load_model(model, torch.float32), tokenizer=chats or load_tokenizer(model), batch_size=2)
+
+
 def in_process(task: Path, model: Path, chats: Any = None) -> dict[str, Any]:
     """lm-eval's results of the same task with its own HFLM, in this process. chats: a tokenizer with a template."""
     import lm_eval
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     text = task.read_text().replace("items.jsonl", str(task.parent / "items.jsonl"))
     task.with_name("absolute.yaml").write_text(text)
-    lm = HFLM(pretrained=load_model(model, torch.float32), tokenizer=chats or load_tokenizer(model), batch_size=2)
+    lm = answering(model, chats)
     manager = TaskManager(include_defaults=False)
     found = lm_eval.simple_evaluate(
         lm, tasks=[str(task.with_name("absolute.yaml"))], task_manager=manager, bootstrap_iters=0,
@@ -189,3 +195,50 @@ def test_a_killed_evaluation_goes_on(
         str(tmp_path / ".." / tmp_path.name / "task.yaml"),
     )
     assert "two tasks are called 'colours'" in same
+
+
+def test_the_whole_of_a_group_is_lm_evals(tmp_path: Path, tiny_teacher: Path, monkeypatch: Any) -> None:
+    """Tasks of unlike size, by size for one metric and not for the other; a task has no second metric."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "data"))
+    text = COLOURS.replace("items.jsonl", str(tmp_path / "items.jsonl"))
+    write_task(tmp_path, text)
+    items = (tmp_path / "items.jsonl").read_text().replace('"label": 0', '"label": 2')  # not all are right
+    (tmp_path / "items.jsonl").write_text(items)
+    (tmp_path / "few.jsonl").write_text("".join(items.splitlines(True)[:3]))
+    few = text.replace("task: colours", "task: few").replace(
+        "test: " + str(tmp_path / "items.jsonl"), "test: " + str(tmp_path / "few.jsonl")
+    )
+    (tmp_path / "few.yaml").write_text(few)
+    (tmp_path / "both.yaml").write_text(
+        "group: both-of-them\ntask: [colours, few]\naggregate_metric_list:\n"
+        "  - {metric: acc, weight_by_size: true}\n  - {metric: acc_norm, weight_by_size: false}\n"
+    )
+    found = evaluate_models(
+        [str(tiny_teacher)], tasks=[str(tmp_path / "both.yaml")], arithmetic="fp32", allow_task_code=True
+    )
+    assert found.tasks == ("colours", "few", "both-of-them")
+    ours = {(each.domain, each.metric): each for each in found.records if isinstance(each, QualityRecord)}
+    lm = answering(tiny_teacher)
+    manager = TaskManager(include_defaults=False, include_path=str(tmp_path))
+    theirs = lm_eval.simple_evaluate(lm, tasks=["both-of-them"], task_manager=manager, bootstrap_iters=1000)
+    assert theirs["groups"]["both-of-them"]["acc,none"] > 0.0
+    for metric in ("acc", "acc_norm"):
+        record, whole = ours["both-of-them", metric], theirs["groups"]["both-of-them"]
+        assert record.value == pytest.approx(whole[f"{metric},none"], rel=1e-6)
+        stderr = whole[f"{metric}_stderr,none"]
+        assert record.low == pytest.approx(max(0.0, record.value - 1.959964 * stderr), rel=1e-6)
+        assert record.high == pytest.approx(min(1.0, record.value + 1.959964 * stderr), rel=1e-6)
+        assert record.documents == 7
+        assert record.tokens == ours["colours", metric].tokens + ours["few", metric].tokens
+        assert record.chance == pytest.approx(1 / 3)
+    with pytest.raises(BadInput, match="read by lm-eval alone: if you trust it, say --allow-task-code"):
+        evaluate_models([str(tiny_teacher)], tasks=[str(tmp_path / "both.yaml")])
+    (tmp_path / "both.yaml").write_text("group: both-of-them\ntask: [colours, fewer]\n")
+    with pytest.raises(BadInput, match="unknown task of lm-eval 'fewer'; the nearest known: few"):
+        Harness(str(tmp_path / "both.yaml"), None, True)
+    with pytest.raises(BadInput, match=r"unknown task of lm-eval 'mmlu_stemm'; the nearest known: mmlu_stem"):
+        Harness("mmlu_stemm", None, False)

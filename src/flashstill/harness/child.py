@@ -2,10 +2,12 @@
 
     in    {"name", "fields", "data", "format", "items", "chat"}   a task file as plain data (files.py), or the name of
                                                                   a task of lm-eval or of a file that may run code
-    out   {"tasks": [{"name", "digest", "items"}, ...]}     or {"refused": why}
+    out   {"tasks": [{"name", "digest", "items"}, ...], "groups": [name, ...]}     or {"refused": why}
     in    {"run": name}
     out   {"ask": kind, "arguments": [...]}                 then in: {"answers": [...]}, as often as the task asks
     out   {"scores": [{"metric", "filter", "kind", "values", "whole", "higher"}, ...], "chance": c}
+    in    {"whole": group, "tasks": {name: scores}}
+    out   {"wholes": [{"metric", "filter", "value", "stderr", "count", "tasks", "chance", "is_share"}, ...]}
 
 Templates of all tasks are rendered by Jinja's sandbox: lm-eval itself would let them reach any Python object.
 """
@@ -20,6 +22,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from flashstill.harness.groups import aggregating, group_of_file, wholes_of
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
 FEWSHOT_SEED = 1234
@@ -47,12 +51,16 @@ def main() -> None:
 
     job = json.loads(sys.stdin.readline())
     try:
-        tasks = tasks_of(job)
+        tasks, groups = tasks_of(job)
         described = [{"name": name, **_described(task, job["items"])} for name, task in tasks.items()]
-        reply({"tasks": described})
+        reply({"tasks": described, "groups": aggregating(groups)})
         for line in sys.stdin:
-            name = json.loads(line)["run"]
-            reply(scores_of(name, tasks[name], answer, job["items"], job["chat"]))
+            asked = json.loads(line)
+            if "whole" in asked:
+                reply({"wholes": wholes_of(groups[asked["whole"]], asked["tasks"])})
+            else:
+                name = asked["run"]
+                reply(scores_of(name, tasks[name], answer, job["items"], job["chat"]))
     except Refused as refusal:
         reply({"refused": str(refusal)})
     except Exception as error:  # a task can raise anything
@@ -63,8 +71,8 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def tasks_of(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The tasks of a job by name; Refused if there is none, or its data are not on this machine."""
+def tasks_of(job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tasks of a job and its groups, by name; Refused if there is none, or its data are not on this machine."""
     import logging
 
     import datasets
@@ -74,22 +82,26 @@ def tasks_of(job: Mapping[str, Any]) -> dict[str, Any]:
     datasets.disable_progress_bars()
     utils.env = sandbox(utils.env)
     if job["fields"] is not None:
-        return {job["name"]: _from_file(job)}
+        return {job["name"]: _from_file(job)}, {}
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager()
     name = job["name"]
-    if not name.lower().endswith((".yaml", ".yml")) and name not in manager.task_index:
-        raise Refused(json.dumps({"unknown": name, "known": sorted(manager.task_index)}))
+    is_path = name.lower().endswith((".yaml", ".yml"))
+    group, members = group_of_file(Path(name)) if is_path else ("", [])  # whose tasks may lie beside it
+    manager = TaskManager(include_path=str(Path(name).parent)) if group else TaskManager()
+    name = group or name
+    for each in members if is_path else [name]:
+        if each not in manager.task_index:
+            raise Refused(json.dumps({"unknown": each, "known": sorted(manager.task_index)}))
     try:
-        loaded: dict[str, Any] = manager.load([name])["tasks"]
+        loaded: dict[str, Any] = manager.load([name])
     except Exception as error:
         if _is_offline(error):
             config = getattr(manager.task_index.get(name), "cfg", None) or {}
             source = config.get("dataset_path") or _short(error)
             raise Refused(_absent(source, "a task file with local data")) from error
         raise
-    return loaded
+    return loaded["tasks"], loaded["groups"]
 
 
 def _is_offline(error: BaseException) -> bool:

@@ -85,7 +85,11 @@ def read_task(path: Path) -> TaskFile:
 
 
 def _group_hint(fields: Mapping[str, Any]) -> str:
-    return "; a file of a group of tasks is not read: give the files of its tasks" if "group" in fields else ""
+    return (
+        f"; a file of a group of tasks is read by lm-eval alone: {ALLOW}, or give the files of its tasks"
+        if "group" in fields
+        else ""
+    )
 
 
 def _merged(path: Path, seen: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:

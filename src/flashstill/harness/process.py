@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,21 @@ class TaskScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """A figure of a group. count: items of `tasks`, those that have the metric; stderr: None where lm-eval has none;
+    is_share: whether no item's value lies outside 0 and 1."""
+
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None
+    count: int
+    tasks: tuple[str, ...]
+    chance: float
+    is_share: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HarnessTask:
     """A task of lm-eval that is ready to run. digest: of all that it asks."""
 
@@ -81,6 +96,8 @@ class Harness:
             raise
         more = "" if file is None else file.digest  # examples are not among the items that lm-eval's process knows
         self.tasks = tuple(HarnessTask(**{**each, "digest": each["digest"] + more}) for each in found["tasks"])
+        self.groups = tuple(map(str, found["groups"]))
+        """of which lm-eval gives the whole"""
 
     def run(self, name: str, answer: Answer) -> TaskScores:
         """Run one of `tasks` with a model that `answer` speaks for."""
@@ -92,6 +109,11 @@ class Harness:
             for each in found["scores"]
         )
         return TaskScores(scores=scores, chance=float(found["chance"]))
+
+    def wholes(self, group: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Whole]:
+        """The figures of one of `groups` from those of its tasks: name -> TaskScores as plain values."""
+        found = self._said(self._ask({"whole": group, "tasks": dict(tasks)}))
+        return [Whole(**{**each, "tasks": tuple(each["tasks"])}) for each in found["wholes"]]
 
     def _ask(self, question: dict[str, Any]) -> bytes:
         try:

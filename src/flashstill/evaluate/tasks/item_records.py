@@ -6,6 +6,7 @@ items that are right or wrong   Wilson's interval of a share (Wilson 1927): with
 
                                 which keeps a width where all items are right, as a bootstrap does not
 other values                    the bootstrap over items (evaluate/intervals.py), of a mean or of lm-eval's ratios
+groups of tasks                value and standard error are lm-eval's, and the interval the value -+ z standard errors
 figures of a whole corpus       (F1, BLEU and the like) no interval
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.evaluate.intervals import ends, with_intervals
-from flashstill.harness.process import Score
+from flashstill.harness.process import Score, Whole
 from flashstill.records import QualityRecord
 from flashstill.units import LN_2
 
@@ -66,7 +67,7 @@ def score_records(scores: Sequence[Score], model: str, domain: str, tokens: int,
     """A record a metric and filter, named as lm-eval prints them: acc, or exact_match,strict-match."""
     records = []
     for score in scores:
-        metric = score.metric if score.filter == "none" else f"{score.metric},{score.filter}"
+        metric = _named(score.metric, score.filter)
         if score.kind == "other":
             records.append(QualityRecord(
                 model=model, domain=domain, metric=metric, value=score.whole, low=None, high=None, tokens=tokens,
@@ -77,3 +78,24 @@ def score_records(scores: Sequence[Score], model: str, domain: str, tokens: int,
         kind = score.kind
         records.append(item_record(table[:, 0], table[:, 1], kind, model, domain, metric, tokens, seed))
     return records
+
+
+def whole_record(whole: Whole, model: str, group: str, tokens: int) -> QualityRecord:
+    """The record of a group of tasks; without an interval where lm-eval has no standard error, or one of 0.
+
+    An interval of shares stays within 0 and 1."""
+    low = high = None
+    if whole.stderr is not None and 0.0 < whole.stderr < math.inf:
+        reach = NORMAL_95 * whole.stderr
+        low, high = whole.value - reach, whole.value + reach
+        if whole.is_share:
+            low, high = max(0.0, low), min(1.0, high)
+    return QualityRecord(
+        model=model, domain=group, metric=_named(whole.metric, whole.filter), value=whole.value, low=low, high=high,
+        tokens=tokens, documents=whole.count, chance=whole.chance,
+    )  # fmt: skip
+
+
+def _named(metric: str, chosen: str) -> str:
+    """A metric as lm-eval prints it."""
+    return metric if chosen == "none" else f"{metric},{chosen}"

@@ -14,7 +14,7 @@ from flashstill.distill.models.arithmetic import Arithmetic
 from flashstill.errors import BadInput
 from flashstill.evaluate.entrants import Entrant
 from flashstill.evaluate.tasks.answers import Answers
-from flashstill.evaluate.tasks.item_records import score_records
+from flashstill.evaluate.tasks.item_records import score_records, whole_record
 from flashstill.evaluate.tasks.problem_tasks import ProblemTask, is_problem_task, read_problem_task
 from flashstill.evaluate.unfinished import Unfinished
 from flashstill.harness.process import Harness, HarnessTask, Score
@@ -44,13 +44,24 @@ class _Ready:
     records: Callable[[Mapping[str, Any], str], list[QualityRecord]]
 
 
-def _names(ready: Sequence[_Ready]) -> list[str]:
-    """The names of tasks; BadInput if two are the same."""
-    names = [each.name for each in ready]
+def _names(ready: Sequence[_Ready], grouped: Sequence[Harness]) -> list[str]:
+    """The names of tasks and of groups; BadInput if two are the same."""
+    names = [*(each.name for each in ready), *(group for harness in grouped for group in harness.groups)]
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"two tasks are called {name!r}; evaluate them one after the other")
     return names
+
+
+def _wholes(
+    harness: Harness, group: str, model: str, found: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> list[QualityRecord]:
+    """A model's figures of a whole group. found: values by task and model."""
+    own = {task.name: found[task.name, model] for task in harness.tasks}
+    return [
+        whole_record(whole, model, group, sum(int(own[task]["tokens"]) for task in whole.tasks))
+        for whole in harness.wholes(group, own)
+    ]
 
 
 @dataclass(kw_only=True)
@@ -75,36 +86,49 @@ class TaskRun:
         templates = {each.name: self._template(each) for each in self.entrants}
         found: dict[tuple[str, str], dict[str, Any]] = {}
         with contextlib.ExitStack() as stack:
-            ready = self._all_ready(tasks, stack)
-            names = _names(ready)
+            ready, grouped = self._all_ready(tasks, stack)
+            names = _names(ready, grouped)
             for entrant in self.entrants:
                 self._run(entrant, templates[entrant.name], ready, found)
+            wholes = [
+                record
+                for harness in grouped
+                for group in harness.groups
+                for entrant in self.entrants
+                for record in _wholes(harness, group, entrant.name, found)
+            ]
         records = [
             record
             for each in ready
             for entrant in self.entrants
             for record in each.records(found[each.name, entrant.name], entrant.name)
         ]
-        return TaskResults(records=tuple(records), names=tuple(names))
+        return TaskResults(records=(*records, *wholes), names=tuple(names))
 
     def check(self, tasks: Sequence[str]) -> None:
         """BadInput for a task that cannot be run, or if an entrant has no chat template; no model is loaded."""
         for entrant in self.entrants:
             self._template(entrant)
         with contextlib.ExitStack() as stack:
-            _names(self._all_ready(tasks, stack))
+            _names(*self._all_ready(tasks, stack))
 
-    def _all_ready(self, tasks: Sequence[str], stack: contextlib.ExitStack) -> list[_Ready]:
+    def _all_ready(self, tasks: Sequence[str], stack: contextlib.ExitStack) -> tuple[list[_Ready], list[Harness]]:
+        """The tasks, and the processes of those that form groups."""
         if self.attempts and not any(map(is_problem_task, tasks)):
             raise BadInput("attempts are made at problems with a verifier: gym:NAME, or a .toml with a table [task]")
-        return [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack)]
+        grouped: list[Harness] = []
+        return [each for task in dict.fromkeys(tasks) for each in self._ready(task, stack, grouped)], grouped
 
-    def _ready(self, task: str, stack: contextlib.ExitStack) -> list[_Ready]:
+    def _ready(self, task: str, stack: contextlib.ExitStack, grouped: list[Harness]) -> list[_Ready]:
         if is_problem_task(task):
             self.progress.say(f"task {task}: problems are drawn")
             return [self._of_problems(self._problems(task))]
         self.progress.say(f"task {task}: lm-eval reads it")
         harness = stack.enter_context(Harness(task, self.items, self.may_run_code, self.chat))
+        if harness.groups:
+            grouped.append(harness)
+        elif len(harness.tasks) > 1:
+            self.progress.say(f"task {task}: lm-eval gives no figure of the whole; its tasks have theirs")
         return [self._of_harness(harness, each) for each in harness.tasks]
 
     def _problems(self, task: str) -> ProblemTask:
