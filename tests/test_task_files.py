@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,8 @@ from flashstill.evaluate.tasks.answers import settings_of
 from flashstill.evaluate.tasks.encoding import cut
 from flashstill.evaluate.tasks.item_records import item_record, wilson
 from flashstill.harness import process
-from flashstill.harness.child import _objects
 from flashstill.harness.files import read_task
+from flashstill.harness.rows import objects
 from tests.commands import refuse
 from tests.task_files import COLOURS, write_task
 
@@ -103,10 +104,52 @@ def test_includes_that_multiply_are_refused(tmp_path: Path) -> None:
         read_task(tmp_path / "0.yaml")
 
 
-def test_lines_of_json_end_at_line_feeds_alone() -> None:
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
     """U+2028, U+0085 and others may stand in a JSON text as they are."""
-    [row] = _objects('{"a": "x\u2028y\x85z"}\r\n', "items.jsonl")
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"a": "x\u2028y\x85z"}\r\n', encoding="utf-8")
+    [row] = objects(path)
     assert row == {"a": "x\u2028y\x85z"}
+
+
+@pytest.mark.parametrize("form", ["lines", "array"])
+def test_json_is_read_a_record_at_a_time(tmp_path: Path, form: str) -> None:
+    """Of 12 MB no more than a few are held, not the whole text beside its rows."""
+    path, item = tmp_path / "items.json", '{"question": "' + "x" * 5000 + '"}'
+    between = "\n" if form == "lines" else ",\n"
+    text = between.join([item] * 2400)
+    path.write_text(text if form == "lines" else f" [{text}]", encoding="utf-8")
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in objects(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 2400
+    assert peak < 6e6 < path.stat().st_size
+
+
+def test_what_is_no_json_object_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "items.json"
+    for text, why in (
+        ("{}\n[1]\n", "line 2 is no JSON object"),
+        ("{}\n{x\n", "line 2 is not JSON"),
+        ("[{}, 3]", "record 2 is no JSON object"),
+        (" \n", "holds no JSON objects, one a line"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=why):
+            list(objects(path))
+
+
+def test_data_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    path = write_task(tmp_path, COLOURS)
+    with (tmp_path / "items.jsonl").open("wb") as stream:
+        stream.truncate(2**28 + 1)
+    with pytest.raises(
+        BadInput, match=r"items.jsonl is larger than 256 MiB, the most that is read of JSON and text; write"
+    ):
+        read_task(path)
 
 
 def test_the_command_refuses_before_any_work(capsys: pytest.CaptureFixture[str], tiny_teacher: Path) -> None:
@@ -152,7 +195,7 @@ def test_intervals_of_items() -> None:
 
 def test_examples_belong_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """lm-eval's process tells a digest of the items alone; other examples give other scores."""
-    line = b'{"tasks": [{"name": "colours", "digest": "d", "items": 4}]}'
+    line = b'{"tasks": [{"name": "colours", "digest": "d", "items": 4}], "groups": []}'
     fake = SimpleNamespace(ask=lambda *_: line, end=lambda: None)
     monkeypatch.setattr(process, "_started", lambda is_apart: fake)
     monkeypatch.setattr(process, "need_lm_eval", lambda: None)

@@ -2,7 +2,7 @@
 
     in    {"name", "fields", "data", "format", "items", "chat"}   a task file as plain data (files.py), or the name of
                                                                   a task of lm-eval or of a file that may run code
-    out   {"tasks": [{"name", "digest", "items"}, ...], "groups": [name, ...]}     or {"refused": why}
+    out   {"tasks": [{"name", "digest", "items", "generation"}, ...], "groups": [name, ...]}     or {"refused": why}
     in    {"run": name}
     out   {"ask": kind, "arguments": [...]}                 then in: {"answers": [...]}, as often as the task asks
     out   {"scores": [{"metric", "filter", "kind", "values", "whole", "higher"}, ...], "chance": c}
@@ -23,7 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.errors import BadInput
 from flashstill.harness.groups import aggregating, group_of_file, wholes_of
+from flashstill.harness.rows import dataset
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
 FEWSHOT_SEED = 1234
@@ -61,7 +63,7 @@ def main() -> None:
             else:
                 name = asked["run"]
                 reply(scores_of(name, tasks[name], answer, job["items"], job["chat"]))
-    except Refused as refusal:
+    except (Refused, BadInput) as refusal:
         reply({"refused": str(refusal)})
     except Exception as error:  # a task can raise anything
         reply({"refused": f"lm-eval cannot run it: {type(error).__name__}: {_short(error)}"})
@@ -127,7 +129,7 @@ def _from_file(job: Mapping[str, Any]) -> Any:
     for key in ("tag", "group"):
         fields.pop(key, None)
     if job["format"]:
-        rows = {split: _rows(files, job["format"]) for split, files in job["data"].items()}
+        rows = {split: dataset(files, job["format"]) for split, files in job["data"].items()}
         fields |= {"custom_dataset": lambda **_: rows, "dataset_kwargs": None, "metadata": None}
     else:
         fields["dataset_kwargs"] = None
@@ -150,48 +152,6 @@ def _check_names(fields: Mapping[str, Any]) -> None:
     for kind, registry, name in asked:
         if name not in registry or name == "custom":
             raise Refused(json.dumps({f"unknown {kind}": str(name), "known": sorted(map(str, registry))}))
-
-
-def _rows(files: list[str], kind: str) -> Any:
-    """A data set in memory, of local files."""
-    import datasets
-    import pyarrow as pa
-
-    if kind in ("json", "text"):
-        rows: list[Any] = []
-        for file in files:
-            with Path(file).open(encoding="utf-8-sig") as stream:
-                if kind == "text":
-                    rows += [{"text": line.rstrip("\n")} for line in stream]
-                else:
-                    rows += _objects(stream.read(), file)
-        return datasets.Dataset.from_list(rows)
-    if kind == "csv":
-        from pyarrow import csv
-
-        tables = [csv.read_csv(file) for file in files]
-    else:
-        from pyarrow import parquet
-
-        tables = [parquet.read_table(file) for file in files]
-    return datasets.Dataset(pa.concat_tables(tables))
-
-
-def _objects(text: str, file: str) -> list[dict[str, Any]]:
-    """The objects of JSON lines, or of an array; Refused names the line that is none."""
-    rows: list[Any] = []
-    if text.lstrip().startswith("["):
-        rows = list(json.loads(text))
-    else:
-        for number, line in enumerate(text.split("\n"), start=1):  # others, such as U+2028, may stand in a text
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise Refused(f"{file}, line {number} is not JSON") from error
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise Refused(f"{file} holds no JSON objects, one a line")
-    return rows
 
 
 def sandbox(plain: Any) -> Any:
@@ -217,11 +177,14 @@ def _is_large(operator: str, left: float, right: float) -> bool:
 
 
 def _described(task: Any, items: int | None) -> dict[str, Any]:
-    """Number of items, and a digest of all that is asked about them."""
+    """Number of items, a digest of all that is asked about them, and how texts are generated, None if none are."""
     documents = list(task.eval_docs)
     config = {key: value for key, value in task.dump_config().items() if key != "metadata"}
     digest = hashlib.sha256(json.dumps([config, documents], default=str, sort_keys=True).encode())
-    return {"items": min(len(documents), items or len(documents)), "digest": digest.hexdigest()}
+    count = min(len(documents), items or len(documents))
+    generation = task.config.generation_kwargs if task.OUTPUT_TYPE == "generate_until" else None
+    plain = json.loads(json.dumps(generation, default=str))
+    return {"items": count, "digest": digest.hexdigest(), "generation": plain}
 
 
 def scores_of(name: str, task: Any, answer: Any, items: int | None, chat: bool) -> dict[str, Any]:

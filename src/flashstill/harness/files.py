@@ -15,10 +15,12 @@ from typing import Any
 
 from flashstill.bounded import check_regular, read_bounded
 from flashstill.errors import BadInput, first_line, shortened, unknown
+from flashstill.files import sha256
 
 SUFFIXES = (".yaml", ".yml")
 MOST_BYTES, MOST_NODES, MOST_INCLUDES = 2**20, 100_000, 16
-MOST_DATA_BYTES = 2**30
+MOST_DATA_BYTES, MOST_TEXT_BYTES = 2**30, 2**28
+"""of a file; and of JSON and text, which as Python objects take about ten times their size"""
 PLAIN = (dict, list, str, int, float, type(None))
 FORMATS = ("json", "csv", "parquet", "text")
 RUN_CODE = ("class", "custom_dataset", "process_docs", "process_results", "unsafe_code", "use_prompt")
@@ -80,7 +82,7 @@ def read_task(path: Path) -> TaskFile:
     digest = hashlib.sha256(repr(sorted(fields.items(), key=lambda item: item[0])).encode())
     for split, files in sorted(data.items()):
         for file in files:
-            digest.update(f"\0{split}\0".encode() + hashlib.sha256(read_bounded(Path(file), MOST_DATA_BYTES)).digest())
+            digest.update(f"\0{split}\0".encode() + bytes.fromhex(sha256(Path(file))))
     return TaskFile(name=name.strip(), path=path, fields=fields, data=data, format=format_, digest=digest.hexdigest())
 
 
@@ -192,6 +194,13 @@ def _data(fields: Mapping[str, Any], path: Path, shown: str) -> tuple[dict[str, 
     given = kwargs.get("data_files")
     splits = given if isinstance(given, dict) else {"train": given}
     data = {str(split): tuple(_place(file, path, shown) for file in _listed(files)) for split, files in splits.items()}
+    if source in ("json", "text"):
+        for file in {file for files in data.values() for file in files}:
+            if Path(file).stat().st_size > MOST_TEXT_BYTES:
+                raise BadInput(
+                    f"{shortened(file, 200)} is larger than {MOST_TEXT_BYTES // 2**20} MiB, the most that is read of"
+                    " JSON and text; write it as parquet, or give a part of it"
+                )
     for key in ("test_split", "validation_split", "training_split", "fewshot_split"):
         if fields.get(key) and fields[key] not in data:
             raise BadInput(f"{shown}: {key}: {unknown('split', str(fields[key]), data)}")

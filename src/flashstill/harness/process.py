@@ -68,11 +68,13 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HarnessTask:
-    """A task of lm-eval that is ready to run. digest: of all that it asks."""
+    """A task of lm-eval that is ready to run. digest: of all that it asks; generation: its generation_kwargs, None if
+    it generates no texts."""
 
     name: str
     digest: str
     items: int
+    generation: Mapping[str, Any] | None = None
 
 
 class Harness:

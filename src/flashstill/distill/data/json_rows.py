@@ -137,15 +137,15 @@ class _Values:
                 value, stop = self._decoder.raw_decode(self._held, self._place)
             except RecursionError as error:
                 raise BadInput(f"{self._shown}, record {self._number} {DEEP}") from error
-            except ValueError as error:
-                stop, failure = -1, error
+            except ValueError:  # not kept: it would hold the text of each try until a garbage collection
+                stop = -1
             if stop >= 0 and (stop < len(self._held) or self._ended):  # a number might go on behind what is held
                 self._place = stop
                 return value
             if not self._more(size):
                 if stop >= 0:
                     continue
-                raise BadInput(f"{self._shown}, record {self._number} {NOT_JSON}") from failure
+                raise BadInput(f"{self._shown}, record {self._number} {NOT_JSON}")
             size *= 2
 
     def _more(self, size: int) -> bool:
