@@ -135,6 +135,24 @@ def test_names_that_lm_eval_does_not_have(tmp_path: Path) -> None:
         Harness(str(write_task(tmp_path, text)), None, False)
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "why"),
+    [
+        ("{until: 5}", "have until: 5; expected a text or a list of texts"),
+        ("{max_gen_toks: many}", "have max_gen_toks: 'many'; expected a number from 1"),
+        ("{best_of: 3}", "have 'best_of', which is not known"),
+    ],
+)
+def test_generation_kwargs_are_checked_before_a_model_is_loaded(
+    tmp_path: Path, tiny_teacher: Path, monkeypatch: Any, kwargs: str, why: str
+) -> None:
+    text = TEXTS.replace('{until: ["\\n"], max_gen_toks: 12}', kwargs)
+    assert kwargs in text
+    monkeypatch.setattr("flashstill.evaluate.tasks.running.load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(BadInput, match=f"task texts: a task's generation_kwargs {why}"):
+        evaluate_models([str(tiny_teacher)], tasks=[str(write_task(tmp_path, text))], arithmetic="fp32")
+
+
 def test_code_runs_only_if_allowed(tmp_path: Path, tiny_teacher: Path) -> None:
     (tmp_path / "own.py").write_text("def text(doc):\n    return 'Q: ' + doc['question']\n")
     data = str(tmp_path / "items.jsonl")

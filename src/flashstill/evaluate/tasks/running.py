@@ -11,9 +11,9 @@ from typing import Any
 from flashstill.distill.data.templates import Template, renderer_of, template_of
 from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.models.arithmetic import Arithmetic
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shortened
 from flashstill.evaluate.entrants import Entrant
-from flashstill.evaluate.tasks.answers import Answers
+from flashstill.evaluate.tasks.answers import Answers, settings_of
 from flashstill.evaluate.tasks.item_records import score_records, whole_record
 from flashstill.evaluate.tasks.problem_tasks import ProblemTask, is_problem_task, read_problem_task
 from flashstill.evaluate.unfinished import Unfinished
@@ -144,6 +144,12 @@ class TaskRun:
         )  # fmt: skip
 
     def _of_harness(self, harness: Harness, task: HarnessTask) -> _Ready:
+        if task.generation is not None:  # before a model is loaded
+            try:
+                settings_of(task.generation, (), self.seed)
+            except BadInput as error:
+                raise BadInput(f"task {shortened(task.name)}: {error}") from error
+
         def run(answers: Answers, name: str, known_as: tuple[str, str]) -> dict[str, Any]:
             def answer(kind: str, arguments: list[list[Any]]) -> list[Any]:
                 if kind == "chat":  # one conversation at a time, before the requests
