@@ -169,11 +169,35 @@ def test_steps_make_right_answers_likelier_and_resume(model: Any, tmp_path: Path
                 train(copy.deepcopy(model), made, rewarded(), recipe, folder, Silent(), "x", after_step=after)
         train(own, made, rewarded(), recipe, folder, Silent(), "x")
         found.append(own.state_dict())
-    rewards = [json.loads(line)["reward"] for line in (tmp_path / "True" / "metrics.jsonl").read_text().splitlines()]
+    rows, resumed = (
+        [json.loads(line) for line in (tmp_path / each / "metrics.jsonl").read_text().splitlines()]
+        for each in ("False", "True")
+    )
+    assert [row["verifier_calls"] for row in resumed] == [row["verifier_calls"] for row in rows]
+    rewards = [row["reward"] for row in resumed]
     assert len(rewards) == 30
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
     for name, weight in found[0].items():
         assert torch.equal(weight, found[1][name])
+
+
+def test_what_was_judged_is_not_judged_again_after_a_resumption(model: Any, tmp_path: Path) -> None:
+    """Nor does it matter what the same judges were asked before, which another process would not know."""
+    one = source(tmp_path)
+    first, second = (one.batch(step, lambda: model) for step in (0, 1))
+    again = source(tmp_path)
+    again.judges([(place, answer) for place in range(len(PROBLEMS)) for answer in "0123456789"])
+    assert again.batch(0, lambda: model).made["verifier_calls"] == first.made["verifier_calls"] > 0
+    other = source(tmp_path)
+    other.restore(again.state())
+    found = other.batch(1, lambda: model)
+    assert found.made["verifier_calls"] == second.made["verifier_calls"] < first.made["verifier_calls"]
+    assert found.made["reward"] == second.made["reward"]
+    assert other.batch(0, lambda: model).made["verifier_calls"] == 0
+    assert other.judges.counts.total() == second.made["verifier_calls"]
+    plain = source(tmp_path)
+    plain.restore({})
+    assert plain.state()["judged"].shape == (0, 2)
 
 
 def test_batches_repeat_and_say_what_they_cost(model: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ where the policy leads.  Sampling is at temperature 1 from the whole distributio
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -40,6 +41,7 @@ from flashstill.errors import BadInput, unknown
 
 BASELINES = ("leave-one-out", "normalised")
 REWARDS = ("right", "score")
+DIGEST_BYTES = 16
 _STREAM = 1 << 40  # seeds of these attempts, apart from those of stored ones
 
 
@@ -82,7 +84,8 @@ def _apart(rewards: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 class Rewarded:
     """A source of batches. Step s attempts `per_step` problems; a batch depends on the seed, the step and the weights
-    only, so that a resumed run continues as if it had not stopped."""
+    only, so that a resumed run continues as if it had not stopped.  Rewards of answers that were judged are part of its
+    state: after a resumption they are neither judged nor counted again, and those of other stages do not matter."""
 
     def __init__(
         self,
@@ -110,6 +113,8 @@ class Rewarded:
         }  # fmt: skip
         self._longest = max(map(len, prompts)) + new_tokens - 1
         self._space = Workspace()
+        self._known: dict[bytes, float] = {}
+        """rewards of the answers judged so far, by the digest of problem and answer"""
 
     @property
     def window_length(self) -> int:
@@ -146,17 +151,35 @@ class Rewarded:
     def _judged(self, owners: Sequence[int], chains: Sequence[list[int]]) -> tuple[npt.NDArray[np.float64], int]:
         """Rewards [R] of the attempts `chains` at the problems `owners`, and the number of answers that were judged."""
         texts = self.tokenizer.batch_decode(chains, skip_special_tokens=True)
-        before = sum(self.judges.counts.values())
-        verdicts = self.judges([(problem, self.extract(text)) for problem, text in zip(owners, texts, strict=True)])
-        scores = np.array([verdict.score for verdict in verdicts])
-        rewards = scores if self.group.reward == "score" else (scores == 1.0).astype(np.float64)
-        return rewards, sum(self.judges.counts.values()) - before
+        answers = [(problem, self.extract(text)) for problem, text in zip(owners, texts, strict=True)]
+        digests = [_digest(problem, answer) for problem, answer in answers]
+        fresh = {
+            digest: answer
+            for digest, answer in zip(digests, answers, strict=True)
+            if answer[1] is not None and digest not in self._known
+        }
+        for digest, verdict in zip(fresh, self.judges(list(fresh.values())), strict=True):
+            is_score = self.group.reward == "score"
+            self._known[digest] = verdict.score if is_score else float(verdict.score == 1.0)
+        return np.array([self._known.get(digest, 0.0) for digest in digests]), len(fresh)
 
     def state(self) -> dict[str, Tensor]:
-        return {}
+        digests = np.frombuffer(b"".join(self._known), dtype=np.int64).reshape(-1, DIGEST_BYTES // 8)
+        rewards = np.fromiter(self._known.values(), np.float64, len(self._known))
+        return {"judged": torch.from_numpy(digests.copy()), "rewards": torch.from_numpy(rewards)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        pass
+        if state:  # a checkpoint of an older version has none
+            digests = state["judged"].numpy()
+            self._known = {
+                row.tobytes(): float(reward) for row, reward in zip(digests, state["rewards"].tolist(), strict=True)
+            }
+
+
+def _digest(problem: int, answer: str | None) -> bytes:
+    """Of a question to the verifier."""
+    asked = f"{problem}\n{answer}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(asked, digest_size=DIGEST_BYTES).digest()
 
 
 def rewarded(start: TeacherSource | None = None, kl: float = 0.0) -> Objective:
