@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from flashstill import studies
@@ -15,6 +19,7 @@ from flashstill.recipes.studies import kind_of, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import ran
 from flashstill.studies import Study, run_study
+from flashstill.studies.deep_think.run import _over_greedy
 from flashstill.studies.seeds import Bar, Result, mean, share, together
 from flashstill.verdicts import HOLDS, MISSED, NOT_SHOWN
 from tests.commands import Cli
@@ -25,6 +30,31 @@ def test_a_mean_has_students_interval() -> None:
     assert found["value"] == 2.0
     assert found["low"] == pytest.approx(2.0 - 4.3027 / 3**0.5, abs=1e-3)
     assert mean([1.0])["low"] is None
+
+
+def test_a_mean_of_what_a_seed_does_not_define_is_none() -> None:
+    found = together([Result(measures={"a": 1.0}), Result(measures={"a": None})], {"a": Bar(least=0.5)})["a"]
+    assert (found["value"], found["se"], found["values"]) == (None, None, [1.0, None])
+    assert found["verdict"] == NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        ([1, 1, 0, 0], [1, 1, 0, 0], None),  # every problem has the same difference
+        ([0, 0, 0, 0], [1, 1, 1, 1], None),  # a gain of 1, and no 0 standard errors
+        ([0], [1], None),
+        ([0, 0, 1, 0], [1, 0, 1, 1], 0.5 / (math.sqrt(1 / 3) / 2)),
+    ],
+)
+def test_a_gain_without_a_spread_is_no_number_of_standard_errors(
+    teacher: list[int], student: list[int], expected: float | None
+) -> None:
+    def passed(right: list[int]) -> Any:
+        return SimpleNamespace(verdicts=SimpleNamespace(right=np.array(right, dtype=bool)[:, None]))
+
+    found = _over_greedy(passed(teacher), passed(student))["standard_errors_over_teacher_greedy"]
+    assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_a_share_is_the_ratio_of_sums() -> None:

@@ -65,7 +65,7 @@ class Budget:
 class SeedResult:
     """result.json of a seed of a study."""
 
-    measures: dict[str, Number]
+    measures: dict[str, Number | None]
     shares: dict[str, tuple[Number, Number]]
     details: dict[str, Any]
     seconds: Amount

@@ -36,10 +36,11 @@ class Bar:
 class Result:
     """Results of one seed.
 
-    measures: name -> value; shares: name -> (numerator, denominator); details: anything else that explains them.
+    measures: name -> value, None where it is not defined; shares: name -> (numerator, denominator); details: anything
+    else that explains them.
     """
 
-    measures: Mapping[str, float]
+    measures: Mapping[str, float | None]
     shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,11 +53,13 @@ def interval(value: float, se: float, seeds: int) -> dict[str, Any]:
     return {"value": value, "se": se, "low": value - reach, "high": value + reach, "n": seeds}
 
 
-def mean(values: Sequence[float]) -> dict[str, Any]:
-    """The mean over seeds."""
+def mean(values: Sequence[float | None]) -> dict[str, Any]:
+    """The mean over seeds; None if a seed has no value."""
+    if any(value is None for value in values):
+        return {"value": None, "se": None, "low": None, "high": None, "n": len(values), "values": list(values)}
     array = np.asarray(values, dtype=float)
     se = float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else 0.0
-    return {**interval(float(array.mean()), se, len(array)), "values": [float(value) for value in array]}
+    return {**interval(float(array.mean()), se, len(array)), "values": array.tolist()}
 
 
 def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
     teacher = work.trained("teacher", recipe.teacher, work.plain_labels)
     members = work.trained("members", recipe.members, work.labels_of_variants, recipe.members.size)
     small = small_student(work, members, recipe.small_labels, recipe.small)
-    full = max(value for name, value in small.measures.items() if "labels" in name)
+    full = max(value for name, value in small.measures.items() if "labels" in name and value is not None)
     parts = [
         paper_student(work, teacher, recipe.large),
         small,

@@ -101,9 +101,9 @@ def _parameters(place: Path) -> int:
 
 def _measures(
     teacher: dict[str, Any], attempts: dict[str, Any], students: dict[str, dict[str, Any]], main: str
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     ours = students[main]
-    found = {"teacher_greedy": teacher["value"]}
+    found: dict[str, float | None] = {"teacher_greedy": teacher["value"]}
     found |= {f"teacher_best_of_{n}": each["value"] for n, each in attempts["best_of"].items() if int(n) > 1}
     found |= {f"student_{name}": figures["value"] for name, figures in students.items()}
     found |= {
@@ -117,15 +117,16 @@ def _measures(
         plain = students["unverified"]
         apart = math.hypot(ours["se"], plain["se"])
         found["gain_over_unverified"] = ours["value"] - plain["value"]
-        found["standard_errors_over_unverified"] = (ours["value"] - plain["value"]) / apart if apart else 0.0
+        found["standard_errors_over_unverified"] = (ours["value"] - plain["value"]) / apart if apart else None
     return found
 
 
-def _over_greedy(teacher: Attempted, student: Attempted) -> dict[str, float]:
-    """The student's gain over the teacher's greedy pass in standard errors of the difference problem by problem."""
+def _over_greedy(teacher: Attempted, student: Attempted) -> dict[str, float | None]:
+    """The student's gain over the teacher's greedy pass in standard errors of the difference problem by problem; None
+    where every problem has the same difference, as of one problem."""
     apart = student.verdicts.right[:, 0].astype(float) - teacher.verdicts.right[:, 0]
     se = apart.std(ddof=1) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
-    return {"standard_errors_over_teacher_greedy": float(apart.mean() / se) if se else 0.0}
+    return {"standard_errors_over_teacher_greedy": float(apart.mean() / se) if se else None}
 
 
 def _own_attempts(work: Work, taught: dict[str, Taught]) -> dict[str, dict[str, Any]]:
