@@ -93,7 +93,7 @@ def compared(server: Server, packed: Packed, model: Any, vocabulary: int, k: int
 
 
 async def _scores(server: Server, rows: list[list[int]], k: int, vocabulary: int) -> list[TokenScores]:
-    async with Conversation(server, print) as talk:
+    async with Conversation(server, print, "nothing is kept") as talk:
         await talk.longest()
         return list(await asyncio.gather(*(scores_of(talk, row, k, vocabulary) for row in rows)))
 

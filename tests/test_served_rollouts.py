@@ -93,6 +93,11 @@ def test_mistakes(served: FakeServer, tiny_teacher: Path, tmp_path: Path, monkey
             ask(student, PROMPTS, [0, 1, 2])
     served.longest = 9
     with pytest.raises(BadInput, match=r"take 10 tokens, but student at .* takes 9"):
+    monkeypatch.setattr(client, "WAITS_S", (0.01,))
+    served.faults = [None, None, None, *[503] * 9]
+    with pytest.raises(BadInput, match=r"the training is kept up to its last checkpoint, run the same command again"):
+        ask(student, PROMPTS, [0, 1, 2])
+    served.faults = []
         ask(student, PROMPTS, [0, 1, 2])
 
 

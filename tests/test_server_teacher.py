@@ -208,7 +208,9 @@ class TestFailures:
     @pytest.mark.slow
     def test_one_that_stays_broken(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.faults = [503] * 100
-        with pytest.raises(BadInput, match=r"failed 3 times \(503 not now\); what it said so far is kept"):
+        with pytest.raises(
+            BadInput, match=r"failed 3 times \(503 not now\); its finished shards are kept, run the same"
+        ):
             asked(served, packed, tokenizer, tmp_path)
 
     def test_nobody_there(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_questions_are_those_that_were_recorded() -> None:
     ],
 )  # fmt: skip
 def test_refusals(name: str, k: int, said: str) -> None:
-    talk = Conversation(Server(base="http://127.0.0.1:1/v1", name="teacher"), print)
+    talk = Conversation(Server(base="http://127.0.0.1:1/v1", name="teacher"), print, "nothing is kept")
     status, body = RECORDED[name]["status"], json.dumps(RECORDED[name]["answer"]).encode()
     assert said in talk._refused(status, body, k)
 

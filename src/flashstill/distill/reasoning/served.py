@@ -19,7 +19,7 @@ from flashstill.distill.generate import Sampling
 from flashstill.distill.reasoning.chains import Chains, joined_chains
 from flashstill.distill.signals.store import Store, shard
 from flashstill.distill.teachers.served import Server
-from flashstill.distill.teachers.served.client import Conversation, completed, together
+from flashstill.distill.teachers.served.client import SHARDS_KEPT, Conversation, completed, together
 from flashstill.distill.teachers.served.questions import sampled
 from flashstill.distill.teachers.served.texts import Attempt, attempt_of, most_bytes
 from flashstill.errors import BadInput
@@ -73,7 +73,7 @@ class _Asking:
 
     async def all(self, starts: Sequence[int]) -> None:
         """Request every problem of these shards; the first one alone, so that an error costs a single request."""
-        async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
+        async with Conversation(self.server, lambda text: self.advance(0, text), SHARDS_KEPT) as talk:
             self._check_context(await talk.longest())
             places = iter([place for start in starts for place in self.store.range(start)])
             first = next(places)

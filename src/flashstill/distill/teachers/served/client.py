@@ -77,11 +77,16 @@ class Server:
         return self.base.rstrip("/")
 
 
+SHARDS_KEPT, STEPS_KEPT = "its finished shards are kept", "the training is kept up to its last checkpoint"
+"""of what is stored as it is answered, and of servers that are asked during training, of whose answers nothing is"""
+
+
 class Conversation:
     """A client session with a server, used with `async with`."""
 
-    def __init__(self, server: Server, note: Note) -> None:
-        self.server, self._note, self._key = server, note, api_key()
+    def __init__(self, server: Server, note: Note, kept: str) -> None:
+        """kept: what remains of the work if the server keeps failing, as a part of a sentence."""
+        self.server, self._note, self._kept, self._key = server, note, kept, api_key()
         self._client = httpx2.AsyncClient(
             headers=headers_with(self._key),
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
@@ -163,8 +168,8 @@ class Conversation:
                 self._note(f"{why}; again in {pause_s:.0f} s")
                 await asyncio.sleep(pause_s)
         raise BadInput(
-            f"the teacher at {self.server.base} failed {len(WAITS_S) + 1} times ({why}); what it said so far is kept,"
-            " run the same command again to go on"
+            f"the server at {self.server.base} failed {len(WAITS_S) + 1} times ({why}); {self._kept}, run the same"
+            " command again to go on"
         )
 
     async def _once(

@@ -27,7 +27,7 @@ from flashstill.distill.teachers.served.answers import (
     checked,
     no_scores,
 )
-from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
+from flashstill.distill.teachers.served.client import SHARDS_KEPT, Conversation, Server, completed, together
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
@@ -104,7 +104,7 @@ class _Asking:
 
     async def all(self, starts: Sequence[int]) -> None:
         """Request all windows of these shards; the first alone, so that a wrong setup fails after one request."""
-        async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
+        async with Conversation(self.server, lambda text: self.advance(0, text), SHARDS_KEPT) as talk:
             self._check_context(await talk.longest())
             windows = iter([window for start in starts for window in self.store.range(start)])
             first = next(windows)

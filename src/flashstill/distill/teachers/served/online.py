@@ -15,7 +15,7 @@ from torch import Tensor
 from flashstill.distill.losses import Sparse
 from flashstill.distill.signals.kinds import topk_teacher
 from flashstill.distill.teachers.served.answers import Reading, no_scores
-from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
+from flashstill.distill.teachers.served.client import STEPS_KEPT, Conversation, Server, completed, together
 from flashstill.distill.teachers.served.making import scores_of
 from flashstill.distill.training.batches import Batch
 from flashstill.errors import BadInput
@@ -47,7 +47,7 @@ class ServedTeacher:
     async def _graded(self, batch: Batch, ids: Tensor, log_p: Tensor) -> None:
         """Ask for all documents of a batch, several at a time, and write their scores into ids and log_p [B, L, k]."""
         tokens, places = batch.tokens.cpu(), learned_documents(batch)
-        async with Conversation(self.server, self._progress.say) as talk:
+        async with Conversation(self.server, self._progress.say, STEPS_KEPT) as talk:
 
             async def one(which: int) -> None:
                 row, part = places[which]

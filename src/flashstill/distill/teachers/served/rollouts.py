@@ -27,7 +27,7 @@ from flashstill.arch.adapter.sizes import is_tied
 from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
 from flashstill.distill.models import Model
-from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
+from flashstill.distill.teachers.served.client import STEPS_KEPT, Conversation, Server, completed, together
 from flashstill.distill.teachers.served.making import scores_of
 from flashstill.distill.teachers.served.questions import sampled
 from flashstill.distill.teachers.served.texts import attempt_of, most_bytes
@@ -62,7 +62,7 @@ class ServedStudent:
         self, student: Model, prompts: Sequence[np.ndarray], rows: Sequence[int], drawn: np.ndarray
     ) -> None:
         place = self._written(student)
-        async with Conversation(self.server, self._progress.say) as talk:
+        async with Conversation(self.server, self._progress.say, STEPS_KEPT) as talk:
             self._check_context(await self._longest(talk, place), prompts)
             await self._hand_over(talk, place)
             await self._check_weights(talk, student, max(prompts, key=len).tolist(), place)
