@@ -88,16 +88,18 @@ def test_mistakes(served: FakeServer, tiny_teacher: Path, tmp_path: Path, monkey
         patched.setattr(served, "_operated", lambda path, question: (200, {"success": True}))
         with pytest.raises(BadInput, match=r"is not the student: its log-probabilities of a prompt are"):
             ask(student, PROMPTS, [0, 1, 2])
+        with pytest.raises(BadInput, match=r"is not the student: its log-probabilities of a prompt are"):
+            ask(student, [prompt[:1] for prompt in PROMPTS], [0, 1, 2])
         patched.setattr(served, "_operated", lambda path, question: (400, {"error": {"message": "no such place"}}))
         with pytest.raises(BadInput, match=r"did not load the student's weights from .* \(400 no such place\)"):
             ask(student, PROMPTS, [0, 1, 2])
-    served.longest = 9
-    with pytest.raises(BadInput, match=r"take 10 tokens, but student at .* takes 9"):
     monkeypatch.setattr(client, "WAITS_S", (0.01,))
     served.faults = [None, None, None, *[503] * 9]
     with pytest.raises(BadInput, match=r"the training is kept up to its last checkpoint, run the same command again"):
         ask(student, PROMPTS, [0, 1, 2])
     served.faults = []
+    served.longest = 9
+    with pytest.raises(BadInput, match=r"take 10 tokens, but student at .* takes 9"):
         ask(student, PROMPTS, [0, 1, 2])
 
 

@@ -36,6 +36,7 @@ from flashstill.files import replacing_directory, write_text
 from flashstill.progress import Progress
 
 BODY_FILE, HEAD_FILE = "model-body.safetensors", "model-head.safetensors"
+REPEATED = 7
 FARTHEST = 0.1
 """mean difference of log-probabilities, in nats, up to which the server has the student's weights; bf16 makes 0.02"""
 
@@ -115,9 +116,10 @@ class ServedStudent:
             raise BadInput(f"the server at {base} did not empty its prefix cache ({status} {said}); is it in use?")
 
     async def _check_weights(self, talk: Conversation, student: Model, tokens: list[int], place: Path) -> None:
-        """BadInput if the server's log-probabilities of a prompt are not those of the student."""
+        """BadInput if the server's log-probabilities of a prompt are not those of the student; a single token, of which
+        there are none, is repeated as far as its continuation reaches."""
         if len(tokens) < 2:
-            return
+            tokens = tokens * (1 + min(self.how.new_tokens, REPEATED))
         theirs = (await scores_of(talk, tokens, 1, len(self.tokenizer))).target_log_p
         device, was_training = next(student.parameters()).device, student.training
         with torch.inference_mode():
