@@ -117,11 +117,17 @@ class TestFigures:
     def test_they_are_those_of_the_whole_logits(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """The loss over the targets that count, bits per byte and KL over the text's: by log-softmax of the logits."""
         text = halves(packed)[1]
-        online = Online(teacher.float())
+        asked, plain = [], Online(teacher.float())
+
+        def online(batch: Any) -> Any:
+            asked.append(batch)
+            return plain(batch)
+
         both = distillation(online, [Soft(temperature=2.0, weight=0.7)], hard_weight=0.3)
         recipe = dataclasses.replace(RECIPE, tokens=128, learning_rate=1e-9)
-        validation = Validation(packed=text, objective=both, teacher=online, every_steps=1)
+        validation = Validation(packed=text, objective=both, teacher=online, is_of_loss=True, every_steps=1)
         student, (row,), _ = run(teacher, packed, tmp_path, validation, recipe=recipe, objective=both)
+        assert len({id(batch) for batch in asked}) == len(asked), "the teacher runs once a pass"
         tokens = torch.from_numpy(text.tokens.astype(np.int64)).to(student.device)
         nll, kl, loss = [], [], []
         with torch.no_grad():

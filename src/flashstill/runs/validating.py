@@ -38,6 +38,7 @@ def validation_of(work: Distillation, has_teacher: bool) -> Validation | None:
         packed=work.packed(PART),
         objective=objective_of(recipe, teacher) if teacher is not None else training.hard,
         teacher=None if recipe.align else teacher,
+        is_of_loss=bool(recipe.losses),
         every_steps=every_steps(recipe),
         metric=asked.metric,
         keep_best=asked.keep == "best",

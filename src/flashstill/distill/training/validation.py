@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Head, Sparse, Term, Workspace, forward_kl, head_loss, one_hot
-from flashstill.distill.training.batches import take
+from flashstill.distill.training.batches import Batch, take
 from flashstill.distill.training.objectives import Objective, TeacherSource
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
@@ -35,7 +35,7 @@ AT_LEAST = "kl_at_least"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validation:
     """packed: the text, which is not trained on; objective: the loss on its batches; teacher: for the KL, if there is
-    one.
+    one; is_of_loss: whether the first term of the loss holds its output, which is then not computed again.
 
     every_steps: between validations, of which there is also one after the last step; metric: the figure that is
     compared, "loss", "bits_per_byte" or "kl"; keep_best: whether training returns the weights of the lowest one;
@@ -46,6 +46,7 @@ class Validation:
     packed: Packed
     objective: Objective
     teacher: TeacherSource | None = None
+    is_of_loss: bool = False
     every_steps: int
     metric: str = "loss"
     keep_best: bool = False
@@ -170,7 +171,7 @@ def _add(
     is_text = torch.from_numpy(validation.packed.target_document[windows] >= 0).flatten().to(world.device)
     wanted = [Term(teacher=one_hot(batch.targets))]
     if validation.teacher is not None:
-        wanted.append(_kl_of(terms) or Term(teacher=validation.teacher(batch)))
+        wanted.append(_kl_of(terms) or Term(teacher=_output_of(validation, validation.teacher, terms, batch)))
     found: list[Tensor] = []
 
     def loss(hidden: Tensor, head: Head) -> Tensor:
@@ -189,6 +190,11 @@ def _add(
     sums.nll += float(found[1][is_text].double().sum())
     sums.kl += float(found[2][is_text].double().sum()) if len(found) > 2 else 0.0
     return len(wanted) > 1 and isinstance(wanted[1].teacher, Sparse)
+
+
+def _output_of(validation: Validation, teacher: TeacherSource, terms: Sequence[Term], batch: Batch) -> Any:
+    """The teacher's output on a batch; terms: of the loss."""
+    return terms[0].teacher if validation.is_of_loss else teacher(batch)
 
 
 def _kl_of(terms: Sequence[Term]) -> Term | None:
