@@ -176,6 +176,11 @@ class Pace:
             f"  measuring the models here: {parts.measuring:,.0f} s; costs and report: {parts.report:,.0f} s",
             f"  in all about {total / 60.0:.1f} minutes (of {recipe.minutes:g}), set-up apart",
         ]
+        if recipe.evaluate.tasks:
+            items = f"up to {recipe.evaluate.items:,}" if recipe.evaluate.items else "all"
+            lines.append(
+                f"  tasks ({items} items of each) come on top, whatever the minutes are: evaluate.items bounds them"
+            )
         if is_least and total > 1.3 * 60.0 * recipe.minutes:
             lines.append(f"  this is the least that shows anything; {recipe.minutes:g} minutes are too few here")
         return lines
