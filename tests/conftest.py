@@ -43,6 +43,8 @@ _LEARNING = re.compile(
     r"|tiny_teacher|text_file|\bzoo\b|fs\.(distill|run)\("
 )
 """in the text of a file: what loads PyTorch, which takes as long as hundreds of tests of the cost arm"""
+_WITHOUT_PYTORCH = {"test_cards.py", "test_damaged_results.py", "test_isolated.py", "test_join.py", "test_records.py"}
+"""files that name such rooms and load only what needs no PyTorch of them"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +56,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     arm = config.getoption("arm")
     if arm is None or not collection_path.name.startswith("test_"):
         return None
-    is_learning = _LEARNING.search(collection_path.read_text(encoding="utf-8")) is not None
+    names_it = _LEARNING.search(collection_path.read_text(encoding="utf-8")) is not None
+    is_learning = names_it and collection_path.name not in _WITHOUT_PYTORCH
     return True if is_learning != (arm == "learning") else None
 
 
@@ -72,8 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From here on only what tests make is looked through."""
+    """From here on only what tests make is looked through; in the fast suite seldom, as little of it stays."""
     gc.freeze()
+    if marks.FAST:
+        gc.set_threshold(20_000, 10, 5)
     gc.enable()
 
 
@@ -88,11 +93,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
 
 
 @pytest.fixture(autouse=True)
-def place_of_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def place_of_home(homes: Iterator[Path]) -> Iterator[Path]:
     """A FLASHSTILL_HOME that no other test and no user shares; made by what is written there."""
-    path = next(homes)
-    monkeypatch.setenv("FLASHSTILL_HOME", str(path))
-    return path
+    shared, path = os.environ["FLASHSTILL_HOME"], next(homes)
+    os.environ["FLASHSTILL_HOME"] = str(path)
+    yield path
+    os.environ["FLASHSTILL_HOME"] = shared
 
 
 @pytest.fixture

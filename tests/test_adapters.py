@@ -81,6 +81,7 @@ def adapter(written_adapter: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written_adapter, tmp_path / "adapter"))
 
 
+@pytest.mark.slow
 def test_a_directory_stands_for_the_merged_model(adapter: Path, tiny_teacher: Path) -> None:
     place = resolve_teacher(str(adapter), Silent())
     assert place == resolve_teacher(str(adapter), Silent()) != tiny_teacher

@@ -151,9 +151,9 @@ def test_agents_think_in_between() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"chip_mtbf_s": 2.0, "repair_s": 1.0, "cold_start_s": 1.0, "replicas": 2, "retries": 0},
         {"scheduler": "slo-aware", "refuse_late": True, "max_ttft_s": 0.02, "sequences": 4},
         *slow(
+        {"chip_mtbf_s": 2.0, "repair_s": 1.0, "cold_start_s": 1.0, "replicas": 2, "retries": 0},
         {"scheduler": lambda view: fs.Decision(refuse=range(1) if view.waiting_count and view.decoding_count else ())},
         {"prefill_chips": 1, "prefill_tp": 1},
         {"autoscale": "requests", "scale_target": 4.0, "max_replicas": 4, "cold_start_s": 1.0, "scale_interval_s": 1.0},

@@ -283,6 +283,7 @@ class TestFollowed:
             run_distillation(with_arithmetic(recipe, "bf16"), out, Silent(), judged=False)
 
     @pytest.mark.parametrize("faster", ["bf16", *slow("fp32")])
+    @pytest.mark.slow
     def test_by_measure(self, monkeypatch: pytest.MonkeyPatch, faster: str, home: Path) -> None:
         pretend(monkeypatch, faster)
         from flashstill.measure import machine

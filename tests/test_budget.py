@@ -101,6 +101,7 @@ class TestCandidates:
         assert each.weight_bytes("ternary", 64) == 720 + 160 + 20
 
     @pytest.mark.parametrize("name", ["int4", *slow("fp8", "ternary")])
+    @pytest.mark.slow
     def test_they_are_as_large_as_what_is_written(
         self, teacher: Any, tiny_teacher: Path, tmp_path: Path, name: str
     ) -> None:
@@ -227,6 +228,7 @@ class TestMeasuring:
             del held
         assert peak.bytes - resident_bytes() > 40 * 2**20
 
+    @pytest.mark.slow
     def test_what_a_pass_keeps_grows_with_blocks_and_tokens(self, teacher: Any) -> None:
         fields = fields_of(teacher)
         tokens = torch.zeros(2, 16, dtype=torch.int64)

@@ -250,6 +250,7 @@ def own_rows(directory: Path, *rows: tuple[str, str, str, str]) -> Facts:
     return load([directory])
 
 
+@pytest.mark.slow
 def test_an_engines_kernels_come_from_the_nearest_owner(tmp_path: Path) -> None:
     """A chip's own set of all engines counts before an engine's set of its die; its single rows correct either."""
     engines = ("h100-sxm", "matmul.floor_s", "int8 vllm", "1e-5"), ("h100-sxm", "matmul.floor_s", "int8", "2e-5")

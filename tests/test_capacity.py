@@ -27,7 +27,7 @@ def requests(count: int, prompt: int, output: int) -> Arrivals:
     ("prompt", "output", "settings", "limit"),
     [
         (200, 20, {"sequences": 60}, BUDGET),
-        (400, 20, {"prefill_first": True}, SLOTS),
+        *slow((400, 20, {"prefill_first": True}, SLOTS)),
         *slow((40, 60, {}, SLOTS), (40, 60, {"prefill_first": True}, SLOTS)),
         *slow((100, 60, {"sequences": 60, "blocks": 80, "reserves": True}, MEMORY)),
     ],

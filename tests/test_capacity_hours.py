@@ -12,6 +12,7 @@ import pytest
 import flashstill as fs
 from flashstill.capacity.plan import CapacityPlan, ChipKind, Product
 from flashstill.errors import BadInput
+from tests.marks import slow
 
 PRODUCT: dict[str, Any] = {
     "name": "chat", "model": "llama-3.1-70b", "input_tokens": 10, "output_tokens": 100, "peak_requests_per_s": 600.0,
@@ -26,7 +27,7 @@ def run(work: float, deadline: Any, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "more", [{"deadline": 10.5}, {"start": 13.5, "deadline": 24.0}, {"start": 2.25, "deadline": 12.75}]
+    "more", [{"start": 2.25, "deadline": 12.75}, *slow({"deadline": 10.5}, {"start": 13.5, "deadline": 24.0})]
 )
 def test_a_part_of_a_step_has_only_its_part_of_the_free_chips(more: dict[str, float]) -> None:
     """60 of 80 chips serve all the time, so that 10.5 hours are 210 chip-hours."""
@@ -60,6 +61,7 @@ def test_a_student_needs_hours_after_its_teacher() -> None:
     assert fs.capacity({**tree, "distillations": [{**student, "deadline": 15.0}]}).feasible
 
 
+@pytest.mark.slow
 def test_an_hour_of_a_student_is_worth_what_solving_anew_says() -> None:
     kinds = [{"name": name, "count": count, "usd_per_hour": usd, "paid": "used"}
              for name, count, usd in (("a", 40, 2.0), ("b", 100, 5.0), ("c", 10, 2.0))]  # fmt: skip

@@ -21,6 +21,7 @@ from flashstill.runs.cards.content import ADDED, contents, shown_place, without_
 from flashstill.runs.cards.writing import card, code, is_unchanged_card, stated, yaml_value
 from tests.commands import refuse
 from tests.finished_runs import family_records, write_family
+from tests.marks import slow
 from tests.twins import SMALL
 
 HOSTILE = (
@@ -72,7 +73,7 @@ def test_the_hub_reads_the_metadata(run: Path) -> None:
     assert f"SHA-256 `{sha256(run / 'family.toml')}`" in text
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [*HOSTILE[:4], *slow(*HOSTILE[4:])])
 def test_hostile_names_stay_text(run: Path, name: str, tmp_path: Path) -> None:
     from markdown_it import MarkdownIt
 

@@ -208,6 +208,7 @@ def test_data_that_fills_no_window_says_why(tmp_path: Path) -> None:
         survey(str(tmp_path / "blank.jsonl"), reading_of(CHATML), 1, 9)
 
 
+@pytest.mark.slow
 def test_windows_cut_no_conversation() -> None:
     """Pieces of random lengths and tokens stand each in one window, unchanged, for any length of windows."""
     draws = np.random.default_rng(0)

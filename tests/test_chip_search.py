@@ -37,6 +37,7 @@ from flashstill.facts.table import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario
+from tests.marks import slow
 
 FACTS = load()
 MODELS = ("llama-3.1-8b", "gpt-oss-20b", "deepseek-v2-lite")
@@ -128,6 +129,7 @@ def test_every_design_is_made_or_refused_for_one_reason() -> None:
     assert set(hunt.screened.reasons) <= set(REASONS)
 
 
+@pytest.mark.slow
 def test_a_small_space_is_searched_as_if_every_design_were_priced() -> None:
     space = design_space(
         FACTS, nodes=(5,), designs=8, memories=("hbm4",), dies=(1,), narrowest=("fp8",), edges=(128,), stacks=(4,),
@@ -144,7 +146,7 @@ def test_a_small_space_is_searched_as_if_every_design_were_priced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "wiring"), [("hbm4", "torus 3d"), ("lpddr5x", "switch"), ("hbm4", "optics"), ("none", "optics")]
+    ("memory", "wiring"), [("lpddr5x", "switch"), *slow(("hbm4", "torus 3d"), ("hbm4", "optics"), ("none", "optics"))]
 )
 def test_a_design_as_fact_rows_has_the_figures_of_the_search(memory: str, wiring: str) -> None:
     """`predict` on the rows of a design, on the deployment that the search chose: every figure to a billionth."""

@@ -22,6 +22,7 @@ from flashstill.facts import Facts, load
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import SearchSpace
+from tests.marks import slow
 
 FACTS = load()
 COLUMNS = {"usd": "usd_per_million_output_tokens", "joules": "joules_per_output_token", "seconds": "tpot_s"}
@@ -109,7 +110,7 @@ def sum_over_rates(pair: Pair, objective: str) -> float:
 
 @pytest.mark.parametrize(
     ("model", "chip"),
-    [("qwen3-8b", "h100-sxm"), ("gpt-oss-120b", "tpu-v5e"), ("qwen3-8b", "groq-lpu"), ("qwen3-8b", "mi300x")],
+    [("gpt-oss-120b", "tpu-v5e"), *slow(("qwen3-8b", "h100-sxm"), ("qwen3-8b", "groq-lpu"), ("qwen3-8b", "mi300x"))],
 )
 def test_doubling_all_rates_and_halving_all_times_halves_the_time(model: str, chip: str) -> None:
     """Seconds are homogeneous of degree -1 in rates, times and watts, joules of degree 0; and dollars fall as much as
@@ -235,6 +236,7 @@ def test_the_best_of_every_chip_are_those_of_plan_and_so_are_the_reasons(model: 
             assert best.cost == pytest.approx(min(cost for cost in costs if cost is not None), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_formats_tiers_and_overlaps_are_tried_as_plan_tries_them() -> None:
     asked: dict[str, Any] = {"precisions": ("published", "fp8"), "overlaps": ("none", "two-batch"), "batches": (1, 256)}
     (pair,) = fs.codesign(model="gpt-oss-20b", chip="h100-sxm", max_chips=4, doubling=False, **asked).pairs

@@ -35,6 +35,7 @@ from flashstill.parallel import Layout, shard
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import conditions_of
 from flashstill.workload import Attention, Decoding, Experts, Matmul, Operation, decode, mixed, prefill
+from tests.marks import slow
 
 FACTS = load()
 ISL = OSL = 1024.0
@@ -147,7 +148,7 @@ def analytic(model: Architecture, conditions: Conditions, batch: float) -> Slope
         ("mixtral-8x7b", "tpu-v7"),
     ],
 )
-@pytest.mark.parametrize("batches", [(1,), (32,)])
+@pytest.mark.parametrize("batches", [(32,), *slow(((1,),))])
 def test_elasticities_are_the_analytic_derivatives(model: str, chip: str, batches: tuple[int, ...]) -> None:
     asked: dict[str, Any] = {"tiers": ("memory",), "precisions": ("bf16",), "batches": batches, "max_chips": 1}
     (pair,) = fs.codesign(model=model, chip=chip, doubling=False, **asked).pairs

@@ -34,7 +34,7 @@ def report(out: Path) -> Path:
     return write_study_report(out) if (out / "study.toml").exists() else write_report(out)
 
 
-@pytest.mark.parametrize("count", [40, *slow(300)])
+@pytest.mark.parametrize("count", [32, *slow(300)])
 def test_any_damage_is_a_sentence_or_nothing(tmp_path: Path, family: Path, count: int) -> None:
     chance = random.Random(17)
     results = [family, study(tmp_path / "a", "deep-think"), study(tmp_path / "b", "hinton-2015")]

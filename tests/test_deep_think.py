@@ -204,6 +204,7 @@ class TestAttempts:
         assert np.array_equal(straight.tokens, resumed.tokens)
         assert straight.tokens.shape == (81, 4, 4)
 
+    @pytest.mark.slow
     def test_the_first_of_many_attempts_are_those_of_a_run_with_few(
         self, model: Any, tiny_teacher: Path, tmp_path: Path
     ) -> None:

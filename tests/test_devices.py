@@ -105,6 +105,7 @@ class TestPretendedDevice:
             assert weight.grad is not None
             assert weight.grad.device == GPU
 
+    @pytest.mark.slow
     def test_a_search_for_blocks_takes_tokens_of_the_cpu(self) -> None:
         """As a packed text gives them: they go where the model is."""
         from flashstill.distill.students import greedy_drops

@@ -6,7 +6,7 @@ The reference is always transformers itself with autograd, in float64 where its 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ EVERYTHING = bool(os.environ.get("FLASHSTILL_EVERY_ARCHITECTURE"))
 """set it to run all tests on all families (about four minutes)"""
 
 
-def slow_but(names: Iterable[str]) -> list[Any]:
-    """Parameters of these names and of FAST, which alone are in the fast suite."""
+def slow_but(names: Iterable[str], fast: Sequence[str] = FAST) -> list[Any]:
+    """Parameters of these names and of FAST; `fast` alone are in the fast suite."""
     every = zoo.NAMES if EVERYTHING else [*FAST, *(name for name in names if name not in FAST)]
-    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in every]
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in every]
 
 
 IN_FLOAT32 = {"beam", "falcon_mamba", "mamba", "mamba2", "nemotron_h", "nemotron_h:2", "xglm", "xlstm"}
@@ -89,7 +89,7 @@ def test_the_first_step_is_that_of_transformers(name: str) -> None:
             assert error <= tolerance * largest + (1e-7 if name in IN_FLOAT32 else 1e-12), each
 
 
-@pytest.mark.parametrize("name", slow_but(SAMPLE))
+@pytest.mark.parametrize("name", slow_but(SAMPLE, FAST[1:]))
 def test_signals_and_evaluation_are_those_of_the_models_own_logits(name: str, tmp_path: Path) -> None:
     import numpy as np
     import torch
@@ -177,7 +177,7 @@ DEPENDENT = {"beam"}
 """families whose layers all read what each of the others gives"""
 
 
-@pytest.mark.parametrize("name", slow_but(SAMPLE))
+@pytest.mark.parametrize("name", slow_but(SAMPLE, FAST[:1]))
 def test_layers_that_are_kept_are_saved_and_loaded_as_they_were(name: str, tmp_path: Path) -> None:
     from flashstill.distill.models import decoder_layers, keep_layers
     from flashstill.distill.models.shallower import InexpressibleLayers

@@ -18,8 +18,10 @@ from flashstill.plan.predict import predict
 from flashstill.plan.prediction import NOT_FITTING
 from tests.commands import SHARED
 from tests.deployments import explained
+from tests.marks import slow
 
 FACTS = load()
+KNOWN = list(known_chips(FACTS))
 PAGE = Path(__file__).parents[1] / "docs" / "facts.md"
 DEGREES = (1, 2, 4, 8)
 NUMBERS = (
@@ -28,7 +30,7 @@ NUMBERS = (
 )
 
 
-@pytest.mark.parametrize("name", known_chips(FACTS))
+@pytest.mark.parametrize("name", [*KNOWN[::6], *slow(*(name for name in KNOWN if name not in KNOWN[::6]))])
 def test_every_chip_is_answered(name: str) -> None:
     cases = [
         Case.of(model=model, chip=name, tp=tp, isl=128, osl=128, concurrency=4)
@@ -136,7 +138,7 @@ def test_a_chip_made_word_for_word_after_the_page_is_answered(tmp_path: Path, nu
 CASES = SHARED / "cases"
 
 
-@pytest.mark.parametrize(("folder", "number"), [("mychip", 0), ("mytpu", 1)])
+@pytest.mark.parametrize(("folder", "number"), [("mychip", 0), *slow(("mytpu", 1))])
 def test_the_rows_that_a_refusal_names_are_enough(tmp_path: Path, folder: str, number: int) -> None:
     if not CASES.exists():
         pytest.skip("the cases are not beside this checkout")

@@ -12,6 +12,7 @@ import pytest
 from flashstill.errors import FlashstillError
 from flashstill.explore.answers import Answers
 from tests.explored import VIEWS, answers, printed, random_query, row_of
+from tests.marks import slow
 
 STATES = 50
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
@@ -144,7 +145,7 @@ COMPARED: dict[str, Callable[[Document], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", [*VIEWS[::2], *slow(*VIEWS[1::2])])
 def test_a_state_of_each_view(page: Answers, view: str) -> None:
     chips = "chip=tpu-v6e&chips_from=tpu-v6e&models=qwen3-0.6b&model=qwen3-0.6b"
     assert compare(page, f"view={view}&{chips}&batch=7&set=tpu-v6e.memory_bytes_per_s%3D1.7e12") == "equal"

@@ -189,6 +189,7 @@ def test_hostile_queries_are_answered_with_a_sentence(page: ExploreServer) -> No
         assert is_sentence(reply.document["error"]), query
 
 
+@pytest.mark.slow
 def test_fifty_at_once_are_answered_alike(page: ExploreServer) -> None:
     paths = [
         "/view/byte?view=byte&batch=5",

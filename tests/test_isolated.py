@@ -205,6 +205,7 @@ class TestWorkingDirectory:
         assert gym.drawn(spec, 0, 4) == gym.drawn_here(spec, 0, 4)
         assert not proof.exists()
 
+    @pytest.mark.slow
     def test_the_program_itself(self, proof: Path) -> None:
         Path("flashstill.py").unlink()  # a package of that name is what `python -m flashstill` asks for
         done = subprocess.run(

@@ -51,6 +51,7 @@ def both(prompt: int, output: int, asked: Limits, replicas: int = 1) -> tuple[fl
         *slow((300, 12, {"sequences": 60}, "prefill")),
     ],
 )
+@pytest.mark.slow
 def test_the_closed_form_is_the_throughput_of_a_line_that_never_empties(
     prompt: int, output: int, settings: dict[str, Any], binds: str
 ) -> None:

@@ -49,6 +49,7 @@ def signals_of(teacher: Any, packed: Packed, directory: Path, kind: Kind = EXACT
 
 
 class TestStudents:
+    @pytest.mark.slow
     def test_keeping_every_block_changes_nothing(self, teacher: Any, packed: Packed) -> None:
         tokens = torch.from_numpy(packed.tokens[:2, :-1].astype(np.int64))
         copy = keep_layers(teacher, list(range(6)))

@@ -38,6 +38,7 @@ from flashstill.simulate.traffic import generated
 from flashstill.validation.own import read_own
 from tests.commands import HEAR, refuse
 from tests.fake_stream import FAULTS, FakeStream
+from tests.marks import slow
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_every_fault_is_tried_and_told() -> None:
     assert set(EXPECTED.values()) <= set(KINDS)
 
 
+@pytest.mark.slow
 def test_hostile_servers_are_counted(server: FakeStream) -> None:
     server.faults = ["", *(each for fault in EXPECTED for each in (fault, ""))]  # the probe is answered well
     requests = 2 * len(EXPECTED)
@@ -111,6 +113,7 @@ def test_a_server_that_dies_ends_soon(server: FakeStream) -> None:
         measure_server(asked(server), Silent())
 
 
+@pytest.mark.slow
 def test_a_token_of_reasoning_is_the_first_token(server: FakeStream) -> None:
     server.reasoning, server.token_s = 3, 0.005
     found = measure_server(asked(server, api="chat", osl=6), Silent())
@@ -157,6 +160,7 @@ def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -
     assert [getattr(record, "phase", "") for record in records] == ["first token", "output token"]
 
 
+@pytest.mark.slow
 def test_cases_for_calibrate(server: FakeStream, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, case = tmp_path / "out", ("--case", "chip=h100-sxm", "--case", "model=qwen3-8b")
     shape = ("--isl", "12", "--osl", "5", "--requests", "6", "--runs", "1", "--rate", "50,100")
@@ -224,6 +228,7 @@ def test_saturation_ends_the_levels() -> None:
     assert found.saturation.between is None or len(loads) >= 4, "two more levels, or none that fits"
 
 
+@pytest.mark.slow
 def test_what_a_server_refuses_is_asked_otherwise(server: FakeStream) -> None:
     server.unknown = {"ignore_eos", "min_tokens"}
     assert measure_server(asked(server), Silent()).dialect.name == "transformers"
@@ -326,13 +331,15 @@ def test_meters(tmp_path: Path) -> None:
     ("fault", "sentence"),
     [
         ("silent", "does not answer"),
-        ("drips", "does not answer"),
-        ("dies", "no server answers"),
         ("no http", "no server answers"),
         ("redirect", "sends on to another address"),
-        ("503", "answers 503 not now"),
-        ("endless", "answers with more than"),
-        ("another type", "lists no models"),
+        *slow(
+            ("drips", "does not answer"),
+            ("dies", "no server answers"),
+            ("503", "answers 503 not now"),
+            ("endless", "answers with more than"),
+            ("another type", "lists no models"),
+        ),
     ],
 )
 def test_a_list_of_models_that_cannot_be_had(server: FakeStream, fault: str, sentence: str) -> None:

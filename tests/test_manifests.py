@@ -24,6 +24,7 @@ from flashstill.plan.manifests.yaml_text import yaml_text
 from flashstill.plan.space import Configuration
 from tests.commands import refuse
 from tests.json_schema import mistakes, schema
+from tests.marks import slow
 
 FACTS = load()
 ONE = Configuration(
@@ -68,7 +69,7 @@ def commands(document: Any) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
-@pytest.mark.parametrize("model", HOSTILE)
+@pytest.mark.parametrize("model", [*HOSTILE[1:4], *slow(HOSTILE[0], *HOSTILE[4:])])
 @pytest.mark.parametrize("point", [ONE, POOLS], ids=["one", "pools"])
 def test_compose(engine: str, model: str, point: Configuration) -> None:
     (document,) = documents("compose", engine, point, model)
@@ -92,7 +93,7 @@ def test_compose(engine: str, model: str, point: Configuration) -> None:
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
-@pytest.mark.parametrize("model", HOSTILE)
+@pytest.mark.parametrize("model", [*HOSTILE[1:4], *slow(HOSTILE[0], *HOSTILE[4:])])
 @pytest.mark.parametrize("point", [ONE, POOLS, WIDE, WIDE_POOLS], ids=["one", "pools", "wide", "wide-pools"])
 def test_kubernetes(engine: str, model: str, point: Configuration) -> None:
     found = documents("kubernetes", engine, point, model)

@@ -22,7 +22,7 @@ from flashstill.hardware.software import software_on
 from flashstill.hardware.stacked import along, stack
 from flashstill.parallel import Layout
 from flashstill.workload import Attention, Chunks, Decoding, Experts, Operation, decode, mixed, prefill, weight_bytes
-from tests.marks import examples
+from tests.marks import examples, slow
 
 FACTS = load()
 MODELS = (
@@ -61,13 +61,16 @@ def figures(step: StepCost) -> list[Any]:
     return [np.asarray(value).tolist() for value in values]
 
 
-LAYOUTS = (Layout(), Layout(tp=8.0), Layout(tp=2.0, pp=2.0), Layout(tp=4.0, dp=2.0, ep=8.0))
+LAYOUTS = {
+    "tp4 dp2 ep8": Layout(tp=4.0, dp=2.0, ep=8.0), "one": Layout(), "tp8": Layout(tp=8.0),
+    "tp2 pp2": Layout(tp=2.0, pp=2.0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["one", "tp8", "tp2 pp2", "tp4 dp2 ep8"])
-def test_of_one_kind_alone_it_is_that_step_to_the_last_digit(model: str, layout: Layout) -> None:
-    whole, under = load_architecture(model), conditions(sampled=True)
+@pytest.mark.parametrize("split", ["tp4 dp2 ep8", *slow("one", "tp8", "tp2 pp2")])
+def test_of_one_kind_alone_it_is_that_step_to_the_last_digit(model: str, split: str) -> None:
+    whole, under, layout = load_architecture(model), conditions(sampled=True), LAYOUTS[split]
     batch, chunks = 32.0, 2.0
     assert figures(mixed_step(whole, under, layout, some(batch), pieces(0.0))) == figures(
         decode_step(whole, under, layout, batch, CONTEXT)
@@ -89,7 +92,7 @@ def test_arrays_hold_steps_of_all_kinds(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("overlap", [None, 0.1])
+@pytest.mark.parametrize("overlap", [0.1, *slow(None)])
 def test_steps_priced_together_are_those_priced_one_by_one(model: str, overlap: float | None) -> None:
     whole, under = load_architecture(model), replace(conditions(sampled=True), overlap_units_ratio=overlap)
     layout = Layout(tp=np.array([1.0, 4.0, 4.0]), pp=np.array([1.0, 1.0, 2.0]), dp=np.array([1.0, 2.0, 4.0]))
@@ -119,7 +122,7 @@ def test_steps_priced_together_keep_the_axis_of_a_stack_of_chips() -> None:
     model=st.sampled_from(MODELS),
     chip=st.sampled_from(CHIPS),
     engine=st.sampled_from(("vllm", "none")),
-    layout=st.sampled_from(LAYOUTS),
+    layout=st.sampled_from(list(LAYOUTS.values())),
     sequences=st.integers(1, 512),
     queries=st.sampled_from((1.0, 4.0)),
     context=st.integers(1, 100_000),

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from flashstill.distill.models import check_tensors, fingerprint, load_model, load_tokenizer, save_model
 from flashstill.distill.models.empty import files_of
+from flashstill.distill.models.rebuild import DRAWS, Undrawn, on_meta
 from flashstill.errors import BadInput
 from tests.marks import slow
+from tests.zoo import tiny
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -352,3 +355,25 @@ def test_a_directory_without_a_tokenizer_says_so(model: Path) -> None:
     (model / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"has no tokenizer\.json"):
         load_tokenizer(model)
+
+
+def test_a_model_without_memory_draws_nothing_and_is_else_the_same() -> None:
+    drawn: list[Any] = []
+
+    class Heard(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            drawn.extend([func] if func in DRAWS else [])
+            return func(*args, **(kwargs or {}))
+
+    model = tiny("mixtral")
+    before = torch.get_rng_state()
+    with Heard():
+        empty = on_meta(type(model), model.config)
+    assert drawn == []
+    assert torch.equal(torch.get_rng_state(), before)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in empty.state_dict().items()} == shapes
+    assert all(weight.is_meta for weight in empty.parameters())
+    with Heard(), Undrawn():
+        assert torch.empty(3).normal_().abs().sum() > 0, "what has memory is drawn"
+    assert drawn == [torch.Tensor.normal_]

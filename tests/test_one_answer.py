@@ -246,7 +246,7 @@ def test_two_thousand_random_deployments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "chip", "chips"),
-    [("gpt-oss-120b", "h200-sxm", 8), ("deepseek-v3", "h200-sxm", 8), ("qwen3-32b", "b200", 2)],
+    [("gpt-oss-120b", "h200-sxm", 8), *slow(("deepseek-v3", "h200-sxm", 8), ("qwen3-32b", "b200", 2))],
 )
 def test_commands_agree(capsys: pytest.CaptureFixture[str], model: str, chip: str, chips: int) -> None:
     """The flags alone: no layout, format or engine is said, and all four commands mean the same deployment."""

@@ -71,6 +71,7 @@ def test_five_runs_foretell_the_sixth(design: str) -> None:
     check_the_sixth(design)
 
 
+@pytest.mark.slow
 def test_few_draws_foretell_it_already(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_ANNEALED", "_SETTLED", "_KEPT"):
         monkeypatch.setattr(posterior, name, 56)

@@ -59,6 +59,7 @@ class TestAmounts:
         if least(DEMO) != amounts:
             assert costs.estimate(amounts.of(DEMO)).total > 0.8 * left_s
 
+    @pytest.mark.slow
     def test_a_slow_machine_trains_less(self) -> None:
         tokens = [chosen(DEMO, costs_at(read_s), 600.0).train_tokens for read_s in (2e-4, 2e-3, 1e-2, 4e-2)]
         assert tokens == sorted(tokens, reverse=True)
@@ -160,6 +161,7 @@ class TestDecisions:
         assert second.spent_s >= before, "what was spent before the interruption counts"
 
     @pytest.mark.parametrize("name", ["begin", *slow("evaluate", "measure")])
+    @pytest.mark.slow
     def test_a_student_may_be_called_as_a_moment_is(self, family: Family, name: str) -> None:
         recipe = family.recipe
         students = (dataclasses.replace(recipe.students[0], name=name), *recipe.students[1:])
@@ -207,6 +209,7 @@ class TestDecisions:
         assert held.windows(100) == 2
         assert held.measuring() == 2.0
 
+    @pytest.mark.slow
     def test_too_few_minutes_are_said_to_be(self, family: Family) -> None:
         family = Family(dataclasses.replace(family.asked, minutes=0.01), family.out, Said(), "")
         family.out.mkdir()

@@ -15,6 +15,7 @@ from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import SearchResult, SearchSpace
 from tests.deployments import deployed
+from tests.marks import slow
 
 FACTS = load()
 
@@ -39,7 +40,7 @@ def fastest(found: SearchResult) -> Any:
     return found.front[0]
 
 
-@pytest.mark.parametrize("chip", ["tpu-v5e", "tpu-v6e"])
+@pytest.mark.parametrize("chip", ["tpu-v6e", *slow("tpu-v5e")])
 def test_a_small_model_over_the_sram_of_many_chips_beats_their_main_memory(chip: str) -> None:
     free, confined = fastest(asked("llama-3.2-1b", chip)), fastest(asked("llama-3.2-1b", chip, tiers=("memory",)))
     assert free.weights_in == "sram"
@@ -63,6 +64,7 @@ def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
     assert found.tpot_s < rival.tpot_s / 1.25
 
 
+@pytest.mark.slow
 def test_many_users_are_served_faster_from_main_memory() -> None:
     """Weights in SRAM force a split by which the attention of many sequences waits for collectives."""
     found = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128))
@@ -86,7 +88,7 @@ def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:
     assert (found.chip, found.weights_in) == ("h100-sxm", "memory")
 
 
-@pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-30b-a3b"])
+@pytest.mark.parametrize("model", ["qwen3-30b-a3b", *slow("llama-3.1-70b")])
 def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> None:
     shape = load_architecture(model)
     resolved = deployed(FACTS, shape, "h100-sxm", 1, 1152, engine="none")

@@ -62,6 +62,7 @@ def conserved(outcome: Outcome, chosen: Limits) -> None:
     block=st.sampled_from([1, 4, 16]), ratio=st.sampled_from([1, 2, 8]), spare=st.integers(0, 600),
     prefill_first=st.booleans(), reserves=st.booleans(), swap_s=st.sampled_from([0.0, 1e-3]),
 )  # fmt: skip
+@pytest.mark.slow
 def test_it_agrees_with_a_plain_walk(
     seed: int, servers: int, sequences: int, tokens: int, block: int, ratio: int, spare: int,
     prefill_first: bool, reserves: bool, swap_s: float,

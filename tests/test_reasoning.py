@@ -22,6 +22,7 @@ from flashstill.distill.reasoning.problems import (
 from flashstill.distill.reasoning.spec import Spec
 from flashstill.distill.reasoning.tasks import judge_of, problem_sets
 from flashstill.errors import BadInput
+from tests.marks import slow
 
 
 def nothing(amount: float, note: str = "") -> None:
@@ -269,7 +270,7 @@ class TestJudges:
 
     @pytest.mark.parametrize(
         ("source", "said"),
-        [("judge.py:juge", "nearest known: judge"), ("other.py:judge", "there is no file")],
+        [("judge.py:juge", "nearest known: judge"), *slow(("other.py:judge", "there is no file"))],
     )
     def test_functions_that_are_not_there(self, task: tuple[Spec, Path], source: str, said: str) -> None:
         spec = Spec(source=str(task[1].parent / source), data=task[0].data)

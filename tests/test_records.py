@@ -311,7 +311,7 @@ class TestHostileFiles:
         with pytest.raises(BadInput, match="unfolds to more than 0 MiB, 2 times its size"):
             load_documents(str(tmp_path / name))
 
-    @pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+    @pytest.mark.parametrize("suffix", ["gz", "zst", *slow("bz2", "xz")])
     @pytest.mark.parametrize("part", [slice(0, -9), *slow(slice(4, None))])
     def test_damaged(self, tmp_path: Path, suffix: str, part: slice) -> None:
         name = f"a.jsonl.{suffix}"

@@ -20,7 +20,7 @@ from flashstill.economics.token_prices import Tokens, api_price, asked_price, to
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
 from flashstill.plan.hosting import Hosting, scenario_of
-from tests.marks import examples
+from tests.marks import examples, slow
 
 FACTS = load()
 SMALL: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-pcie", "max_chips": 1, "isl": 2000, "osl": 300}
@@ -155,7 +155,7 @@ def test_ranges_span_their_corners() -> None:
 
 
 @pytest.mark.parametrize("price", ["rented", "owned"])
-@pytest.mark.parametrize("requests", [None, 50_000.0])
+@pytest.mark.parametrize("requests", [50_000.0, *slow(None)])
 def test_rows_without_ranges_leave_no_doubt(price: str, requests: float | None) -> None:
     certain = {
         key: tuple(replace(row, low=row.value, high=row.value) for row in rows) for key, rows in FACTS.rows.items()

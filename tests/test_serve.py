@@ -26,6 +26,7 @@ from flashstill.endpoint.programs import program
 from flashstill.endpoint.settings import read_plan, settings_of
 from flashstill.errors import BadInput, InfeasiblePlan
 from tests.commands import HEAR, refuse
+from tests.marks import slow
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 
@@ -93,7 +94,7 @@ def test_a_server_answers_and_is_gone(tiny_teacher: Path, tmp_path: Path, fake: 
     ("mode", "said"),
     [
         ("dies", "vllm ended with status 1 before it was healthy, its last line: ValueError: head size 8"),
-        ("refuses", "vllm refused a request of one token (status 400"),
+        *slow(("refuses", "vllm refused a request of one token (status 400")),
         pytest.param("mute", "vllm was not healthy after 1 s (", marks=pytest.mark.slow),
     ],
 )

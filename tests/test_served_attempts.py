@@ -101,8 +101,8 @@ def test_another_end_of_text(served: FakeServer, tokenizer: Any, tmp_path: Path)
 @pytest.mark.parametrize(
     ("bend", "said"),
     [
-        (lambda answer: {"choices": answer["choices"][:2]}, "2 attempts where 3 were asked for"),
         *slow(
+            (lambda answer: {"choices": answer["choices"][:2]}, "2 attempts where 3 were asked for"),
             (lambda answer: {"data": []}, "answers problem 0 with no attempts"),
             (lambda answer: b"[", "something else than JSON"),
         ),

@@ -22,6 +22,7 @@ from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.fake_server import FakeServer
+from tests.marks import slow
 
 PROMPTS = [np.array([5, 6, 7]), np.array([8, 9]), np.array([11, 12, 13, 14])]
 
@@ -70,6 +71,7 @@ def test_the_texts_are_those_of_the_weights_it_was_given(
     assert not is_tied(json.loads((tmp_path / "weights-1" / "config.json").read_text()))
 
 
+@pytest.mark.slow
 def test_rows_have_seeds_of_their_own(served: FakeServer, tiny_teacher: Path, tmp_path: Path) -> None:
     ask = sampler(served, load_tokenizer(tiny_teacher), tmp_path)
     first = ask(served.model, [PROMPTS[0]] * 4, [0, 1, 2, 3])
@@ -180,7 +182,7 @@ def test_recipes_that_cannot_be(recipe: Path, old: str, new: str, said: str) -> 
         read_distillation(recipe)
 
 
-@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+@pytest.mark.parametrize("shards", ["5GB", *slow("20KB")])
 def test_a_shared_head_is_handed_over_by_itself(tiny_teacher: Path, tmp_path: Path, shards: str) -> None:
     """vLLM 0.32.0 on a CPU renews the embedding when it reloads weights, and not its copy of a head that shares it."""
     from transformers import AutoModelForCausalLM

@@ -29,6 +29,7 @@ from flashstill.runs.distillation import build_signals, run_distillation
 from tests.commands import Cli
 from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer
+from tests.marks import slow
 
 SILENT = Silent()
 K = 12
@@ -351,14 +352,17 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_answers_that_are_none(served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
-    for name, (bend, said) in MALFORMED.items():
-        served.bend = bend
-        with pytest.raises(BadInput) as stopped:
-            asked(served, packed, tokenizer, tmp_path / name)
-        assert said in str(stopped.value), name
-        assert "\n" not in str(stopped.value), name
-        assert not list((tmp_path / name).glob("windows-*")), name
+QUICK = ("not JSON", "outside", "NaN", "few")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *slow(*(name for name in MALFORMED if name not in QUICK))])
+def test_answers_that_are_none(served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path, name: str) -> None:
+    served.bend, said = MALFORMED[name]
+    with pytest.raises(BadInput) as stopped:
+        asked(served, packed, tokenizer, tmp_path / "signals")
+    assert said in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert not list((tmp_path / "signals").glob("windows-*"))
 
 
 def test_texts_in_the_place_of_ids(served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:

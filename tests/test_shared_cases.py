@@ -106,6 +106,7 @@ def test_more_experts_than_any_model_has(tmp_path: Path) -> None:
         load_architecture(str(config(tmp_path, {**SPARSE, "num_experts": 10**9})))
 
 
+@pytest.mark.slow
 def test_twelve_layers_over_weights_of_six(tiny_teacher: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -134,9 +134,9 @@ class TestTokenizers:
         return folder
 
     def change(self, folder: Path, change: Any) -> None:
-        tree = json.loads((folder / "tokenizer.json").read_text())
+        tree = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         change(tree)
-        (folder / "tokenizer.json").write_text(json.dumps(tree, indent=3))
+        (folder / "tokenizer.json").write_text(json.dumps(tree, indent=3, ensure_ascii=False), encoding="utf-8")
 
     def difference(self, tiny_teacher: Path, other: Path, *texts: str) -> str:
         return first_difference(load_tokenizer(tiny_teacher), load_tokenizer(other), texts)

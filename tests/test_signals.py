@@ -143,6 +143,7 @@ class TestTopK:
         assert torch.equal(said.ids, expected.indices)
         assert torch.allclose(said.weights, expected.values, rtol=0.01)
 
+    @pytest.mark.slow
     def test_the_whole_vocabulary_is_exact(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """With every id kept the tail is empty and the loss is the forward KL, but for half precision."""
         said = made(teacher, packed, tmp_path, TopK(k=384))(batch_of(packed, [2]))
@@ -241,6 +242,7 @@ class TestDamage:
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
         assert first.stat().st_mtime_ns == before
 
+    @pytest.mark.slow
     def test_a_damaged_manifest(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         made(teacher, packed, tmp_path, Hidden())
         (tmp_path / "signals.json").write_text("[]")

@@ -103,6 +103,7 @@ def test_a_step_is_one_mean_over_its_tokens(teacher: Any, packed: Packed, micro_
 
 
 # microsoft/LMOps#38, meta-pytorch/torchtune#1885: a pass whose targets are all masked was 0 / 0
+@pytest.mark.slow
 def test_a_pass_without_targets_adds_nothing(teacher: Any, packed: Packed, tmp_path: Path) -> None:
     mask = np.ones((packed.windows, packed.length), dtype=np.int32)
     mask[:10] = 0
@@ -212,6 +213,7 @@ def test_a_teacher_is_not_trained(teacher: Any, packed: Packed, tmp_path: Path) 
 
 # NVIDIA-NeMo/Automodel#2511, huggingface/transformers#30543: head and embedding tied on paper drifted apart, and one of
 # them was lost at saving or at resuming
+@pytest.mark.slow
 def test_tied_weights_stay_tied(teacher: Any, packed: Packed, tiny_teacher: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, checkpoint_every_steps=2)
 
@@ -286,6 +288,7 @@ def test_epochs_have_orders_of_their_own_and_miss_nothing() -> None:
 
 # modelscope/ms-swift#9671 shows a first step with a rate of 0; open-mmlab/mmdetection#6572, IntelLabs/distiller#145:
 # the schedule began again after resuming
+@pytest.mark.slow
 def test_every_step_has_its_rate_whatever_came_before(teacher: Any, packed: Packed, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, tokens=1024, checkpoint_every_steps=2, micro_windows=2)
 

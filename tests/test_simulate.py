@@ -162,6 +162,7 @@ def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router:
     assert (fleet.clock[:, BUSY_S] <= outcome.end_s * (1 + 1e-12)).all()
 
 
+@pytest.mark.slow
 def test_pieces_of_a_trace_are_one_trace() -> None:
     numbers = np.random.default_rng(1)
     rows = [(0.02 * i, int(numbers.integers(1, 500)), int(numbers.integers(1, 60))) for i in range(200)]

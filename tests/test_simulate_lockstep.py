@@ -30,6 +30,7 @@ def alone_s(count: int, mean: float, prompt: int, attended: float) -> float:
     blocks=st.integers(22, 60), prefill_first=st.booleans(), central=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 8)), drafts=st.sampled_from([0, 0, 2]),
 )  # fmt: skip
+@pytest.mark.slow
 def test_ranks_agree_with_a_plain_walk(
     rows: list[tuple[int, int, int]], groups: int, ranks: int, sequences: int, tokens: int, blocks: int,
     prefill_first: bool, central: bool, concurrency: int | None, drafts: int,

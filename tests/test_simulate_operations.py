@@ -92,6 +92,7 @@ class TestOperations:
         assert schedule_of([3, 2]) == ((0.0, 3), (1.0, 2))
         assert sum(one.timeline["replicas_paid"]) * one.moment_s == pytest.approx(one.replica_hours * 3600.0)
 
+    @pytest.mark.slow
     def test_an_autoscaler(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Twenty requests a second need more than the one replica that it begins with; the seed decides."""
         asked = SMALL | {"osl": 200, "requests": 200, "rate": 20.0, "autoscale": "requests", "scale_target": 4.0}

@@ -14,7 +14,7 @@ from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import CENTRAL, Values
 from tests.batching import arrivals, limits, tables
-from tests.marks import examples, slow
+from tests.marks import examples
 
 TICK = 2.0**-12
 """seconds; sums of so coarse times have no rounding error"""
@@ -66,7 +66,8 @@ def test_the_exact_queue_with_several_servers(servers: int) -> None:
     assert exact_waiting(load, servers) == pytest.approx(0.5 * ratio * erlang / servers / (1.0 - load), rel=0.01)
 
 
-@pytest.mark.parametrize("servers", [3, *slow(1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("servers", [3, 1])
 def test_each_request_waits_as_long_as_the_recursion_says(servers: int) -> None:
     """With constant service the n-th request follows the (n - c)-th: W = max(0, W' + s - (A - A'))."""
     numbers = np.random.default_rng(8)

@@ -76,7 +76,8 @@ def test_drafted_text_has_the_distribution_of_the_target(warp: dict[str, float])
     assert p_value(model, different(model), settings, ROWS) > 1e-3
 
 
-@pytest.mark.parametrize("kind", [*SOME, *slow(*OTHERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*SOME, *OTHERS])
 def test_greedy_drafting_gives_the_greedy_text_of_the_target(kind: str) -> None:
     model = made(kind)
     settings = Sampling(new_tokens=16, temperature=0.0)

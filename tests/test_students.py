@@ -58,6 +58,7 @@ class TestWidth:
     def test_keeping_everything_changes_nothing(self, teacher: Any) -> None:
         assert torch.equal(logits(cut_to(teacher)), logits(teacher))
 
+    @pytest.mark.slow
     def test_idle_parts_go_first_and_leave_no_trace(self, teacher: Any) -> None:
         """Neurons and heads that say nothing can go without a change but for the order of sums."""
         with torch.no_grad():
@@ -81,6 +82,7 @@ class TestWidth:
         cut = cut_to(teacher, hidden=16)
         assert torch.equal(cut.model.embed_tokens.weight, teacher.model.embed_tokens.weight[:, 1::2])
 
+    @pytest.mark.slow
     def test_a_student_of_its_own_size(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
         cut = cut_to(teacher, hidden=16, feed_forward=32, key_heads=1)
         save_model(cut, load_tokenizer(tiny_teacher), tmp_path / "s")
@@ -125,9 +127,9 @@ class TestScratch:
                 {"model_type": "llama", "intermediate_size": 10**8},
                 r"would have [0-9,]{15,} parameters, .* this machine",
             ),
-            ({"model_type": "qwen3_moe", "num_experts": 10**5}, "this machine has"),
+            *slow(({"model_type": "qwen3_moe", "num_experts": 10**5}, "this machine has")),
             ({"model_type": "gpt2", "n_embd": 10**7, "n_head": 10}, "this machine has"),
-            ({"model_type": "longcat_flash", "hidden_size": 10**6}, "this machine has"),
+            *slow(({"model_type": "longcat_flash", "hidden_size": 10**6}, "this machine has")),
             ({"model_type": "zamba", "num_hidden_layers": 10**4, "num_experts": 10**5}, "layers of 100,000 experts"),
         ],
     )

@@ -125,6 +125,7 @@ class TestTeachers:
         assert torch.equal(said(batch).hidden[0], said(batch).hidden[0])
         assert not teacher.training
 
+    @pytest.mark.slow
     def test_a_student_equal_to_its_teacher_has_nothing_to_learn(
         self, teacher: Any, packed: Packed, tmp_path: Path
     ) -> None:

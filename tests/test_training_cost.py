@@ -93,6 +93,7 @@ def test_the_figures_agree_with_each_other() -> None:
     assert found["state_bytes"] + found["activation_bytes"] <= found["usable_bytes"]
 
 
+@pytest.mark.slow
 def test_what_is_left_open_is_the_fastest_that_fits() -> None:
     chosen = answer("llama-3.1-70b", 128, 8192, chips=64)
     degrees = chosen.degrees

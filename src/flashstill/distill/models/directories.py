@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
+from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.models.text_part import auto_class
 from flashstill.errors import BadInput, first_line
 
@@ -177,7 +178,7 @@ def check_size(path: Path, config: Any, stored: Shapes) -> None:
 def parameters(path: Path, config: Any) -> int:
     """Number of parameters that a configuration describes, counted on the meta device (no memory is allocated)."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with without_memory():
             model = auto_class(config).from_config(config)
     except BadInput:
         raise

@@ -12,6 +12,7 @@ from typing import Any
 from flashstill.arch import from_hf
 from flashstill.arch.adapter.bounds import most_of
 from flashstill.distill.models.directories import numbers
+from flashstill.distill.models.rebuild import without_memory
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.units import show
 
@@ -58,7 +59,6 @@ def parameters_of(fields: Mapping[str, Any], what: str) -> int:
 
 
 def _counted(fields: Mapping[str, Any], what: str) -> int:
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     numbers_by_name = list(numbers(dict(fields)))
@@ -67,6 +67,6 @@ def _counted(fields: Mapping[str, Any], what: str) -> int:
     if layers * experts > MOST_PARTS:
         raise BadInput(f"{what} would have {layers:,} layers of {experts:,} experts; the most is {MOST_PARTS:,} in all")
     config = AutoConfig.for_model(**fields)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         model = AutoModelForCausalLM.from_config(config)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -35,6 +35,7 @@ from flashstill.distill.models.directories import (
     shapes,
 )
 from flashstill.distill.models.placement import placement
+from flashstill.distill.models.rebuild import Undrawn
 from flashstill.distill.models.text_part import auto_class, is_multimodal, text_model
 from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
@@ -60,10 +61,11 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     check_size(path, config, stored)
     placed = placement(path, dtype, may_spread)
     try:
-        model, info = auto_class(config).from_pretrained(
-            path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **placed,
-        )  # fmt: skip
+        with Undrawn():
+            model, info = auto_class(config).from_pretrained(
+                path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+                output_loading_info=True, ignore_mismatched_sizes=True, **placed,
+            )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     check_loaded(path, model, info)
@@ -85,10 +87,11 @@ def check_tensors(path: Path) -> Model | None:
     if is_quantised(config):
         return None
     try:
-        model, info = auto_class(config).from_pretrained(
-            path, config=config, dtype=STORED, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, device_map="meta",
-        )  # fmt: skip
+        with Undrawn():
+            model, info = auto_class(config).from_pretrained(
+                path, config=config, dtype=STORED, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+                output_loading_info=True, ignore_mismatched_sizes=True, device_map="meta",
+            )  # fmt: skip
     except Exception:  # whatever it is, `load_model` meets it too, with the weights
         return None
     check_loaded(path, model, info)

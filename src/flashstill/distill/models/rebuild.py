@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from flashstill.errors import BadInput, UnsupportedArchitecture, one_line
+
+DRAWS = {
+    torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.kaiming_uniform_, torch.nn.init.normal_,
+    torch.nn.init.uniform_,
+}  # fmt: skip
+"""how new layers get their random weights"""
+
+
+class Undrawn(TorchFunctionMode):
+    """Context in which nothing is drawn for tensors without memory.
+
+    PyTorch decomposes such draws in Python, which takes as long as it takes to make the layers.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """As PyTorch asks for it: what `func` returns for these arguments."""
+        named = dict(kwargs or {})
+        if func in DRAWS:
+            tensor = args[0] if args else named["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **named)
+
+
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Context in which new models have no memory for their weights, and leave the random numbers as they are."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), Undrawn():
+        yield
 
 
 def on_meta(kind: type[Any], config: Any) -> Any:
     """A model without memory for its weights; BadInput if the fields of the configuration do not fit together."""
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with without_memory():
             return kind._from_config(config)
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
         raise BadInput(f"no {kind.__name__} can be made from this configuration: {_reason(error)}") from error
@@ -24,7 +56,7 @@ def on_meta(kind: type[Any], config: Any) -> Any:
 def check_initialisation(model: Any) -> None:
     """BadInput where a model cannot be initialised, which loading does: RWKV divides by its depth - 1."""
     try:
-        with torch.no_grad(), contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
+        with torch.no_grad(), Undrawn(), contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
             _initialise(model, model)  # these errors come from weights without memory
     except ArithmeticError as error:
         raise BadInput(f"a {type(model).__name__} of this configuration cannot be initialised: {error}") from error

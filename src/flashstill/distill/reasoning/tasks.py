@@ -30,7 +30,7 @@ def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], l
     needed, drawn = training + test, 0
     pool: list[Problem] = []
     while len(pool) < needed:
-        more = _drawn(spec, drawn, max(256, needed - len(pool)))
+        more = _drawn(spec, drawn, max(AGAIN if drawn else 1, needed - len(pool)))
         drawn += len(more)
         before = len(pool)
         pool += without_repeats(more, taken=pool)
@@ -45,6 +45,7 @@ def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], l
 
 
 LEAST_NEW = 0.02  # minimum share of new problems in a draw; below it the generator counts as exhausted
+AGAIN = 256  # least number of problems drawn after repeats: of a few, all may be known though others are left
 
 
 def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:

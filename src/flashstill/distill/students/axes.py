@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import Any
 
-import torch
-
 from flashstill.arch.adapter import axes as fields
 from flashstill.arch.adapter.axes import EXPERT_COUNT, EXPERT_NEURONS, HIDDEN, KEY_GROUPS, NEURONS
 from flashstill.distill.models import Model, decoder_layers
+from flashstill.distill.models.rebuild import without_memory
 from flashstill.errors import UnsupportedArchitecture
 
 WORDS = {
@@ -114,7 +113,7 @@ def _choices(stated: Any, name: str, bound: bool) -> Iterator[tuple[tuple[str, .
 
 def meta_shapes(model: Model, configuration: Any) -> Shapes:
     """Shapes of all saved tensors of a model of this class with another configuration; nothing is allocated."""
-    with torch.device("meta"):
+    with without_memory():
         return _shapes(type(model)(configuration).state_dict())
 
 

@@ -13,6 +13,7 @@ from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models import Model, cast, quiet
 from flashstill.distill.models.directories import read_json, without_switches
 from flashstill.distill.models.host_memory import check_memory
+from flashstill.distill.models.rebuild import without_memory
 from flashstill.errors import BadInput, one_line
 
 
@@ -30,7 +31,7 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
 
 def empty_from_config(fields: Mapping[str, Any]) -> Model:
     """As `from_config`, without weights and with its own vocabulary."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         return _made(_plain(fields))
 
 
