@@ -7,7 +7,6 @@ import inspect
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -296,20 +295,6 @@ def test_a_search_takes_arrays_and_no_keywords_beside_values() -> None:
 def test_values_of_another_kind(scenario: dict[str, Any], deployment: dict[str, Any], sentence: str) -> None:
     with pytest.raises(fs.BadInput, match=sentence):
         fs.predict(fs.Scenario(model="qwen3-8b", **scenario), fs.Deployment(chip="h100-sxm", **deployment))
-
-
-def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
-    for keywords in ({"arithmetic": "fp8"}, {"seed": -1}, {"seed": 1.5}):
-        with pytest.raises(fs.BadInput, match=r"unknown arithmetic 'fp8'|seed is .*, not a whole number"):
-            fs.run("demo", tmp_path / "out", **keywords)
-    for minutes in (0.0, -1.0, float("nan"), True):
-        with pytest.raises(fs.BadInput, match=r"minutes is .*, not a number from 0.1 to 1,000,000"):
-            fs.run("demo", tmp_path / "out", minutes=minutes)
-    with pytest.raises(fs.BadInput, match="a study takes as long as its seeds need"):
-        fs.run("rounding", tmp_path / "out", minutes=1.0)
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(fs.BadInput, match="unknown metric 'acuracy'"):
-        fs.evaluate("smollm2-135m-instruct", "cpython-docs", metrics="acuracy")
 
 
 def test_answers_are_frozen_and_shown_escaped() -> None:

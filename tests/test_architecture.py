@@ -222,9 +222,9 @@ THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
 
 
 @functools.cache
-def graph() -> Mapping[str, frozenset[str]]:
+def graph(for_types: bool = True) -> Mapping[str, frozenset[str]]:
     """What each module of the package imports."""
-    return import_graph(SOURCE)
+    return import_graph(SOURCE, for_types)
 
 
 def rooms() -> list[str]:
@@ -270,14 +270,14 @@ def test_the_cost_arm_needs_only_numpy(room: str) -> None:
 
 def test_no_circle_of_modules() -> None:
     """Neither inside a room nor between rooms, imports in functions included."""
-    assert circles(import_graph(SOURCE, for_types=False)) == []
+    assert circles(graph(for_types=False)) == []
 
 
 def test_no_circle_of_folders() -> None:
     """Of two packages side by side, at any depth, one is below the other as a whole."""
-    graph = import_graph(SOURCE, for_types=False)
-    places = {name.rpartition(".")[0] for name in graph if "." in name}
-    found = {place: circles(folders(graph, place)) for place in places}
+    modules = graph(for_types=False)
+    places = {name.rpartition(".")[0] for name in modules if "." in name}
+    found = {place: circles(folders(modules, place)) for place in places}
     assert {place: groups for place, groups in found.items() if groups} == {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+import flashstill as fs
 from flashstill.distill.models import text_part
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
@@ -114,3 +115,17 @@ def test_a_relative_that_refuses_a_switch_is_passed_over(monkeypatch: pytest.Mon
     found = [config for _, config in text_part._candidates(LlamaConfig()) if type(config) is LlamaConfig]
     assert len(found) > 1
     assert not any(config.attention_bias for config in found)
+
+
+def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
+    for keywords in ({"arithmetic": "fp8"}, {"seed": -1}, {"seed": 1.5}):
+        with pytest.raises(fs.BadInput, match=r"unknown arithmetic 'fp8'|seed is .*, not a whole number"):
+            fs.run("demo", tmp_path / "out", **keywords)
+    for minutes in (0.0, -1.0, float("nan"), True):
+        with pytest.raises(fs.BadInput, match=r"minutes is .*, not a number from 0.1 to 1,000,000"):
+            fs.run("demo", tmp_path / "out", minutes=minutes)
+    with pytest.raises(fs.BadInput, match="a study takes as long as its seeds need"):
+        fs.run("rounding", tmp_path / "out", minutes=1.0)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(fs.BadInput, match="unknown metric 'acuracy'"):
+        fs.evaluate("smollm2-135m-instruct", "cpython-docs", metrics="acuracy")

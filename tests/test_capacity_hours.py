@@ -37,6 +37,7 @@ def test_a_part_of_a_step_has_only_its_part_of_the_free_chips(more: dict[str, fl
     assert not fs.capacity({**PLAN, "runs": [run(211.0, **more)]}).feasible
 
 
+@pytest.mark.slow
 def test_a_gang_has_only_its_part_of_a_step_too() -> None:
     gang = {"gang": {"a": [5, 40]}, "restart_hours": 0.1}
     assert fs.capacity({**PLAN, "runs": [run(207.9, 10.5, **gang)]}).feasible

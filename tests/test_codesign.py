@@ -143,6 +143,7 @@ def test_dollars_are_in_proportion_to_a_rent_and_unused_numbers_have_exactly_zer
     assert 0.5 < (owned["usd_purchase"]["usd"] or 0.0) < 1.0
 
 
+@pytest.mark.slow
 def test_without_a_jump_the_derivative_is_that_of_the_best_configuration() -> None:
     """The envelope theorem; and where another one takes over, it is cheaper than staying."""
     for model, chip in (("gpt-oss-120b", "h100-sxm"), ("gpt-oss-120b", "tpu-v5e")):

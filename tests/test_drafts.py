@@ -87,6 +87,7 @@ def trained(model: Model, eagle: Eagle, folder: Path, run: DraftPass, tokens: in
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_the_target_as_it_is(tmp_path: Path) -> None:
     model = made("llama")
     eagle = head_of(model)

@@ -39,6 +39,7 @@ def test_where_nothing_binds_the_closed_form_answers() -> None:
     [({"batch": 64}, "as memory holds 5"), ({"batch": 2, "chunk": 2048}, "prefilled in chunks of at most 2,048"),
      *slow(({"batch": 2, "isl": 20_000}, "prefilled in chunks of at most 8,192"))],
 )  # fmt: skip
+@pytest.mark.slow
 def test_where_something_binds_it_is_simulated(shape: dict[str, int], reason: str) -> None:
     """Tokens per second times the stay of a request is the requests in flight; ends of bands move with the values."""
     closed, found = answer(**shape), answer(**shape, simulated=True)

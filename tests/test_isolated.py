@@ -113,6 +113,7 @@ class TestJudges:
     def test_verdicts_on_questions_to_come_are_not_believed(self, ask: Callable[..., list[Verdict]]) -> None:
         assert [verdict.outcome for verdict in ask("lines", "1")] == ["nonsense", "right"]
 
+    @pytest.mark.slow
     def test_odd_verdicts(self, ask: Callable[..., list[Verdict]]) -> None:
         found = ask("huge", "surrogate", "unprintable", "1")
         assert [verdict.outcome for verdict in found] == ["nonsense", "raised", "raised", "right"]

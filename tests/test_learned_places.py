@@ -117,6 +117,7 @@ def test_of_what_windows_hold_padding_counts_for_nothing(packed: Packed) -> None
     assert found.nonzero().flatten().tolist() == list(range(21))
 
 
+@pytest.mark.slow
 def test_compensated_rounding_and_routers_see_what_is_real() -> None:
     """Rows of a batch do not see each other, so that a row alone gives the weights it gives beside padding."""
     model = zoo.tiny("llama", 0)

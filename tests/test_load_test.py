@@ -126,6 +126,7 @@ def test_a_token_of_reasoning_is_the_first_token(server: FakeStream) -> None:
     assert level.prompt_tokens == 15, "the server's template is in its count, and without a tokenizer it is not known"
 
 
+@pytest.mark.slow
 def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -> None:
     server.token_s, server.short = 0.001, 2
     found = measure_server(asked(server, requests=40, concurrency=(4,), osl=8), Silent(), tmp_path / "out")
@@ -348,6 +349,7 @@ def test_a_list_of_models_that_cannot_be_had(server: FakeStream, fault: str, sen
         measure_server(asked(server), Silent())
 
 
+@pytest.mark.slow
 def test_damaged_directories(server: FakeStream, tmp_path: Path) -> None:
     measure_server(asked(server), Silent(), tmp_path)
     path = tmp_path / "requests.jsonl"

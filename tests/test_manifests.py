@@ -238,6 +238,7 @@ VALUES = st.recursive(
 
 
 @given(value=st.lists(VALUES, min_size=1) | st.dictionaries(st.text(), VALUES, min_size=1))
+@pytest.mark.slow
 def test_yaml_says_what_was_meant(value: Any) -> None:
     assert yaml.safe_load(yaml_text(value)) == value
 

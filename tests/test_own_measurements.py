@@ -37,6 +37,7 @@ def measured(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_one_row_helps_its_stack_and_harms_no_other(
     measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -257,6 +257,7 @@ class TestJudges:
             found = [verdict.outcome for verdict in judge([(0, text) for text in asked])]
         assert found == ["right", "wrong", "nonsense", "wrong", "wrong", "wrong", "wrong"]
 
+    @pytest.mark.slow
     def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
         with Judges(*task, processes=1) as judge:
             assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]

@@ -33,10 +33,15 @@ def tokenizer(tiny_teacher: Path) -> Any:
     return load_tokenizer(tiny_teacher)
 
 
+@pytest.fixture(scope="module")
+def teacher(tiny_teacher: Path) -> Any:
+    return load_model(tiny_teacher, torch.float32)
+
+
 @pytest.fixture
-def served(tiny_teacher: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def served(teacher: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     monkeypatch.setattr(client, "WAITS_S", (0.01,))
-    server = FakeServer(load_model(tiny_teacher, torch.float32), tokenizer)
+    server = FakeServer(teacher, tokenizer)
     yield server
     server.close()
 
@@ -115,13 +120,16 @@ def test_another_end_of_text(served: FakeServer, tokenizer: Any, tmp_path: Path)
             },
             "writes token 999999, but the tokenizer has 384",
         ),
-        (
-            lambda answer: {
-                "choices": [
-                    {**each, "logprobs": {**each["logprobs"], "token_logprobs": [2.5]}} for each in answer["choices"]
-                ]
-            },
-            "gives 2.5 as the log-probability",
+        *slow(
+            (
+                lambda answer: {
+                    "choices": [
+                        {**each, "logprobs": {**each["logprobs"], "token_logprobs": [2.5]}}
+                        for each in answer["choices"]
+                    ]
+                },
+                "gives 2.5 as the log-probability",
+            )
         ),
     ],
 )

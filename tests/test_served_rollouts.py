@@ -27,10 +27,16 @@ from tests.marks import slow
 PROMPTS = [np.array([5, 6, 7]), np.array([8, 9]), np.array([11, 12, 13, 14])]
 
 
+@pytest.fixture(scope="module")
+def in_float32(tiny_teacher: Path) -> Any:
+    return load_model(tiny_teacher, torch.float32)
+
+
 @pytest.fixture
-def served(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+def served(in_float32: Any, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A server of its own model, which is given other weights."""
     monkeypatch.setattr(client, "WAITS_S", (0.01,))
-    server = FakeServer(load_model(tiny_teacher, torch.float32), load_tokenizer(tiny_teacher))
+    server = FakeServer(copy.deepcopy(in_float32), load_tokenizer(tiny_teacher))
     server.name = "student"
     yield server
     server.close()
@@ -79,6 +85,7 @@ def test_rows_have_seeds_of_their_own(served: FakeServer, tiny_teacher: Path, tm
     assert np.array_equal(ask(served.model, [PROMPTS[0]] * 2, [3, 0]), first[[3, 0]])
 
 
+@pytest.mark.slow
 def test_mistakes(served: FakeServer, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = sampler(served, load_tokenizer(tiny_teacher), tmp_path)
     student = trained(served.model, 0.5)
@@ -144,15 +151,16 @@ learning_rate = 1e-4
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path, served: FakeServer) -> Path:
+def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
     path = tmp_path / "distill.toml"
-    path.write_text(RECIPE.format(data=text_file, base=served.base, teacher=tiny_teacher))
+    path.write_text(RECIPE.format(data=text_file, base="http://127.0.0.1:1/v1", teacher=tiny_teacher))
     return path
 
 
 @pytest.mark.slow
 def test_a_run(recipe: Path, served: FakeServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    recipe.write_text(recipe.read_text().replace("http://127.0.0.1:1/v1", served.base))
     run_distillation(read_distillation(recipe), out, Silent())
     rows = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 4

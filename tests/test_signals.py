@@ -181,6 +181,7 @@ class TestWhoseSignals:
             with pytest.raises(BadInput, match=said):
                 build(teacher, signal, key, text, tmp_path, SILENT, "s")
 
+    @pytest.mark.slow
     def test_other_settings_are_refused(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         made(teacher, packed, tmp_path, Sampled(draws=20))
         with pytest.raises(BadInput, match="another draws"):
@@ -206,6 +207,7 @@ class TestWhoseSignals:
         with pytest.raises(UnsupportedArchitecture, match="in another way than by a multiplier or a soft cap"):
             parts(teacher)
 
+    @pytest.mark.slow
     def test_text_made_on_the_way(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         batch = batch_of(packed, [0])
         unknown = type(batch)(tokens=batch.tokens, mask=batch.mask, windows=None)

@@ -263,6 +263,7 @@ def test_what_decays() -> None:
 
 
 # verl-project/verl#436, pytorch/pytorch#170862: clipping of each pass, or of a part of the gradient
+@pytest.mark.slow
 def test_the_norm_is_that_of_the_whole_gradient(teacher: Any, packed: Packed, tmp_path: Path) -> None:
     norms = []
     for micro in (0, 1):
@@ -314,6 +315,7 @@ def test_small_amounts_are_told() -> None:
     assert list(remarks(TrainTable(tokens=102_400), 50, 256)) == []
 
 
+@pytest.mark.slow
 def test_a_text_shorter_than_a_step_is_learned(teacher: Any, packed: Packed, tmp_path: Path) -> None:
     short = packed.first(3)
     train(keep_layers(teacher, [0]), Offline(short, 8, 0), hard, RECIPE, tmp_path, SILENT, "t")

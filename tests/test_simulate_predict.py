@@ -44,6 +44,7 @@ def test_the_closed_form_agrees_on_many_chips_and_engines(case: dict[str, Any], 
 
 
 @pytest.mark.parametrize(("least_ratio", "low", "high"), [(1.0, 0.98, 1.02), *slow((0.5, 1.02, 1.3))])
+@pytest.mark.slow
 def test_ranks_that_share_experts_wait_for_the_busiest(least_ratio: float, low: float, high: float) -> None:
     """As the closed form, which has all ranks alike, where they are; a prompt on one rank stalls them all."""
     case: dict[str, Any] = {"model": "deepseek-v3", "chip": "h200", "tp": 1, "ep": 8, "dp": 8, "precision": "fp8"}

@@ -108,6 +108,7 @@ def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, block
     rows=[(87, 1, 38), (126, 65, 1), (122, 286, 12), (127, 1, 1)], servers=1, sequences=2, tokens=92, blocks=22,
     away=True, ttft=0.125, tpot=0.03125,
 )  # fmt: skip
+@pytest.mark.slow
 def test_slo_aware_agrees_with_a_plain_walk(
     rows: Rows, servers: int, sequences: int, tokens: int, blocks: int, away: bool, ttft: float, tpot: float
 ) -> None:

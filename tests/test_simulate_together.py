@@ -177,6 +177,7 @@ def test_settings_of_a_sweep_need_one(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"{option[0]} is of a sweep" in refuse(capsys, *asked, *option)
 
 
+@pytest.mark.slow
 def test_transfers_take_no_blocks_from_planned_steps() -> None:
     """A cache that comes while a replica decodes leaves it the blocks of the step that runs, and evicts idle units."""
     asked = limits(unit=16, unit_blocks=1, blocks=40, sequences=8)

@@ -46,6 +46,7 @@ hard_weight = 0.1
 """
 
 
+@pytest.mark.slow
 def test_digits_follow_from_the_seed_and_are_told_apart() -> None:
     train, test = drawn_digits(200, 100)
     few, again, other = (drawn_digits(20, 10, seed=seed)[0][0] for seed in (0, 0, 1))

@@ -278,6 +278,7 @@ class TestRounding:
         assert torch.equal(logits(teacher), aware), "what was trained is what is kept"
         assert teacher.state_dict().keys() == before.keys()
 
+    @pytest.mark.slow
     def test_settled_equals_plain_rounding_of_the_same_weights(self, teacher: Any, tiny_teacher: Path) -> None:
         plain = round_model(load_model(tiny_teacher), Format(name="int4", group=16))
         aware = settle(quantise_aware(teacher, Format(name="int4", group=16)))

@@ -19,6 +19,7 @@ from flashstill.harness import process
 from flashstill.harness.files import read_task
 from flashstill.harness.rows import objects
 from tests.commands import refuse
+from tests.marks import slow
 from tests.task_files import COLOURS, write_task
 
 
@@ -112,7 +113,7 @@ def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
     assert row == {"a": "x\u2028y\x85z"}
 
 
-@pytest.mark.parametrize("form", ["lines", "array"])
+@pytest.mark.parametrize("form", ["array", *slow("lines")])
 def test_json_is_read_a_record_at_a_time(tmp_path: Path, form: str) -> None:
     """Of 12 MB no more than a few are held, not the whole text beside its rows."""
     path, item = tmp_path / "items.json", '{"question": "' + "x" * 5000 + '"}'

@@ -136,6 +136,7 @@ class TestTeachers:
         run(student, packed, tmp_path, recipe, objective)
         assert load_rows(tmp_path / "metrics.jsonl")[0] == pytest.approx(0.0, abs=1e-5)
 
+    @pytest.mark.slow
     def test_the_temperature_is_used(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         student, losses = keep_layers(teacher, [0, 5]), []
         batch = Offline(packed, 8, 0).batch(0, lambda: None)
