@@ -9,7 +9,7 @@ from hypothesis import settings
 
 FAST = False
 """whether the fast suite runs, which conftest.py says before tests are imported"""
-SHARE = 5
+SHARE = 10
 """of the examples of a property, the fast suite tries one in so many"""
 
 
