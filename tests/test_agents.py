@@ -77,6 +77,7 @@ class Transcripts:
     fan_out=st.integers(1, 3), shared=st.integers(0, 40), think=st.sampled_from([0.0, 0.05, 2.0]),
     return_s=st.sampled_from([0.0, 0.003]), least=st.sampled_from([0.2, 1.0]), prefill_first=st.booleans(),
 )  # fmt: skip
+@pytest.mark.slow
 def test_it_agrees_with_a_plain_walk(
     seed: int, servers: int, sequences: int, tokens: int, ratio: int, spare: int, count: int, turns: int,
     fan_out: int, shared: int, think: float, return_s: float, least: float, prefill_first: bool,

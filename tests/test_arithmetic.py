@@ -309,6 +309,7 @@ class TestFollowed:
 
 
 class TestWeights:
+    @pytest.mark.slow
     def test_saving_leaves_the_model_in_its_format(self, tiny_teacher: Path, tmp_path: Path) -> None:
         model = load_model(tiny_teacher, torch.float32)
         with torch.no_grad():

@@ -152,6 +152,7 @@ def test_dates_are_read_from_conditions() -> None:
     assert quotes(FACTS, "node-5", "usd_per_wafer") == ()
 
 
+@pytest.mark.slow
 def test_a_users_own_memory_and_chip_join_a_roadmap(tmp_path: Path) -> None:
     names = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit", "usd_per_byte", "volume_year", "known_year")
     rows = [replace(FACTS.get("hbm5", name), name="hbm-x") for name in names]

@@ -218,6 +218,7 @@ class TestAttempts:
         assert many is not None
         assert np.mean(few.tokens == many.first(2).tokens) > 0.95, "up to the rounding of bfloat16 in other batches"
 
+    @pytest.mark.slow
     def test_processes_share_the_work(self, model: Any, tiny_teacher: Path, tmp_path: Path) -> None:
         prompts, how = encoded_prompts(ADDITION, load_tokenizer(tiny_teacher)), Sampling(new_tokens=2)
         key = chain_key("model", "tokenizer", ADDITION, 1, how)

@@ -218,6 +218,7 @@ class TestTraining:
 
 
 class TestEvaluation:
+    @pytest.mark.slow
     def test_the_teacher_against_itself(self, teacher: Any, tiny_teacher: Path, packed: Packed, tmp_path: Path) -> None:
         signals = signals_of(teacher, packed, tmp_path)
         scores = score_tokens({"t": teacher}, packed, signals, lambda amount, note="": None)["t"]

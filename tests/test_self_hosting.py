@@ -141,6 +141,7 @@ def test_the_volume_decides() -> None:
     assert fs.economics(**{**asked, "api_price": (0.001, 0.0, 0.001)}).as_dict()["answer"] == "api"
 
 
+@pytest.mark.slow
 def test_ranges_span_their_corners() -> None:
     found = fs.economics(
         **SMALL, cached=(0.0, 0.8), thinking=(0.0, 3.0), requests_per_day=1e5, api_price=(0.3, 0.1, 0.6)

@@ -69,7 +69,7 @@ class TestRuns:
         return read_distillation(path)
 
     def test_the_second_finds_those_of_the_first(self, recipe: DistillRecipe, tmp_path: Path) -> None:
-        """Whatever else differs: the student, its training. Another kind or teacher has a place of its own."""
+        """Whatever else differs: the student, its training."""
         (first,) = build_signals(recipe, tmp_path / "a", SILENT, (0, 1)).values()
         assert first["tokens_per_s"] is not None
         other = dataclasses.replace(
@@ -80,6 +80,10 @@ class TestRuns:
         (second,) = build_signals(other, tmp_path / "b", SILENT, (0, 1)).values()
         assert second["tokens_per_s"] is None, "nothing was made"
         assert not (tmp_path / "a" / "signals").exists()
+
+    @pytest.mark.slow
+    def test_another_kind_has_a_place_of_its_own(self, recipe: DistillRecipe, tmp_path: Path) -> None:
+        build_signals(recipe, tmp_path / "a", SILENT, (0, 1))
         sampled = dataclasses.replace(recipe, signals=dataclasses.replace(recipe.signals, kind="sampled", draws=9))
         build_signals(sampled, tmp_path / "c", SILENT, (0, 1))
         assert {path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()} == {"hidden", "sampled"}

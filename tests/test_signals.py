@@ -255,6 +255,7 @@ class TestDamage:
         with pytest.raises(BadInput, match="build them first"):
             Signals(tmp_path, signal_key(Hidden(), "teacher", "tokenizer", packed))
 
+    @pytest.mark.slow
     def test_a_full_disk(self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The shards before stay, and the next build goes on from them."""
         written: list[str] = []

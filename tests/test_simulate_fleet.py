@@ -141,6 +141,7 @@ def conserved(
 
 @examples(50)
 @given(**ASKED)
+@pytest.mark.slow
 def test_nothing_is_lost(**asked: Any) -> None:
     """Requests arrived = finished + refused + failed, tokens given, and all blocks free, whatever fails or scales."""
     conserved(**asked)

@@ -135,6 +135,7 @@ def test_slo_aware_agrees_with_a_plain_walk(
     assert tally.sums[counted.END_TO_END].sum() == pytest.approx(ends, rel=1e-8, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_slo_aware_keeps_its_bounds() -> None:
     """At a load beyond what the replica serves, those that are admitted keep the bounds."""
     numbers = np.random.default_rng(4)

@@ -198,6 +198,7 @@ class TestTeachers:
 
 
 class TestStops:
+    @pytest.mark.slow
     def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
