@@ -1,9 +1,10 @@
 """This project's own measurements on GPUs (benchmarks/gpu/kernels.py), in the subdirectory own/ of the anchors.
 
-No coefficient is fitted to them.  What was measured is plain torch, which no engine's rows describe: the prediction is
-that of engine "none", for each kind the fastest of the kernels measured alone and of any engine's, without overheads.
-fp8 products were timed without the quantisation of their activations, so none is predicted.  The chip is the one that
-the column `device` names, as a driver spells it.
+No coefficient is fitted to them.  What was measured is plain torch, which no engine's rows describe.  A kernel timed
+alone is predicted by the fastest of the engines' kernels timed alone, without the ratios that fit them to served steps
+(as kernel_times.py does for published kernels); a model's step by engine "none", which has these ratios and no
+overheads.  fp8 products were timed without the quantisation of their activations, so none is predicted.  The chip is
+the one that the column `device` names, as a driver spells it.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ TINY_EXPERTS: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Machine:
-    """A chip, and the conditions of kernels without an engine, by precision."""
+    """A chip, with the conditions of kernels timed alone, by precision, and those of whole steps in bf16."""
 
     chip: Chip
-    conditions: Callable[[str], Conditions]
+    alone: Callable[[str], Conditions]
+    steps: Conditions
 
 
 def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
@@ -86,8 +88,11 @@ def _machine(facts: Facts, device: str) -> _Machine:
     name = facts.machine(device.lower().removeprefix("nvidia ").replace(" ", "-")).name
     chip = chip_from_facts(facts, name)
     software = replace(software_on(facts, ALONE, chip.maker_class), quantise_ratio=0.0)
+    kernels = replace(software, matmul_ratio=1.0, experts_ratio=1.0)
     return _Machine(
-        chip=chip, conditions=cache(lambda precision: make_conditions(chip, uniform(precision), software=software))
+        chip=chip,
+        alone=cache(lambda precision: make_conditions(chip, uniform(precision), software=kernels)),
+        steps=make_conditions(chip, uniform("bf16"), software=software),
     )
 
 
@@ -103,7 +108,7 @@ def _comparison(
 def _products(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     for (dtype,), group in split(rows, "gemm_dtype"):
         precision, measured = PRECISIONS[dtype], column(group, "latency") * MILLI
-        conditions = machine.conditions(precision)
+        conditions = machine.alone(precision)
         m, n, k = (column(group, name) for name in "mnk")
         predicted = seconds_of(conditions, matmul("gemm", m, n, k, conditions.widths), measured)
         few = m <= 64.0
@@ -139,12 +144,12 @@ def _attention(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Compariso
 
 def _alone(machine: _Machine, item: KernelSet) -> Values:
     assert not isinstance(item.work, tuple)
-    return seconds_of(machine.conditions(item.precision), item.work, item.seconds)
+    return seconds_of(machine.alone(item.precision), item.work, item.seconds)
 
 
 def _experts(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     """Both ways of timing are compared with the one prediction, which is of an engine's whole expert layer."""
-    conditions = machine.conditions("bf16")
+    conditions = machine.alone("bf16")
     for (kernel,), group in split(rows, "kernel_source"):
         tokens, chosen, measured = column(group, "num_tokens"), column(group, "topk"), column(group, "latency") * MILLI
         work = Experts(
@@ -164,13 +169,12 @@ def _model(name: str) -> Architecture:
 
 
 def _decoding(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
-    conditions = machine.conditions("bf16")
     for (phase, kernel, name), group in split(rows, "phase", "kernel_source", "model"):
         batch, context, measured = (column(group, each) for each in ("batch_size", "context", "latency"))
         if phase == "decode":
-            step = decode_step(_model(name), conditions, Layout(), batch, context)
+            step = decode_step(_model(name), machine.steps, Layout(), batch, context)
         else:
-            step = prefill_step(_model(name), conditions, Layout(), batch, context)
+            step = prefill_step(_model(name), machine.steps, Layout(), batch, context)
         seconds = np.broadcast_to(np.asarray(step.seconds, dtype=np.float64), batch.shape)
         how = f"{name}, {'CUDA graph' if 'graph' in kernel else 'eager'}"
         quantity = "seconds of a step" if phase == "decode" else "seconds of a prompt"

@@ -62,7 +62,9 @@ def markdown(
         " from fits to other served rows: without the model, the chip (the kernels keep those of the chip), the engine"
         " (its siblings' mean takes its place) or the stack (model, engine, version, format, chip) that is predicted."
         " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
-        " last two. *simulated*: the same coefficients in a run of the benchmark itself, event by event.",
+        " last two. *simulated*: the same coefficients in a run of the benchmark itself, event by event."
+        " *own measurements, not fitted*: the project measured these rows itself, with plain PyTorch (rows `own/`),"
+        " which no engine's rows describe; [Measured on a GPU](gpu.md) tells how, and where the errors come from.",
         "",
         *_pictured(quantiles, image),
         "| " + " | ".join(headings) + " |",
