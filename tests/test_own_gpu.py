@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,13 @@ def test_the_device_of_the_row_names_the_chip(facts: Facts, tmp_path: Path) -> N
     assert {each.chip[0] for each in compare_own(facts, _write(tmp_path, rows, device="NVIDIA B200"))} == {"b200"}
     with pytest.raises(FlashstillError, match="cpu"):
         compare_own(facts, _write(tmp_path, rows, device="CPU (rehearsal)"))
+
+
+def test_the_page_has_the_tables_and_the_picture_of_the_rows() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "gpu.md").read_text(encoding="utf-8")
+    renewed = runpy.run_path(str(docs.parent / "scripts" / "gpu-page"))["renewed"]
+    assert renewed(page) == (page, (docs / "gpu.svg").read_text(encoding="utf-8")), "run scripts/gpu-page"
 
 
 def test_compressed_rows_of_the_subdirectory_are_unpacked_too(facts: Facts, tmp_path: Path) -> None:

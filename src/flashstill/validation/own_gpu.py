@@ -44,7 +44,7 @@ TINY_EXPERTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Machine:
+class Machine:
     """A chip, with the conditions of kernels timed alone, by precision, and those of whole steps in bf16."""
 
     chip: Chip
@@ -54,7 +54,7 @@ class _Machine:
 
 def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
     """Comparisons by table and quantity, for the tables that are there."""
-    readers: dict[str, Callable[[_Machine, str, Rows], Iterator[Comparison]]] = {
+    readers: dict[str, Callable[[Machine, str, Rows], Iterator[Comparison]]] = {
         "gemm": _products, "generation_attention": _attention, "context_attention": _attention, "moe": _experts,
         "decode": _decoding,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
         if not path.exists():
             continue
         for (device,), rows in split(read_rows(path), "device"):
-            found += readers[table](_machine(facts, device), f"{OWN_FOLDER}/{table}", rows)
+            found += readers[table](machine_of(facts, device), f"{OWN_FOLDER}/{table}", rows)
     return _joined(found)
 
 
@@ -84,12 +84,13 @@ def _joined(found: Sequence[Comparison]) -> list[Comparison]:
     ]  # fmt: skip
 
 
-def _machine(facts: Facts, device: str) -> _Machine:
+def machine_of(facts: Facts, device: str) -> Machine:
+    """The chip that a driver calls `device`, and how its rows are predicted."""
     name = facts.machine(device.lower().removeprefix("nvidia ").replace(" ", "-")).name
     chip = chip_from_facts(facts, name)
     software = replace(software_on(facts, ALONE, chip.maker_class), quantise_ratio=0.0)
     kernels = replace(software, matmul_ratio=1.0, experts_ratio=1.0)
-    return _Machine(
+    return Machine(
         chip=chip,
         alone=cache(lambda precision: make_conditions(chip, uniform(precision), software=kernels)),
         steps=make_conditions(chip, uniform("bf16"), software=software),
@@ -97,7 +98,7 @@ def _machine(facts: Facts, device: str) -> _Machine:
 
 
 def _comparison(
-    machine: _Machine, anchor: str, quantity: str, measured: Values, predicted: Values, kernels: Sequence[str]
+    machine: Machine, anchor: str, quantity: str, measured: Values, predicted: Values, kernels: Sequence[str]
 ) -> Comparison:
     return Comparison(
         anchor=anchor, quantity=quantity, fitted=OWN, measured=measured, predicted=predicted,
@@ -105,7 +106,7 @@ def _comparison(
     )  # fmt: skip
 
 
-def _products(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
+def _products(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     for (dtype,), group in split(rows, "gemm_dtype"):
         precision, measured = PRECISIONS[dtype], column(group, "latency") * MILLI
         conditions = machine.alone(precision)
@@ -120,12 +121,13 @@ def _products(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison
                 )  # fmt: skip
     metered = [row for row in rows if row["joules"]]
     if metered:
-        joules = np.array([product_joules(machine.chip, _metered(machine, row)) for row in metered])
+        joules = np.array([product_joules(machine.chip, measured_product(machine, row)) for row in metered])
         names = [f"torch, {PRECISIONS[row['gemm_dtype']]}" for row in metered]
         yield _comparison(machine, anchor, "joules at the measured seconds", column(metered, "joules"), joules, names)
 
 
-def _metered(machine: _Machine, row: dict[str, str]) -> MeasuredProduct:
+def measured_product(machine: Machine, row: dict[str, str]) -> MeasuredProduct:
+    """A row of metered products, at the rate that it kept up."""
     m, n, k = (float(row[name]) for name in "mnk")
     return MeasuredProduct(
         chip=machine.chip.name, precision=PRECISIONS[row["gemm_dtype"]], rows=m, columns=n, depth=k,
@@ -133,7 +135,7 @@ def _metered(machine: _Machine, row: dict[str, str]) -> MeasuredProduct:
     )  # fmt: skip
 
 
-def _attention(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
+def _attention(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     for (kernel,), group in split(rows, "kernel_source"):
         sets: list[KernelSet] = list(attention(anchor.rsplit("/", 1)[-1], machine.chip, group))
         measured = np.concatenate([item.seconds for item in sets])
@@ -142,12 +144,12 @@ def _attention(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Compariso
         yield _comparison(machine, anchor, "seconds", measured, predicted, [name] * len(measured))
 
 
-def _alone(machine: _Machine, item: KernelSet) -> Values:
+def _alone(machine: Machine, item: KernelSet) -> Values:
     assert not isinstance(item.work, tuple)
     return seconds_of(machine.alone(item.precision), item.work, item.seconds)
 
 
-def _experts(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
+def _experts(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     """Both ways of timing are compared with the one prediction, which is of an engine's whole expert layer."""
     conditions = machine.alone("bf16")
     for (kernel,), group in split(rows, "kernel_source"):
@@ -164,17 +166,18 @@ def _experts(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]
         yield _comparison(machine, anchor, "seconds", measured, predicted, [name] * len(measured))
 
 
-def _model(name: str) -> Architecture:
+def model_of(name: str) -> Architecture:
+    """A model of the table decode."""
     return from_hf(TINY_EXPERTS, name) if name == "tiny-moe" else load_architecture(name)
 
 
-def _decoding(machine: _Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
+def _decoding(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     for (phase, kernel, name), group in split(rows, "phase", "kernel_source", "model"):
         batch, context, measured = (column(group, each) for each in ("batch_size", "context", "latency"))
         if phase == "decode":
-            step = decode_step(_model(name), machine.steps, Layout(), batch, context)
+            step = decode_step(model_of(name), machine.steps, Layout(), batch, context)
         else:
-            step = prefill_step(_model(name), machine.steps, Layout(), batch, context)
+            step = prefill_step(model_of(name), machine.steps, Layout(), batch, context)
         seconds = np.broadcast_to(np.asarray(step.seconds, dtype=np.float64), batch.shape)
         how = f"{name}, {'CUDA graph' if 'graph' in kernel else 'eager'}"
         quantity = "seconds of a step" if phase == "decode" else "seconds of a prompt"
