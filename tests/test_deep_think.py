@@ -393,6 +393,16 @@ def test_contaminated_problems_are_refused(tmp_path: Path) -> None:
         _ = Work(recipe, 0, tmp_path / "out", Silent()).problems
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deep-think-smollm", "deep-think-smollm-gpu"])  # the others take minutes to draw
+def test_a_built_in_task_has_as_many_problems_as_its_recipe_asks_for(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("reasoning_gym")
+    recipe = read_study(recipe_file(name))
+    assert isinstance(recipe, ThinkingStudy)
+    drawn = Work(recipe, 0, tmp_path, Silent()).problems
+    assert [len(drawn[part]) for part in ("train", "test")] == [recipe.task.train_problems, recipe.task.test_problems]
+
+
 def test_built_in_recipes_are_recipes() -> None:
     for name in (
         "deep-think", "deep-think-policy", "deep-think-palindromes", "deep-think-smollm", "deep-think-smollm-gpu",

@@ -87,6 +87,14 @@ def trained(model: Model, eagle: Eagle, folder: Path, run: DraftPass, tokens: in
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_what_it_shares_follows_it_to_another_device() -> None:
+    model = made("llama")
+    eagle = head_of(model).to(torch.float32)
+    assert eagle.embedding.data_ptr() == model.get_input_embeddings().weight.data_ptr()  # shared while it can be
+    eagle.to("meta")
+    assert {eagle.device, eagle.embedding.device, eagle.head.device} == {torch.device("meta")}
+
+
 @pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_the_target_as_it_is(tmp_path: Path) -> None:
     model = made("llama")

@@ -13,6 +13,7 @@ test of EAGLE-3: Li et al. 2025, section 3.2).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
@@ -104,7 +105,8 @@ class Block(nn.Module):
 class Eagle(nn.Module):
     """The drafting head. shape: its sizes; embedding [V, d], head: the target's, shared.
 
-    Neither belongs to its parameters.  `fc.bias` is zero and not trained: engines differ on whether it exists.
+    Neither belongs to its parameters; both follow it to another device.  `fc.bias` is zero and not trained: engines differ
+    on whether it exists.
     """
 
     def __init__(self, shape: HeadShape, embedding: Tensor, head: Head) -> None:
@@ -115,6 +117,14 @@ class Eagle(nn.Module):
         self.embedding, self.head = embedding.detach(), head.detach()
         nn.init.zeros_(self.fc.bias)
         self.fc.bias.requires_grad_(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Eagle:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.embedding.device != self.device:  # what is no parameter and no buffer would be left behind
+            self.embedding = self.embedding.to(self.device)
+        if self.head.device != self.device:
+            self.head = self.head.to(self.device)
+        return self
 
     @property
     def _block(self) -> Block:

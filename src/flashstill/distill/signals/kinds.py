@@ -100,7 +100,7 @@ class TopK:
         return {"kind": "topk", **asdict(self)}
 
     def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
-        """ids and log_p (float16) [B, L, k], likeliest first."""
+        """ids and log_p (float16) [B, L, k], likeliest first; equally likely ids in any order."""
         batch, length, width = hidden.shape
         parts = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
         ids, p = torch.cat([each.indices for each in parts]), torch.cat([each.values for each in parts])
