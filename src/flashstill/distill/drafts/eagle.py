@@ -105,8 +105,8 @@ class Block(nn.Module):
 class Eagle(nn.Module):
     """The drafting head. shape: its sizes; embedding [V, d], head: the target's, shared.
 
-    Neither belongs to its parameters; both follow it to another device.  `fc.bias` is zero and not trained: engines differ
-    on whether it exists.
+    Neither belongs to its parameters; both follow it to another device.  `fc.bias` is zero and not trained: engines
+    differ on whether it exists.
     """
 
     def __init__(self, shape: HeadShape, embedding: Tensor, head: Head) -> None:
