@@ -17,6 +17,7 @@ from flashstill.distill.losses import (
     head_loss,
     one_hot,
     soft_cross_entropy,
+    usual_chunks,
 )
 from tests.tensors import logits
 
@@ -95,6 +96,16 @@ def test_fused_head_equals_the_dense_path(soft: bool, chunks: tuple[int, int, in
         theirs = torch.autograd.grad(3.0 * (dense * weights).sum(), (hidden, head))
         for mine, reference in zip(ours, theirs, strict=True):
             assert torch.allclose(mine, reference)
+
+
+def test_chunks_on_a_gpu_are_larger_and_bounded() -> None:
+    for vocabulary in (1_000, 49_152, 151_936, 262_144):
+        for size in (2, 4):
+            here, there = (usual_chunks(vocabulary, size, on_cpu).of(vocabulary, on_cpu) for on_cpu in (True, False))
+            assert there.group >= here.group
+            assert there.group * vocabulary <= 2**27
+            assert there.block == there.strip  # a GPU is given a block at a time
+            assert there.block * vocabulary <= max(1024 * 49_152, 256 * vocabulary)
 
 
 def test_fused_head_goes_back_once() -> None:

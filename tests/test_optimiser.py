@@ -15,6 +15,7 @@ from flashstill.distill.training import TrainRecipe, fused_ops, mixed_precision
 from flashstill.distill.training.fused_ops import fused_norms, sparse_embedding
 from flashstill.distill.training.mixed_precision import ADAM_BETAS, MixedPrecisionAdamW
 from tests.marks import examples
+from tests.pretended_device import pretended
 
 RECIPE = TrainRecipe(tokens=1, windows_per_step=1, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5)
 STEPS = 5
@@ -50,6 +51,22 @@ def torch_steps(module: nn.Module) -> nn.Module:
         torch.nn.utils.clip_grad_norm_(module.parameters(), RECIPE.clip_norm)
         optimizer.step()
     return module
+
+
+def test_on_a_gpu_the_norm_takes_one_product_for_all_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[int] = []
+    original = torch.dot
+    monkeypatch.setattr(torch, "dot", lambda a, b: (products.append(a.numel()), original(a, b))[1])
+    norms = []
+    for place in ("cpu", "cuda:0"):
+        with pretended():
+            module = net().to(place)
+            ours = MixedPrecisionAdamW(module, RECIPE)
+            for name, each in gradients(module, 0).items():
+                module.get_parameter(name).grad = each.to(place)
+            norms.append(ours.apply(1e-3))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-6)
+    assert products == [35, 21, 7, 56, 7]  # of matrices, which decay, and of the bias, which does not
 
 
 class TestMasters:

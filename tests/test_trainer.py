@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashstill.distill.data.packing import Packed, joined
 from flashstill.distill.losses import DenseTeacher, Term, cross_entropy, forward_kl, one_hot
@@ -44,6 +45,31 @@ RECIPE = TrainRecipe(tokens=1024, windows_per_step=8, learning_rate=1e-3, checkp
 def run(model: Any, packed: Packed, folder: Path, recipe: TrainRecipe = RECIPE, objective: Any = hard) -> Any:
     source = Offline(packed, recipe.windows_per_step, recipe.seed)
     return train(model, source, objective, recipe, folder, SILENT, "t")
+
+
+class Named(TorchDispatchMode):
+    """Notes the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_loss_is_not_waited_for_before_the_backward_pass(teacher: Any, packed: Packed, tmp_path: Path) -> None:
+    """A GPU would have nothing to do until the first operations of the backward pass have been started."""
+    recipe = dataclasses.replace(RECIPE, tokens=8 * packed.length)
+    with Named() as named:
+        run(keep_layers(teacher, [0]), packed, tmp_path, recipe)
+    loss, backward, end = (
+        max(at for at, name in enumerate(named.names) if part in name)  # the last: modules were tried before
+        for part in ("softmax", "silu_backward", "_fused_adamw_")
+    )
+    assert "_local_scalar_dense" not in named.names[loss:backward]
+    assert named.names[backward:end].count("_local_scalar_dense") == 2  # the loss and the norm
 
 
 class TestPasses:

@@ -15,7 +15,7 @@ from flashstill.distill.losses.head import Chunks
 from flashstill.distill.models import devices
 
 TIMES = 4
-CHUNKS = (None, (1024, 1024), (2048, 512), (2048, 2048), (4096, 1024))
+CHUNKS = (None, (1024, 256), (2048, 512), (2048, 2048), (4096, 1024))
 """tokens of a group and of a block; None: those that are used"""
 
 

@@ -5,16 +5,17 @@
     python benchmarks/gpu/ten_minutes.py --tiny                 # a random model on any CPU, a minute
 
     signals     tokens/s of the teacher's stored hidden states
-    loss        ms and peak memory of the fused loss by its chunk sizes, and of the plain one, which keeps all logits
-    step        tokens/s, MFU and peak memory of a distillation step; also with blocks run twice, with a larger batch
-    fsdp2       the same step with the student sharded by FSDP2 over the one GPU there is
-    trl         the same windows with TRL's GKD trainer; PYTHON: of an environment with TRL
-    bits        whether a run repeated, or stopped and resumed, reaches the same bits; what deterministic kernels cost
-    profile     the operations that take most of a step
     sampling    tokens/s of 256 continuations
     family      `flashstill run` of a small family, whole: seconds and records
+    profile     the operations that take most of a step
+    bits        whether a run repeated, or stopped and resumed, reaches the same bits; what deterministic kernels cost
+    step        tokens/s, MFU and peak memory of a distillation step; also with blocks run twice, with a larger batch
+    loss        ms and peak memory of the fused loss by its chunk sizes, and of the plain one, which keeps all logits
+    trl         the same windows with TRL's GKD trainer; PYTHON: of an environment with TRL
+    fsdp2       the same step with the student sharded by FSDP2 over the one GPU there is
 
-A part that fails or takes too long says why, and the others go on; the file is written after each part.  MFU = 6 x
+Parts run in this order, each for at most its seconds of LIMITS_S, ten minutes together.  A part that fails or takes too
+long says why, and the others go on; the file is written after each part.  MFU = 6 x
 parameters x tokens/s / the chip's peak, of the chip that --chip names in facts/chips.csv.
 """
 
@@ -39,7 +40,12 @@ from setting import SMOLLM, Setting, random_windows
 from flashstill.distill.models import devices, load_model
 from flashstill.progress import Silent
 
-HERE, LIMIT_S = Path(__file__).resolve().parent, 100
+HERE = Path(__file__).resolve().parent
+LIMITS_S = {
+    "signals": 30, "sampling": 60, "family": 120, "profile": 50, "bits": 80, "step": 50, "step_larger_batch": 60,
+    "loss": 20, "trl": 50, "step_recompute": 40, "fsdp2": 40,
+}  # fmt: skip
+"""of each part, in the order in which they run"""
 
 
 def signals(setting: Setting) -> dict[str, Any]:
@@ -191,26 +197,26 @@ def main() -> None:
         setting = Setting(Path(name), arguments.tiny, arguments.teacher, arguments.chip)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "signals": lambda: signals(setting),
-            "step": lambda: step(setting),
-            "trl": lambda: trl(setting, arguments.peer),
-            "step_recompute": lambda: step(setting, recompute=True),
-            "step_larger_batch": lambda: step(setting, larger=2 if setting.tiny else 4),
-            "fsdp2": lambda: step(setting, sharded=True),
-            "loss": lambda: losses(setting),
-            "bits": lambda: bits(setting),
-            "profile": lambda: profile(setting),
             "sampling": lambda: sampling(setting),
             "family": lambda: family(setting),
+            "profile": lambda: profile(setting),
+            "bits": lambda: bits(setting),
+            "step": lambda: step(setting),
+            "step_larger_batch": lambda: step(setting, larger=2 if setting.tiny else 4),
+            "loss": lambda: losses(setting),
+            "trl": lambda: trl(setting, arguments.peer),
+            "step_recompute": lambda: step(setting, recompute=True),
+            "fsdp2": lambda: step(setting, sharded=True),
         }
         only = {"signals", *filter(None, arguments.only.split(","))} if arguments.only else set(parts)
         found: dict[str, Any] = {"machine": machine(setting)}
-        for part, work in parts.items():
+        for part, limit_s in LIMITS_S.items():
             if part not in only:
                 continue
             started = time.perf_counter()
             try:
-                with within(LIMIT_S):
-                    found[part] = work()
+                with within(limit_s):
+                    found[part] = parts[part]()
             except Exception as error:  # the next part may work
                 traceback.print_exc()
                 found[part] = {"failed": str(error) or type(error).__name__}

@@ -122,12 +122,15 @@ def decode_seconds(model: Model, context: int) -> float:
 
 def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     """Bytes of the buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and
-    of a block for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
+    of a block for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits; on a
+    GPU four tables of a block's logits in 32 bits, which on a CPU are of a few tokens."""
     vocabulary, width = parts(model).head.shape
     size = parts(model).head.weight.element_size()
-    rows = usual_chunks(vocabulary, size)
+    on_cpu = current().type == "cpu"
+    rows = usual_chunks(vocabulary, size, on_cpu).of(vocabulary, on_cpu)
+    wide = 0.0 if on_cpu else 16.0 * vocabulary * min(rows.block, tokens)
     logits = size * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
-    return logits + float(size) * vocabulary * width + 4.0 * piece_elements(current())
+    return logits + wide + float(size) * vocabulary * width + 4.0 * piece_elements(current())
 
 
 def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:

@@ -75,12 +75,13 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
         bottom, end = -top, group.abs().argmax(1, keepdim=True)
         scale = (top / LARGEST_INT4).clamp_min(1e-8)
         stored_scale = scale.to(dtype).float()
-        for i in range(format_.group):
-            column = group[:, i : i + 1]
-            fine = torch.where(end == i, top * column.sign(), column.clamp(bottom, top)).to(dtype).float()
-            coarse = ((fine / scale).round() * stored_scale).to(dtype).float()
-            errors[:, i : i + 1] = (column - coarse) / corner[i, i]
-            group[:, i + 1 :].addmm_(errors[:, i : i + 1], corner[i : i + 1, i + 1 :], alpha=-1)
+        at_end = (end == torch.arange(format_.group, device=weight.device)).split(1, 1)
+        columns, errors_of, diagonal = group.split(1, 1), errors.split(1, 1), corner.diagonal().unbind()
+        for i, column in enumerate(columns):  # a GPU waits for each operation here to be started: as few as possible
+            fine = torch.where(at_end[i], top * column.sign(), column.clamp(bottom, top)).to(dtype).float()
+            coarse = (fine / scale).round_().mul_(stored_scale).to(dtype).float()
+            torch.div(column - coarse, diagonal[i], out=errors_of[i])
+            group[:, i + 1 :].addmm_(errors_of[i], corner[i : i + 1, i + 1 :], alpha=-1)
             column.copy_(fine)
         left[:, rest].addmm_(errors, factor[part, rest], alpha=-1)
     return left

@@ -209,11 +209,11 @@ def _run_micro_steps(
             return head_loss(hidden, head, terms, scaled, vocabulary, space=space)[0]
 
         part_loss = student(part, terms, loss)
-        value = float(part_loss.detach())  # a GPU is waited for here, once a pass
+        (part_loss * world.size).backward()  # FSDP takes the mean over processes
+        value = float(part_loss.detach())  # a GPU is waited for here, once a pass, with all of it to do meanwhile
         if not math.isfinite(value):
             _check_teachers(terms, part)
         total += value
-        (part_loss * world.size).backward()  # FSDP takes the mean over processes
         if micro_steps > 1:
             state.collect()
     return world.total(total)
