@@ -56,7 +56,12 @@ def torch_steps(module: nn.Module) -> nn.Module:
 def test_on_a_gpu_the_norm_takes_one_product_for_all_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     products: list[int] = []
     original = torch.dot
-    monkeypatch.setattr(torch, "dot", lambda a, b: (products.append(a.numel()), original(a, b))[1])
+
+    def dot(one: Tensor, other: Tensor) -> Tensor:
+        products.append(one.numel())
+        return original(one, other)
+
+    monkeypatch.setattr(torch, "dot", dot)
     norms = []
     for place in ("cpu", "cuda:0"):
         with pretended():

@@ -47,11 +47,11 @@ def run(model: Any, packed: Packed, folder: Path, recipe: TrainRecipe = RECIPE, 
     return train(model, source, objective, recipe, folder, SILENT, "t")
 
 
-class Named(TorchDispatchMode):
+class Named(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the names of all operations."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -75,8 +75,9 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
         bottom, end = -top, group.abs().argmax(1, keepdim=True)
         scale = (top / LARGEST_INT4).clamp_min(1e-8)
         stored_scale = scale.to(dtype).float()
-        at_end = (end == torch.arange(format_.group, device=weight.device)).split(1, 1)
-        columns, errors_of, diagonal = group.split(1, 1), errors.split(1, 1), corner.diagonal().unbind()
+        at_end = torch.split(end == torch.arange(format_.group, device=weight.device), 1, 1)
+        columns, errors_of = (torch.split(each, 1, 1) for each in (group, errors))
+        diagonal = corner.diagonal().unbind()
         for i, column in enumerate(columns):  # a GPU waits for each operation here to be started: as few as possible
             fine = torch.where(at_end[i], top * column.sign(), column.clamp(bottom, top)).to(dtype).float()
             coarse = (fine / scale).round_().mul_(stored_scale).to(dtype).float()
