@@ -17,6 +17,7 @@ from flashstill.evaluate.tasks.encoding import cut
 from flashstill.evaluate.tasks.item_records import item_record, wilson
 from flashstill.harness import process
 from flashstill.harness.files import read_task
+from flashstill.harness.groups import check_place
 from flashstill.harness.rows import objects
 from tests.commands import refuse
 from tests.marks import slow
@@ -206,6 +207,21 @@ def test_examples_belong_to_what_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "shots.jsonl").write_text(f'{{"question": "{shot}"}}\n')
         digests.add(process.Harness(str(task), None, False).tasks[0].digest)
     assert len(digests) == 2
+
+
+def test_a_group_is_that_of_the_file_that_was_given(tmp_path: Path) -> None:
+    """lm-eval takes it by its name: of its own tasks, or of another file beside; and it reads no file named .yml."""
+    own, other = tmp_path / "own.yml", tmp_path / "other.yaml"
+    own.touch()
+    other.touch()
+    check_place("glue", own, {"glue": SimpleNamespace(yaml_path=tmp_path / "." / "own.yml")})
+    with pytest.raises(
+        BadInput, match=r"the group 'glue', but lm-eval would run that of .*other\.yaml; give the group"
+    ):
+        check_place("glue", own, {"glue": SimpleNamespace(yaml_path=other)})
+    for index in ({}, {"glue": SimpleNamespace(yaml_path=None)}):  # a tag has no file
+        with pytest.raises(BadInput, match=r"the group 'glue', but lm-eval does not see it; .* the suffix \.yaml"):
+            check_place("glue", own, index)
 
 
 def test_tasks_are_refused_before_texts_are_scored(

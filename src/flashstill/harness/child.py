@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput
-from flashstill.harness.groups import aggregating, group_of_file, wholes_of
+from flashstill.harness.groups import aggregating, check_place, group_of_file, wholes_of
 from flashstill.harness.rows import dataset
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
@@ -91,6 +91,8 @@ def tasks_of(job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     is_path = name.lower().endswith((".yaml", ".yml"))
     group, members = group_of_file(Path(name)) if is_path else ("", [])  # whose tasks may lie beside it
     manager = TaskManager(include_path=str(Path(name).parent)) if group else TaskManager()
+    if group:
+        check_place(group, Path(name), manager.task_index)
     name = group or name
     for each in members if is_path else [name]:
         if each not in manager.task_index:

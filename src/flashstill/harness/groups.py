@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.errors import BadInput
+
 STDERR = "_stderr"
 
 
@@ -22,6 +24,17 @@ def group_of_file(path: Path) -> tuple[str, list[str]]:
     if not isinstance(name, str):
         return "", []
     return name, [each for each in (tasks if isinstance(tasks, list) else [tasks]) if isinstance(each, str)]
+
+
+def check_place(group: str, path: Path, index: Mapping[str, Any]) -> None:
+    """BadInput if lm-eval would take a group from elsewhere than the file that was given. index: lm-eval's, by name."""
+    place = getattr(index.get(group), "yaml_path", None)
+    if place is None or not path.samefile(place):
+        instead = "does not see it" if place is None else f"would run that of {place}"
+        raise BadInput(
+            f"it describes the group {group!r}, but lm-eval {instead}; give the group a name of its own, and the file"
+            " the suffix .yaml"
+        )
 
 
 def aggregating(groups: Mapping[str, Any]) -> list[str]:

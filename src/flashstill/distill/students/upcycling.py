@@ -25,6 +25,7 @@ from flashstill.arch.adapter.axes import NEURONS
 from flashstill.arch.adapter.sizes import FEED_FORWARD, HEADS, KEY_HEADS, head_width, size, stated_size
 from flashstill.distill.models import Model, cast
 from flashstill.distill.models.host_memory import check_memory
+from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.students.axes import find_axis
 from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.feed_forward import Gated, Mixture, gated, mixtures, router_rows, split_queries
@@ -81,7 +82,7 @@ def empty_mixture(model: Model, experts: Experts, into: str = "") -> Model:
     its FFN."""
     into = fields.mixture_of(model.config, into)
     _groups(size(model.config, FEED_FORWARD), experts)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with without_memory():
         return _built(_shape(model, experts, into))
 
 
