@@ -63,6 +63,16 @@ def test_a_failing_point_is_a_row_and_the_next_one_goes_on(monkeypatch: pytest.M
         results.add("gemm", ("m",), {"n": 2})
 
 
+def test_a_rehearsal_on_a_gpu_does_not_pass_for_a_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import result_rows
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H200")
+    told = [result_rows.Results(tmp_path, torch.device("cuda"), tiny).told_name() for tiny in (False, True)]
+    assert told == ["NVIDIA H200", "NVIDIA H200 (rehearsal)"]
+
+
 @pytest.mark.slow
 def test_the_whole_script_on_tiny_shapes(tmp_path: Path) -> None:
     command = [

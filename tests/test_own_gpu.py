@@ -126,6 +126,11 @@ def test_the_device_of_the_row_names_the_chip(facts: Facts, tmp_path: Path) -> N
         compare_own(facts, _write(tmp_path, rows, device="CPU (rehearsal)"))
 
 
+def test_a_phase_that_is_not_known_is_refused(facts: Facts, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither decode nor prefill"):
+        compare_own(facts, _write(tmp_path, {"decode": ROWS["decode"][:1]}, phase="verify"))
+
+
 def test_the_page_has_the_tables_and_the_picture_of_the_rows() -> None:
     docs = Path(__file__).parents[1] / "docs"
     page = (docs / "gpu.md").read_text(encoding="utf-8")

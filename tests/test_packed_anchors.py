@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import runpy
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,29 @@ def test_validate_reads_them(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     main(["validate", "--anchors", str(tmp_path)])
     assert "serving_gpu" in capsys.readouterr().out
     assert "--golden takes no --anchors" in refuse(capsys, "validate", "--golden", "--anchors", tmp_path)
+
+
+def _pack(source: Path, target: Path, **chosen: bool) -> None:
+    runpy.run_path(str(SHIPPED.parent / "scripts" / "pack-anchors"))["pack"](source, target, **chosen)
+
+
+def test_packing_keeps_the_rows_of_other_devices(tmp_path: Path) -> None:
+    source, target = tmp_path / "new", tmp_path / "own"
+    source.mkdir()
+    for content in ("device,m\nA,1\nB,2\n", "device,m\nB,3\n"):
+        (source / "gemm.csv").write_text(content)
+        _pack(source, target, keep_others=True)
+    assert gzip.decompress((target / "gemm.csv.gz").read_bytes()).decode().split() == ["device,m", "A,1", "B,3"]
+    (source / "gemm.csv").write_text("device,n\nB,3\n")
+    with pytest.raises(SystemExit, match="other columns"):
+        _pack(source, target, keep_others=True)
+
+
+def test_rows_of_a_rehearsal_are_not_packed(tmp_path: Path) -> None:
+    source, target = tmp_path / "new", tmp_path / "own"
+    source.mkdir()
+    (source / "a.csv").write_text("device,m\nNVIDIA H200,1\n")
+    (source / "gemm.csv").write_text("device,m\nNVIDIA H200 (rehearsal),1\n")
+    with pytest.raises(SystemExit, match="rehearsal"):
+        _pack(source, target)
+    assert not target.exists()

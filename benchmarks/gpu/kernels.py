@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace, began: float) -> None:
     names: list[str] = arguments.parts
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     board = Board()
-    results = Results(arguments.out, device)
-    if "power" in names and board.measures and device.type == "cuda":
+    results = Results(arguments.out, device, arguments.tiny)
+    if "power" in names and board.measures and device.type == "cuda" and not arguments.tiny:
         import parts_power
 
         results.attempt("board", "before", lambda: parts_power.before_context(results, board, 1.2))

@@ -39,10 +39,10 @@ class Budget:
 
 
 class Results:
-    """The folder of tables of one run on one device."""
+    """The folder of tables of one run on one device; rows of a rehearsal say so where the device is named."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.folder, self._device = folder, device
+    def __init__(self, folder: Path, device: torch.device, rehearsal: bool = False) -> None:
+        self.folder, self._device, self._rehearsal = folder, device, rehearsal
         folder.mkdir(parents=True, exist_ok=True)
         self.date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         self.name = ""
@@ -53,7 +53,8 @@ class Results:
         """The device's name; asking makes a context, so it is asked late."""
         if not self.name:
             cuda = self._device.type == "cuda"
-            self.name = torch.cuda.get_device_name(self._device) if cuda else "CPU (rehearsal)"
+            name = torch.cuda.get_device_name(self._device) if cuda else "CPU"
+            self.name = f"{name} (rehearsal)" if self._rehearsal or not cuda else name
         return self.name
 
     def add(self, table: str, columns: Sequence[str], cells: dict[str, Any], device: str | None = None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from flashstill.arch import Architecture, from_hf, load_architecture
 from flashstill.cost import Conditions, make_conditions, uniform
 from flashstill.cost.phases import decode_step, prefill_step
+from flashstill.errors import shortened
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.software import ALONE, software_on
@@ -176,6 +177,8 @@ def _decoding(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]
         batch, context, measured = (column(group, each) for each in ("batch_size", "context", "latency"))
         if phase == "decode":
             step = decode_step(model_of(name), machine.steps, Layout(), batch, context)
+        elif phase != "prefill":
+            raise ValueError(f"{anchor}: the phase {shortened(phase)} is neither decode nor prefill")
         else:
             step = prefill_step(model_of(name), machine.steps, Layout(), batch, context)
         seconds = np.broadcast_to(np.asarray(step.seconds, dtype=np.float64), batch.shape)
