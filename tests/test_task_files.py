@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,6 +131,16 @@ def test_json_is_read_a_record_at_a_time(tmp_path: Path, form: str) -> None:
         tracemalloc.stop()
     assert count == 2400
     assert peak < 6e6 < path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["items.json", "items.jsonl.gz"])
+def test_an_array_is_known_by_its_first_character(tmp_path: Path, name: str) -> None:
+    """Behind a byte order mark, blanks that fill more than one part, and compression."""
+    path = tmp_path / name
+    for text in ('[{"a": 1}, {"a": 2}]', '{"a": 1}\n{"a": 2}\n'):
+        content = codecs.BOM_UTF8 + (b"\n" * 5000 + text.encode())
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+        assert list(objects(path)) == [{"a": 1}, {"a": 2}]
 
 
 def test_what_is_no_json_object_is_named(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flashstill.distill.data.compressed import opened
 from flashstill.distill.data.json_rows import json_lines, json_values
 from flashstill.errors import BadInput
 
@@ -53,8 +55,8 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_array(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+    with opened(path, f"data file {path}") as stream:  # decompressed, as it is read
         while part := stream.read(2**12):
-            if part.strip():
-                return part.lstrip().startswith("[")
+            if text := part.removeprefix(BOM_UTF8).lstrip():
+                return text.startswith(b"[")
     return False

@@ -116,8 +116,10 @@ class ServedStudent:
             raise BadInput(f"the server at {base} did not empty its prefix cache ({status} {said}); is it in use?")
 
     async def _check_weights(self, talk: Conversation, student: Model, tokens: list[int], place: Path) -> None:
-        """BadInput if the server's log-probabilities of a prompt are not those of the student; a single token, of which
-        there are none, is repeated as far as its continuation reaches."""
+        """BadInput if the server's log-probabilities of a prompt are not those of the student.
+
+        A prompt of one token has none: it is repeated, up to the length of its continuation.
+        """
         if len(tokens) < 2:
             tokens = tokens * (1 + min(self.how.new_tokens, REPEATED))
         theirs = (await scores_of(talk, tokens, 1, len(self.tokenizer))).target_log_p
