@@ -16,7 +16,7 @@ from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.operations import operation_seconds
 from flashstill.cost.phases import decode_step
-from flashstill.errors import FlashstillError
+from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts, load
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
@@ -124,6 +124,11 @@ def test_the_device_of_the_row_names_the_chip(facts: Facts, tmp_path: Path) -> N
     assert {each.chip[0] for each in compare_own(facts, _write(tmp_path, rows, device="NVIDIA B200"))} == {"b200"}
     with pytest.raises(FlashstillError, match="cpu"):
         compare_own(facts, _write(tmp_path, rows, device="CPU (rehearsal)"))
+
+
+def test_a_table_without_end_is_refused(facts: Facts, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="more than the 20,000"):
+        compare_own(facts, _write(tmp_path, {"gemm": ROWS["gemm"][:1] * 20_001}))
 
 
 def test_a_phase_that_is_not_known_is_refused(facts: Facts, tmp_path: Path) -> None:

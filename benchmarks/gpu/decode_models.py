@@ -11,6 +11,8 @@ from transformers import AttentionInterface, AutoModelForCausalLM, DynamicCache,
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from flashstill.validation.own_gpu import TINY_EXPERTS
+
 SMOLLM, EXPERTS = "smollm2-135m", "tiny-moe"
 UNMASKED = "sdpa_unmasked"
 """transformers' sdpa under a name for which it makes no mask: while a stream is captured it would make one, although
@@ -50,11 +52,7 @@ def smollm_config() -> Any:
 
 def experts_config() -> Any:
     """Four layers of Qwen3-30B-A3B with fewer words."""
-    return Qwen3MoeConfig(
-        vocab_size=32768, hidden_size=2048, intermediate_size=6144, moe_intermediate_size=768, num_hidden_layers=4,
-        num_attention_heads=32, num_key_value_heads=4, head_dim=128, num_experts=128, num_experts_per_tok=8,
-        norm_topk_prob=True, tie_word_embeddings=False, max_position_embeddings=40960,
-    )  # fmt: skip
+    return Qwen3MoeConfig(**{name: value for name, value in TINY_EXPERTS.items() if name != "model_type"})
 
 
 def shrunk(config: Any) -> Any:

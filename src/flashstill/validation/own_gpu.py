@@ -20,7 +20,7 @@ import numpy as np
 from flashstill.arch import Architecture, from_hf, load_architecture
 from flashstill.cost import Conditions, make_conditions, uniform
 from flashstill.cost.phases import decode_step, prefill_step
-from flashstill.errors import shortened
+from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.software import ALONE, software_on
@@ -28,12 +28,23 @@ from flashstill.parallel import Layout
 from flashstill.validation.anchors.attention import attention
 from flashstill.validation.anchors.energy import MeasuredProduct, product_joules
 from flashstill.validation.anchors.packed import OWN_FOLDER
-from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, Rows, column, read_rows, split
+from flashstill.validation.anchors.tables import (
+    MILLI,
+    PRECISIONS,
+    KernelSet,
+    Rows,
+    column,
+    machine_named,
+    read_rows,
+    split,
+)  # fmt: skip
 from flashstill.validation.comparison import OWN, Comparison, Values
 from flashstill.validation.kernel_times import seconds_of
 from flashstill.workload import Experts, Routed, matmul
 
 TABLES = ("gemm", "generation_attention", "context_attention", "moe", "decode")
+MOST_ROWS = 20_000
+"""a row may take a millisecond or two; the script writes some hundreds a table"""
 TINY_EXPERTS: dict[str, Any] = {
     "model_type": "qwen3_moe", "vocab_size": 32768, "hidden_size": 2048, "intermediate_size": 6144,
     "moe_intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 4,
@@ -54,7 +65,7 @@ class Machine:
 
 
 def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
-    """Comparisons by table and quantity, for the tables that are there."""
+    """Comparisons by table and quantity, for the tables that are there; BadInput for a table that is too long."""
     readers: dict[str, Callable[[Machine, str, Rows], Iterator[Comparison]]] = {
         "gemm": _products, "generation_attention": _attention, "context_attention": _attention, "moe": _experts,
         "decode": _decoding,
@@ -64,7 +75,12 @@ def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
         path = directory / OWN_FOLDER / f"{table}.csv"
         if not path.exists():
             continue
-        for (device,), rows in split(read_rows(path), "device"):
+        all_rows = read_rows(path)
+        if len(all_rows) > MOST_ROWS:
+            raise BadInput(
+                f"{path} has {len(all_rows):,} rows, more than the {MOST_ROWS:,} that are read of such a table"
+            )
+        for (device,), rows in split(all_rows, "device"):
             found += readers[table](machine_of(facts, device), f"{OWN_FOLDER}/{table}", rows)
     return _joined(found)
 
@@ -87,8 +103,7 @@ def _joined(found: Sequence[Comparison]) -> list[Comparison]:
 
 def machine_of(facts: Facts, device: str) -> Machine:
     """The chip that a driver calls `device`, and how its rows are predicted."""
-    name = facts.machine(device.lower().removeprefix("nvidia ").replace(" ", "-")).name
-    chip = chip_from_facts(facts, name)
+    chip = chip_from_facts(facts, machine_named(facts, device))
     software = replace(software_on(facts, ALONE, chip.maker_class), quantise_ratio=0.0)
     kernels = replace(software, matmul_ratio=1.0, experts_ratio=1.0)
     return Machine(

@@ -22,7 +22,7 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.serving import Served, without
-from flashstill.validation.anchors.tables import PRECISIONS, Rows, read_rows
+from flashstill.validation.anchors.tables import PRECISIONS, Rows, machine_named, read_rows
 from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison, Values
 from flashstill.workload import matmul
 
@@ -54,9 +54,8 @@ def products(facts: Facts, directory: Path) -> list[MeasuredProduct]:
 def _product(facts: Facts, row: Mapping[str, str]) -> MeasuredProduct:
     sizes = {name: float(size) for name, size in re.findall(r"([mnk])=(\d+)", row["shape"])}
     rate = next(float(text) for name, text in row.items() if name.startswith("rate"))
-    device = row["device"].lower().removeprefix("nvidia ").replace(" ", "-")
     return MeasuredProduct(
-        chip=facts.machine(device).name,
+        chip=machine_named(facts, row["device"]),
         precision=PRECISIONS[row["dtype"]],
         rows=sizes["m"],
         columns=sizes["n"],

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput, shortened
+from flashstill.facts import Facts
 from flashstill.parallel import Exchange
 from flashstill.validation.comparison import Values
 from flashstill.workload import Operation, Routed
@@ -139,6 +140,11 @@ def anchors_of(kind: str, directory: Path) -> Iterator[None]:
 def engine_in_name(anchor: str) -> str:
     """The engine that a file name names; TensorRT-LLM for the first tables, which name none."""
     return next((engine for engine in ("trtllm", "sglang", "vllm") if engine in anchor), "trtllm")
+
+
+def machine_named(facts: Facts, device: str) -> str:
+    """The chip that a driver calls `device`, such as "NVIDIA H200"; BadInput lists the nearest if it is unknown."""
+    return facts.machine(device.lower().removeprefix("nvidia ").replace(" ", "-")).name
 
 
 def column(rows: Rows, name: str) -> Values:
