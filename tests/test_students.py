@@ -29,6 +29,7 @@ from flashstill.distill.students import (
     settle,
     upcycle,
 )
+from flashstill.distill.students import compensate as compensation
 from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.compensate import ENDS, compensate
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
@@ -330,6 +331,12 @@ class TestCompensation:
         ours = (round_weight(fine, self.FORMAT) - weight).view(24, 4, 16).square().sum(-1)
         assert torch.allclose(ours, least, rtol=1e-4)
         assert float(least.sum()) < 0.95 * float(errors[0].sum())
+
+    def test_rows_in_turns_are_rows_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(2))
+        whole = compensate(weight, torch.eye(64), self.FORMAT, torch.bfloat16)
+        monkeypatch.setattr(compensation, "TRIED_AT_ONCE", 5 * len(ENDS) * self.FORMAT.group)  # five rows a turn
+        assert torch.equal(compensate(weight, torch.eye(64), self.FORMAT, torch.bfloat16), whole)
 
     def test_what_is_clipped_rounds_to_the_same_again(self) -> None:
         weight = torch.randn(8, 32, generator=torch.Generator().manual_seed(1))

@@ -31,6 +31,8 @@ from flashstill.progress import Progress
 DAMPING = 0.01  # of H's mean diagonal, as in the paper
 ENDS = tuple(1.0 - 0.025 * step for step in range(21))
 """ends of the scale that are tried, as shares of a group's largest weight"""
+TRIED_AT_ONCE = 2**24
+"""most weights that are rounded at once to find a scale, 64 MB; a wide layer's rows take turns"""
 
 
 def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress, real: Tensor | None = None) -> Model:
@@ -90,6 +92,12 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
 
 def _end_of_scale(group: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
     """The end of the scale of each row [out, 1] with the least error of rounding group [out, g]; weights [g]: U_ii."""
+    rows = max(1, TRIED_AT_ONCE // (len(ENDS) * group.shape[1]))
+    return torch.cat([_end_of_rows(part, weights, dtype) for part in torch.split(group, rows)])
+
+
+def _end_of_rows(group: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same of some rows, all ends at once."""
     whole = largest(group)
     ends = torch.stack([(whole * share).to(dtype).float() for share in ENDS])
     scale = (ends / LARGEST_INT4).clamp_min(1e-8)
