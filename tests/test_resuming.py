@@ -20,6 +20,7 @@ from flashstill.recipes import DistillRecipe, FamilyRecipe, StudentRecipe, read_
 from flashstill.recipes.regime import RegimeRecipe, RolloutRecipe
 from flashstill.recipes.resuming import RULES, changes_of, loop_keys, rule_of
 from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.thinking import TaskRecipe, ThinkingStudy
 from flashstill.recipes.training import TrainTable
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.run_lock import CHANGES, adopt, claim
@@ -55,6 +56,10 @@ class TestRecipes:
         } | {f"teachers.{name}" for name in dataclasses.asdict(LOCAL)} | {
             f"regime.rollouts.{name}" for name in dataclasses.asdict(RolloutRecipe())
         }  # fmt: skip
+        study = dataclasses.asdict(
+            ThinkingStudy(name="s", study="deep-think", task=TaskRecipe(source="gym:a"), chip="c", seeds=1)
+        )
+        keys |= {f"{table}.{name}" for table in ("teach", "learn", "policy", "think") for name in study[table]}
         own = {*dataclasses.asdict(ONE.student), *dataclasses.asdict(ONE)}
         assert {rule.key for rule in RULES} <= keys | own
         assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}
@@ -119,6 +124,18 @@ class TestRecipes:
             (change,) = changes_of(family, other)
             assert change.key.startswith("students[0].train.")
             assert (rule_of(change, alone=False) is not None) == allowed
+
+    def test_a_study_with_less_memory(self) -> None:
+        """What the sentence about memory advises to lower, and nothing that other texts would follow from."""
+        plain = ThinkingStudy(name="s", study="deep-think", task=TaskRecipe(source="gym:a"), chip="c")
+        for table, allowed, changes in (
+            ("think", True, {"rows_at_a_time": 3}), ("policy", True, {"micro_windows": 4}),
+            ("learn", True, {"micro_windows": 4, "checkpoint_every_steps": 3}), ("teach", True, {"micro_windows": 4}),
+            ("think", False, {"attempts": 3}), ("policy", False, {"attempts": 3}),
+        ):  # fmt: skip
+            other = dataclasses.replace(plain, **{table: dataclasses.replace(getattr(plain, table), **changes)})
+            for change in changes_of(plain, other):
+                assert (rule_of(change, alone=False) is not None) == allowed, change
 
     @pytest.mark.parametrize(("rate", "goes_on"), [(1e-3, True), (2e-3, False)])
     def test_a_balance_rate_that_an_older_version_wrote_down(self, rate: float, goes_on: bool) -> None:

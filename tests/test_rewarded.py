@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from flashstill.distill.reasoning.rewarded import Group, Rewarded, advantages, r
 from flashstill.distill.reasoning.spec import Spec
 from flashstill.distill.training.batches import Batch
 from flashstill.distill.training.loop import train
-from flashstill.distill.training.recipe import TrainRecipe
+from flashstill.distill.training.recipe import TrainRecipe, equal_passes
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
+from flashstill.recipes.resuming import loop_keys
 from flashstill.recipes.thinking import NetTable
 from flashstill.studies.deep_think.models import new_model
 
@@ -106,6 +108,57 @@ def test_rows_at_a_time_change_no_text(model: Any, tmp_path: Path, monkeypatch: 
     most.clear()
     source(tmp_path, together=3).batch(0, lambda: model)
     assert max(most) <= 3
+
+
+def attempts_recipe(made: Rewarded, steps: int, rows: int, **more: Any) -> TrainRecipe:
+    return TrainRecipe(
+        tokens=steps * rows * made.window_length, windows_per_step=rows, learning_rate=3e-2, schedule="constant",
+        checkpoint_every_steps=1, diverged_at=0.0, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("written_before", [False, True])
+def test_goes_on_with_fewer_rows_at_a_time_and_smaller_passes(
+    written_before: bool, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the sentence about memory advises; also from a checkpoint whose key has the rows at a time."""
+    ends = []
+    for together, passes in ((256, 0), (3, 4)):
+        folder, own = tmp_path / f"{together}", copy.deepcopy(model)
+        first = source(tmp_path)
+        if written_before:
+            first.key["sampling"] = asdict(first.sampling)
+        train(own, first, rewarded(), attempts_recipe(first, 1, 24), folder, Silent(), "x")
+        second = source(tmp_path, together=together)
+        recipe = attempts_recipe(second, 3, 24, micro_windows=passes)
+        train(own, second, rewarded(), recipe, folder, Silent(), "x", may_change=loop_keys())
+        ends.append(own.state_dict())
+    for name, weight in ends[0].items():
+        assert torch.allclose(weight, ends[1][name], atol=1e-5)
+    other = source(tmp_path, attempts=3)
+    with pytest.raises(BadInput, match=r"belongs to a run with another .*group; remove"):
+        train(model, other, rewarded(), attempts_recipe(other, 3, 24), tmp_path / "3", Silent(), "x")
+
+
+def test_few_useful_attempts_are_shared_by_no_more_passes_than_there_are(model: Any, tmp_path: Path) -> None:
+    """A step of 24 attempts in 12 passes, of which 4 are left when all have the same reward."""
+    made = source(tmp_path)
+    made.extract = Extract(marker="never said")
+    train(model, made, rewarded(), attempts_recipe(made, 1, 24, micro_windows=2), tmp_path, Silent(), "x")
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["useful_share"] == 0.0
+
+
+def test_memory_that_runs_out_while_sampling(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("flashstill.distill.reasoning.rewarded.sample", too_much)
+    with pytest.raises(BadInput, match=r"256 texts sampled at a time; lower think\.rows_at_a_time"):
+        source(tmp_path).batch(0, lambda: model)
+
+
+def test_equal_passes() -> None:
+    assert [equal_passes(24, most) for most in (0, 1, 5, 12, 23, 24, 99)] == [0, 1, 4, 12, 12, 0, 0]
 
 
 def by_hand(hidden: torch.Tensor, head: torch.Tensor, old: Sequence[torch.Tensor], batch: Batch, kl: float) -> Any:

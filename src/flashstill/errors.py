@@ -53,6 +53,12 @@ class InfeasiblePlan(FlashstillError):
         self.reasons = dict(reasons or {})
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch, on a CPU or a GPU, says that memory ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text
+
+
 def shortened(text: str, most: int = 80) -> str:
     """`text` with its middle elided if longer than `most` characters, to keep error messages short."""
     kept = (most - 1) // 2

@@ -44,10 +44,20 @@ class Rule:
     alone: bool = False
 
 
+STUDIED = ("teach", "learn", "policy")
+"""the tables of a deep-think study that train"""
+_PASSES = "the gradients are the same and are added up in another order, so that bits may differ from here on"
+
 RULES = (
+    *(Rule(key=f"{table}.micro_windows", follows=_PASSES) for table in ("train", *STUDIED)),
+    *(
+        Rule(key=f"{table}.checkpoint_every_steps", follows="nothing but more or fewer checkpoints")
+        for table in ("train", *STUDIED)
+    ),
     Rule(
-        key="train.micro_windows",
-        follows="the gradients are the same and are added up in another order, so that bits may differ from here on",
+        key="think.rows_at_a_time",
+        follows="texts sampled from here on are the same but where rounding of logits decides between two tokens, so"
+        " that bits may differ",
     ),
     Rule(
         key="train.tokens",
@@ -58,7 +68,6 @@ RULES = (
     ),
     Rule(key="train.recompute", follows="the gradients are the same, in more time and less memory, or the other way"),
     Rule(key="train.device", follows="another device rounds sums in another way, so that bits may differ from here on"),
-    Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
     Rule(
         key="balance_rate",
         follows="only new routers, of upcycled students, have biases that move by 0.001 a step; those of routers that"

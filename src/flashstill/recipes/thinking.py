@@ -108,10 +108,12 @@ class TeacherTable(NetTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnTable:
-    """Training on rows of text. steps: the same for all arms of a study, except in comparisons of equal epochs."""
+    """Training on rows of text. steps: the same for all arms of a study, except in comparisons of equal epochs.
+    micro_windows: most rows of a forward and backward pass, 0 for all of a step; passes are of equal size."""
 
     steps: Count = 2_000
     rows_per_step: Rows = 256
+    micro_windows: RowsOrNone = 0
     learning_rate: Rate = 2e-3
     weight_decay: Decay = 0.01
     warmup_fraction: Share = 0.05
@@ -148,11 +150,13 @@ class ThinkTable:
 class PolicyTable:
     """Policy gradient on the last student's own attempts, with the verifier's rewards (distill/reasoning/rewarded.py).
     steps: 0 for none. Each step the student makes `attempts` at each of `problems_per_step` problems. kl: weight of the
-    KL to the weights that it began with; steps have a constant rate but for a warm-up and a linear decay at the end."""
+    KL to the weights that it began with; steps have a constant rate but for a warm-up and a linear decay at the end.
+    micro_windows: most attempts of a forward and backward pass, 0 for all of a step."""
 
     steps: Whole = 0
     problems_per_step: Rows = 64
     attempts: Annotated[int, between(2, 2**20)] = 8
+    micro_windows: RowsOrNone = 0
     baseline: Annotated[str, one_of(BASELINES)] = "leave-one-out"
     reward: Annotated[str, one_of(REWARDS)] = "right"
     learning_rate: Rate = 1e-3

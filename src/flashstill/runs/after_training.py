@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flashstill.errors import BadInput, FlashstillError
+from flashstill.errors import BadInput, FlashstillError, ran_out_of_memory
 from flashstill.files import full_disk
 
 
@@ -23,8 +23,7 @@ def kept_after_errors(what: str, place: Path) -> Iterator[None]:
             error.args = (f"{error}; {sentence}", *error.args[1:])
         raise
     except Exception as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text:
+        if ran_out_of_memory(error):
             raise BadInput(f"out of memory; {sentence}, on a machine with more or with less at work") from error
         error.add_note(sentence)
         raise

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem
 from flashstill.distill.signals.store import Store, shard
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, ran_out_of_memory
 from flashstill.progress import Progress
 
 ROWS_AT_A_TIME = 8192
@@ -105,9 +106,28 @@ def problems_hash(problems: Sequence[Problem]) -> str:
     return hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode()).hexdigest()
 
 
+def settings_key(how: Sampling) -> dict[str, Any]:
+    """What texts depend on of the settings: not on the batch size, but for the rounding of logits."""
+    return {name: value for name, value in asdict(how).items() if name != "batch"}
+
+
+@contextmanager
+def memory_for(how: Sampling) -> Iterator[None]:
+    """Context of sampling: running out of memory becomes a BadInput that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise BadInput(
+            f"out of memory with {how.batch:,} texts sampled at a time; lower think.rows_at_a_time: the same command"
+            " then goes on from what is kept"
+        ) from error
+
+
 def chain_key(model: str, tokenizer: str, problems: Sequence[Problem], attempts: int, how: Sampling) -> dict[str, Any]:
-    """The key of stored chains. model, tokenizer: fingerprints. The batch size is left out: it changes no result."""
-    settings = {name: value for name, value in asdict(how).items() if name != "batch"}
+    """The key of stored chains. model, tokenizer: fingerprints."""
+    settings = settings_key(how)
     known = {"kind": "chains", "model": model, "tokenizer": tokenizer, "problems": problems_hash(problems)}
     return json.loads(json.dumps({**known, "attempts": attempts, **settings}))  # type: ignore[no-any-return]
 
@@ -141,7 +161,8 @@ def think(
             places = [place for start in starts for place in store.range(start)]
             rows = [place * MOST_ATTEMPTS + attempt for place in places for attempt in range(attempts)]
             given = [prompts[place] for place in places for _ in range(attempts)]
-            samples = sample(model, given, how, rows, advance)
+            with memory_for(how):
+                samples = sample(model, given, how, rows, advance)
             tokens = torch.from_numpy(samples.tokens).view(len(places), attempts, -1)
             log_p = torch.from_numpy(samples.log_p).sum(-1).view(len(places), attempts)
             lengths = torch.from_numpy(samples.lengths.astype(np.int32)).view(len(places), attempts)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.losses import Term, Workspace, one_hot, reverse_kl
-from flashstill.distill.reasoning.chains import problems_hash
+from flashstill.distill.reasoning.chains import memory_for, problems_hash, settings_key
 from flashstill.distill.reasoning.choosing import packed_rows
 from flashstill.distill.reasoning.judging import Judges
 from flashstill.distill.reasoning.matching import Extract
@@ -100,7 +100,7 @@ class Rewarded:
         seed: int,
         rows_at_a_time: int = 256,
     ) -> None:
-        """rows_at_a_time: texts that are sampled at a time."""
+        """rows_at_a_time: texts that are sampled at a time; a run may go on with another number."""
         self.prompts, self.per_step, self.group, self.seed = prompts, min(per_step, len(prompts)), group, seed
         self.tokenizer, self.extract, self.judges = tokenizer, extract, judges
         self.sampling = Sampling(
@@ -109,7 +109,7 @@ class Rewarded:
         )  # fmt: skip
         self.key: dict[str, object] = {
             "problems": problems_hash(problems), "task": judges.task.key, "extract": asdict(extract),
-            "per_step": self.per_step, "group": asdict(group), "sampling": asdict(self.sampling),
+            "per_step": self.per_step, "group": asdict(group), "sampling": settings_key(self.sampling),
         }  # fmt: skip
         self._longest = max(map(len, prompts)) + new_tokens - 1
         self._space = Workspace()
@@ -126,7 +126,8 @@ class Rewarded:
         owners = problems.repeat(attempts).tolist()
         ids = np.arange(len(owners)) + step * len(owners)
         asked = [self.prompts[problem] for problem in owners]
-        drawn = sample(student(), asked, self.sampling, ids.tolist(), space=self._space)
+        with memory_for(self.sampling):
+            drawn = sample(student(), asked, self.sampling, ids.tolist(), space=self._space)
         chains = [row[row >= 0].tolist() for row in drawn.tokens]
         sampled = time.perf_counter()
         rewards, calls = self._judged(owners, chains)

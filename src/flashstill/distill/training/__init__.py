@@ -5,7 +5,7 @@ from flashstill.distill.training.batches import Batch, Offline, Source, take, wi
 from flashstill.distill.training.loop import train
 from flashstill.distill.training.objectives import Objective, Soft, TeacherSource, distillation, hard
 from flashstill.distill.training.on_policy import Mixing, OnPolicy
-from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
+from flashstill.distill.training.recipe import TrainRecipe, equal_passes, learning_rate_at
 from flashstill.distill.training.sharded import World, join_world
 from flashstill.distill.training.validation import Course, Validation
 
@@ -24,6 +24,7 @@ __all__ = [
     "World",
     "checkpoints",
     "distillation",
+    "equal_passes",
     "hard",
     "join_world",
     "learning_rate_at",

@@ -40,7 +40,7 @@ from flashstill.distill.training.segments import Segment, as_rows, continued, fr
 from flashstill.distill.training.sharded import Sharded, World, join_world
 from flashstill.distill.training.validation import Validation
 from flashstill.distill.training.whole import Whole
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, ran_out_of_memory
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress, Silent
 
@@ -192,7 +192,7 @@ def _run_micro_steps(
         raise BadInput("all targets of a step are masked; look at the masks of the data")
     windows = len(batch.tokens)
     share = windows // world.size
-    micro, total = share // micro_steps, 0.0
+    micro, total = -(-share // micro_steps), 0.0  # a batch of attempts may have fewer windows than a step's
     for first in range(world.rank * share, (world.rank + 1) * share, micro):
         part = batch.rows(slice(first, first + micro)).to(world.device)
         terms: Sequence[Term] = objective(part)
@@ -239,8 +239,7 @@ def _explained(
 
     of_a_pass: the key of a loss that is not summed over the passes of a step, if there is one.
     """
-    text = str(error)
-    if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
+    if not ran_out_of_memory(error):
         return error
     micro = recipe.windows_per_step // micro_steps
     same = "the result stays the same: a step adds up its passes"

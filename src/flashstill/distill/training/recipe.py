@@ -48,6 +48,12 @@ class TrainRecipe:
         return max(1, self.tokens // (self.windows_per_step * window_length))
 
 
+def equal_passes(windows: int, most: int) -> int:
+    """Windows of a pass so that equal passes of at most `most` fill a step of `windows`; 0, for all at once, if `most`
+    is 0 or no fewer than there are."""
+    return 0 if not 0 < most < windows else max(size for size in range(1, most + 1) if windows % size == 0)
+
+
 def learning_rate_at(recipe: TrainRecipe, step: int, steps: int, first_steps: int = 0) -> float:
     """Learning rate of step `step` (from 0) of `steps`.
 

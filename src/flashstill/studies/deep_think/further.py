@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flashstill.recipes.resuming import loop_keys
 from flashstill.studies.deep_think.arms import POLICY, Arm, Taught, Tried, kept, rows, teach
 from flashstill.studies.deep_think.work import Attempted, Work
 
@@ -73,10 +74,13 @@ def policy(work: Work, start: Path) -> Taught:
             learning_rate=table.learning_rate, schedule="wsd", warmup_fraction=table.warmup_fraction,
             decay_fraction=table.decay_fraction, final_fraction=0.05, weight_decay=0.0, seed=work.seed, diverged_at=0.0,
             checkpoint_every_steps=table.checkpoint_every_steps,
+            micro_windows=training.equal_passes(windows, table.micro_windows),
         )  # fmt: skip
         held_to = Online(work.loaded(start)) if table.kl else None
         objective, key = rewarded(held_to, table.kl), {"start": fingerprint(start), "kl": table.kl}
-        training.train(model, source, objective, recipe, folder, work.progress, "train policy", key)
+        training.train(
+            model, source, objective, recipe, folder, work.progress, "train policy", key, may_change=loop_keys()
+        )
         save_model(model, work.tokenizer, place)
     training.checkpoints.clear(folder)
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

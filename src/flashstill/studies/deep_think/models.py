@@ -8,6 +8,7 @@ from typing import Any
 from flashstill.arch.adapter.edit import new_llama, with_end
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
+from flashstill.recipes.resuming import loop_keys
 from flashstill.recipes.thinking import LearnTable, NetTable
 
 
@@ -93,6 +94,9 @@ def learn(
         tokens=steps * rows * packed.length, windows_per_step=rows, learning_rate=table.learning_rate,
         warmup_fraction=table.warmup_fraction, weight_decay=table.weight_decay, final_fraction=0.05, seed=seed,
         checkpoint_every_steps=table.checkpoint_every_steps, diverged_at=0.0 if goes_on else 3.0,
+        micro_windows=training.equal_passes(rows, table.micro_windows),
     )  # fmt: skip
     source = training.Offline(packed, rows, seed)
-    return training.train(model, source, objective, recipe, folder, progress, name, {"teacher_share": share})
+    return training.train(
+        model, source, objective, recipe, folder, progress, name, {"teacher_share": share}, may_change=loop_keys()
+    )
