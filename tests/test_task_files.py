@@ -10,17 +10,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
 from flashstill.evaluate.tasks.answers import settings_of
 from flashstill.evaluate.tasks.encoding import cut
 from flashstill.evaluate.tasks.item_records import item_record, wilson
-from flashstill.harness import process
+from flashstill.harness import process, tables
 from flashstill.harness.files import read_task
 from flashstill.harness.groups import check_place
-from flashstill.harness.rows import objects
+from flashstill.harness.rows import dataset, objects
 from tests.commands import refuse
 from tests.marks import slow
 from tests.task_files import COLOURS, write_task
@@ -154,6 +156,108 @@ def test_what_is_no_json_object_is_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(BadInput, match=why):
             list(objects(path))
+
+
+def csv_rows(folder: Path, text: str | bytes) -> list[dict[str, Any]]:
+    content = text.encode() if isinstance(text, str) else text
+    (folder / "a.csv").write_bytes(content)
+    (folder / "spool").mkdir(exist_ok=True)
+    rows: list[dict[str, Any]] = tables.csv_table(folder / "a.csv", folder / "spool").to_pylist()
+    return rows
+
+
+class TestTables:
+    """CSV and Parquet: some rows at a time, with the kinds of all rows, and hostile files end in a sentence."""
+
+    def test_kinds_of_csv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tables, "CELLS_AT_A_TIME", 8)  # a batch of two rows: kinds are those of all batches
+        text = "q,label,share,ok,mixed,day,none\n"
+        text += 'a,0,1,true,1,2026-01-01,\n"b, c\nd ""e""",1,NA,false,2,2026-01-02,\nf,,0.5,TRUE,3,2026-01-03,\n'
+        text += "g,-3,7,true,x,2026-01-04,"
+        rows = csv_rows(tmp_path, text)
+        assert [row["q"] for row in rows] == ["a", 'b, c\nd "e"', "f", "g"]
+        assert [row["label"] for row in rows] == [0, 1, None, -3]
+        assert [row["share"] for row in rows] == [1.0, None, 0.5, 7.0]
+        assert [row["ok"] for row in rows] == [True, False, True, True]
+        assert [row["mixed"] for row in rows] == ["1", "2", "3", "x"]
+        assert [row["day"] for row in rows] == [f"2026-01-0{n}" for n in range(1, 5)]
+        assert [row["none"] for row in rows] == [""] * 4
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("a,b\n1\n", "row 1 .line 2. has 1 cells, where the first line names 2"),
+            ("a,b\n1,2\n", None), ("a,b\n", "no rows below its first line"), ("", "no rows below"),
+            ('a,b\n1,2\n3,"x\n4,5\n', "has a quote in row 2 that is never closed"),
+            ('a,b\n1,2\n3,"x', "has a quote in row 2 that is never closed"),
+            (b"a,b\n1,\xff\n", "is not UTF-8"),
+            ("a,b\n1," + "x" * 3000 + "\n", "has a line of more than 2,000 characters"),
+            ("a,b\n1,\"" + "x\n" * 1500 + "\"\n", "field larger than field limit"),
+        ],
+    )  # fmt: skip
+    def test_hostile_csv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Any, why: str | None) -> None:
+        monkeypatch.setattr("flashstill.distill.data.json_rows.MOST_LINE_CHARACTERS", 2000)
+        if why is None:
+            assert csv_rows(tmp_path, text) == [{"a": 1, "b": 2}]
+            return
+        with pytest.raises(BadInput, match=why) as refused:
+            csv_rows(tmp_path, text)
+        assert "\n" not in str(refused.value)
+
+    def test_large_rows_and_tables(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = "a\n" + ("x" * 999 + "\n") * 40
+        for name in ("PART_BYTES", "MOST_ROW_BYTES", "MOST_UNFOLDED_BYTES"):
+            monkeypatch.setattr(tables, name, 50_000)
+        assert len(csv_rows(tmp_path, text)) == 40
+        with pytest.raises(BadInput, match="unfolds to more than"):
+            csv_rows(tmp_path, text * 2)
+        monkeypatch.setattr(tables, "MOST_ROW_BYTES", 900)
+        monkeypatch.setattr(tables, "PART_BYTES", 900)
+        with pytest.raises(BadInput, match="has a row of more than"):
+            csv_rows(tmp_path, text)
+
+    def test_parquet_is_written_to_the_disk_in_parts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One row group; lists, categories and nothing come as they are; files stay below the process's limit."""
+        rows = [{"q": f"{n}" * 50, "choices": ["x", None], "label": n, "kind": "ab"[n % 2]} for n in range(1000)]
+        table = pa.Table.from_pylist(rows)
+        table = table.set_column(3, "kind", table["kind"].dictionary_encode())
+        parquet.write_table(table, tmp_path / "a.parquet")
+        monkeypatch.setattr(tables, "PART_BYTES", 10_000)
+        monkeypatch.setattr(tables, "FILE_BYTES", 40_000)
+        spool = tmp_path / "spool"
+        spool.mkdir()
+        assert tables.parquet_table(tmp_path / "a.parquet", spool).to_pylist() == rows
+        assert max(each.stat().st_size for each in spool.iterdir()) < 60_000
+        assert len(list(spool.iterdir())) > 3
+        parquet.write_table(table[:0], tmp_path / "none.parquet")
+        assert tables.parquet_table(tmp_path / "none.parquet", spool).num_rows == 0
+
+    def test_hostile_parquet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A kilobyte that stands for a megabyte in each of 3,000 rows is a file of a few kilobytes."""
+        path, spool = tmp_path / "a.parquet", tmp_path / "spool"
+        spool.mkdir()
+        words = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 10_000]))
+        parquet.write_table(pa.table({"a": words}), path, compression="zstd")
+        assert path.stat().st_size < 10_000
+        monkeypatch.setattr(tables, "MOST_UNFOLDED_BYTES", 2_000_000)
+        with pytest.raises(BadInput, match=r"a\.parquet unfolds to more than 1 MiB"):
+            tables.parquet_table(path, spool)
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(BadInput, match="is not a Parquet file that can be read") as refused:
+            tables.parquet_table(path, spool)
+        assert "\n" not in str(refused.value)
+
+    def test_files_with_other_columns(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        (tmp_path / "a.csv").write_text("q,label\na,1\n")
+        (tmp_path / "b.csv").write_text("q,gold\na,1\n")
+        with pytest.raises(BadInput, match=r"b\.csv has other columns than .*a\.csv"):
+            dataset([str(tmp_path / name) for name in ("a.csv", "b.csv")], "csv")
+
+    def test_memory_is_bounded(self) -> None:
+        with pytest.raises(MemoryError), tables.bounded_memory(2**24):
+            bytearray(2**27)
+        assert len(bytearray(2**27)) == 2**27
 
 
 def test_data_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:

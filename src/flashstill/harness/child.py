@@ -26,8 +26,10 @@ from typing import Any
 from flashstill.errors import BadInput
 from flashstill.harness.groups import aggregating, check_place, group_of_file, wholes_of
 from flashstill.harness.rows import dataset
+from flashstill.harness.tables import bounded_memory
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+OWN_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # other pools reserve more than they use, which is limited
 FEWSHOT_SEED = 1234
 """lm-eval's own"""
 MOST_REPEATED = 2**20
@@ -41,7 +43,7 @@ def main() -> None:
     """Serve one task, or one group of tasks, until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what lm-eval prints must not mix with the answers
-    os.environ.update(OFFLINE)
+    os.environ.update(OFFLINE | OWN_MEMORY)
 
     def reply(document: Mapping[str, Any]) -> None:
         print(json.dumps(document), file=answers, flush=True)
@@ -131,7 +133,8 @@ def _from_file(job: Mapping[str, Any]) -> Any:
     for key in ("tag", "group"):
         fields.pop(key, None)
     if job["format"]:
-        rows = {split: dataset(files, job["format"]) for split, files in job["data"].items()}
+        with bounded_memory():
+            rows = {split: dataset(files, job["format"]) for split, files in job["data"].items()}
         fields |= {"custom_dataset": lambda **_: rows, "dataset_kwargs": None, "metadata": None}
     else:
         fields["dataset_kwargs"] = None
@@ -178,12 +181,20 @@ def _is_large(operator: str, left: float, right: float) -> bool:
     return left * right > MOST_REPEATED if operator == "*" else abs(right) > 64 or abs(left) > MOST_REPEATED
 
 
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str, sort_keys=True)
+
+
 def _described(task: Any, items: int | None) -> dict[str, Any]:
     """Number of items, a digest of all that is asked about them, and how texts are generated, None if none are."""
-    documents = list(task.eval_docs)
     config = {key: value for key, value in task.dump_config().items() if key != "metadata"}
-    digest = hashlib.sha256(json.dumps([config, documents], default=str, sort_keys=True).encode())
-    count = min(len(documents), items or len(documents))
+    digest = hashlib.sha256(f"[{_text(config)}, [".encode())
+    total = 0
+    for document in task.eval_docs:  # which may lie on the disk
+        digest.update(f"{', ' if total else ''}{_text(document)}".encode())
+        total += 1
+    digest.update(b"]]")
+    count = min(total, items or total)
     generation = task.config.generation_kwargs if task.OUTPUT_TYPE == "generate_until" else None
     plain = json.loads(json.dumps(generation, default=str))
     return {"items": count, "digest": digest.hexdigest(), "generation": plain}

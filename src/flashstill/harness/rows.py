@@ -1,7 +1,8 @@
-"""The data of a task file as a data set in memory; JSON is read as a stream, a record at a time."""
+"""The data of a task file as a data set, read as streams: JSON and text in memory, CSV and Parquet on the disk."""
 
 from __future__ import annotations
 
+import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,28 +10,32 @@ from typing import Any
 
 from flashstill.distill.data.compressed import opened
 from flashstill.distill.data.json_rows import json_lines, json_values
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
+from flashstill.harness.tables import csv_table, parquet_table
 
 
 def dataset(files: list[str], kind: str) -> Any:
     """A data set of local files, whose sizes were checked (files.py); BadInput for JSON that is no objects."""
-    import datasets
-    import pyarrow as pa
-
     if kind in ("json", "text"):
+        from datasets import Dataset
+
         rows: list[Any] = []
-        for file in map(Path, files):
-            rows += objects(file) if kind == "json" else lines(file)
-        return datasets.Dataset.from_list(rows)
-    if kind == "csv":
-        from pyarrow import csv
+        for place in map(Path, files):
+            rows += objects(place) if kind == "json" else lines(place)
+        return Dataset.from_list(rows)
+    read = csv_table if kind == "csv" else parquet_table
+    tables = []
+    for file in files:
+        tables.append(read(Path(file), Path(tempfile.mkdtemp())))  # where this process may write
+        if tables[-1].schema.names != tables[0].schema.names:
+            raise BadInput(f"data file {file} has other columns than {files[0]}")
+    import pyarrow as pa
+    from datasets import Dataset
 
-        tables = [csv.read_csv(file) for file in files]
-    else:
-        from pyarrow import parquet
-
-        tables = [parquet.read_table(file) for file in files]
-    return datasets.Dataset(pa.concat_tables(tables))
+    try:
+        return Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except pa.ArrowException as error:
+        raise BadInput(f"data files {', '.join(files)} have columns of other kinds ({first_line(error)})") from error
 
 
 def lines(path: Path) -> Iterator[dict[str, str]]:

@@ -19,6 +19,7 @@ from flashstill.errors import BadInput
 
 MOST_LINE_CHARACTERS = 64 * 2**20
 CHUNK = 2**20
+END = "\x04\x04the end of the table"
 DEEP, NOT_JSON = "nests too deeply", "is not JSON"
 
 
@@ -169,7 +170,7 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
             if separator == "," and "," not in first and ";" in first:
                 separator = ";"
             reader = csv.reader(_again(first, lines), delimiter=separator)
-            records = _records(reader)
+            records = _closed(_records(reader), shown)
             heading = next(records, [])
             for number, cells in enumerate(records, 1):
                 name, where = f"{path.name}:{number}", f"{shown}, row {number} (line {reader.line_num})"
@@ -198,6 +199,16 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
         yield record
 
 
+def _closed(records: Iterator[list[str]], shown: str) -> Iterator[list[str]]:
+    """The records before the line END; BadInput if it does not stand alone, as a quote before it was never closed."""
+    for number, record in enumerate(records):
+        if record == [END]:
+            return
+        if record and record[-1].endswith(END):
+            raise BadInput(f"{shown} has a quote in row {number} that is never closed")
+        yield record
+
+
 def _text_lines(text: IO[str], shown: str) -> Iterator[str]:
     while line := text.readline(MOST_LINE_CHARACTERS):
         if len(line) >= MOST_LINE_CHARACTERS:
@@ -209,3 +220,4 @@ def _again(first: str, lines: Iterator[str]) -> Iterator[str]:
     if first:
         yield first
     yield from lines
+    yield END  # csv takes the end of a file inside a quote for the end of the quote
