@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flashstill.distill.students import (
     Experts,
     Format,
     Width,
+    apart,
     block_influence,
     compensated,
     greedy_drops,
@@ -37,6 +39,21 @@ SILENT = Silent()
 TOKENS = torch.randint(3, 90, (3, 12), generator=torch.Generator().manual_seed(1))
 FIRST = torch.zeros_like(TOKENS, dtype=torch.bool)
 FIRST[0] = True
+
+
+class Noting(Silent):
+    """Keeps what a task says of its steps."""
+
+    kl = ""
+
+    @contextlib.contextmanager
+    def task(self, *_: Any, **__: Any) -> Iterator[Any]:
+        def advance(_: float, note: str = "") -> None:
+            self.kl += note
+
+        yield advance
+
+
 WIDTHS = {
     "llama": Width(hidden=16, feed_forward=8, key_heads=1), "qwen3_moe": Width(experts=2, expert_neurons=8),
     "llama4_text": Width(experts=2, expert_neurons=8),
@@ -93,13 +110,15 @@ def test_what_no_choice_can_say_is_refused_before_the_search(tmp_path: Path, mon
 
 
 def test_windows_in_which_something_is_learned(packed: Packed) -> None:
-    tokens, learned, real = spread(packed, 4)
+    tokens, learned, real, starts = spread(packed, 4)
     assert learned is None
     assert real is None
+    assert packed.starts is not None
+    assert torch.equal(starts, torch.from_numpy(packed.starts[[0, 6, 13, 19]] != 0))
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[0, 6, 13, 19], :-1].astype(np.int64)))
     mask = np.zeros((packed.windows, packed.length), dtype=np.int32)
     mask[[3, 4, 11], 5:9] = 1
-    tokens, learned, _ = spread(dataclasses.replace(packed, target_mask=mask), 2)
+    tokens, learned, *_ = spread(dataclasses.replace(packed, target_mask=mask), 2)
     assert torch.equal(tokens, torch.from_numpy(packed.tokens[[3, 11], :-1].astype(np.int64)))
     assert torch.equal(learned, torch.from_numpy(mask[[3, 11]].astype(np.bool_)))
     with pytest.raises(BadInput, match="no target of the training text is learned"):
@@ -135,6 +154,76 @@ def test_compensated_rounding_and_routers_see_what_is_real() -> None:
     )
     assert torch.allclose(found, alone, rtol=1e-3)
     assert not torch.allclose(plain, alone, rtol=1e-2)
+
+
+WINDOW = torch.cat([TOKENS[0], TOKENS[1, :9], TOKENS[2, :3]])[None]
+STARTS = torch.zeros_like(WINDOW, dtype=torch.bool)
+STARTS[0, [0, 12, 21]] = True
+DOCUMENTS = torch.stack(
+    [TOKENS[0], *(torch.cat([TOKENS[n, :k], TOKENS[n, :1].expand(12 - k)]) for n, k in ((1, 9), (2, 3)))]
+)
+OWN = torch.arange(12) < torch.tensor([[12], [9], [3]])
+
+
+@pytest.mark.parametrize("name", ["llama", *slow("mamba2", "qwen3_next")])
+def test_documents_of_a_window_do_not_see_each_other(name: str) -> None:
+    """As rows of their own: influence, search and importance; also of layers that carry a state along a window."""
+    model = zoo.tiny(name, 0).float()
+    tokens, learned, real, starts = apart(model, WINDOW, None, None, STARTS)
+    assert (starts is None) == (name != "llama")
+    assert (learned is None) == (real is None) == (starts is not None)
+    expected = block_influence(model, DOCUMENTS, OWN)
+    assert block_influence(model, tokens, learned, starts) == pytest.approx(expected, rel=1e-4)
+    assert block_influence(model, WINDOW) != pytest.approx(expected, rel=1e-3)
+    if name != "llama":
+        return
+    cut = plan(model, WIDTHS[name])
+    whole, found = importance(model, DOCUMENTS, cut, OWN), importance(model, tokens, cut, learned, starts)
+    for axis, groups in whole.items():
+        for group, scores in groups.items():
+            assert torch.allclose(found[axis][group], scores, rtol=1e-3, atol=1e-6), (axis, group)
+    asked: list[float] = []
+    for text in ((DOCUMENTS, 1, 3, SILENT, OWN, None, None), (tokens, 1, 3, SILENT, learned, None, starts)):
+        noting = Noting()
+        greedy_drops(model, *text[:3], noting, *text[4:])
+        asked.append(noting.kl)
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.slow
+def test_calibration_keeps_documents_apart() -> None:
+    model = zoo.tiny("llama", 0)
+    format_, experts = Format(name="int4", group=8), Experts(routed=6, per_token=2, shared=0, neurons=8)
+    rows, found, mixed = (
+        compensated(model, format_, tokens, SILENT, real, starts).state_dict()
+        for tokens, real, starts in ((DOCUMENTS, OWN, None), (WINDOW, None, STARTS), (WINDOW, None, None))
+    )
+    for name, weight in rows.items():
+        assert torch.allclose(found[name], weight, atol=2e-2), name
+    assert any(not torch.allclose(mixed[name], weight, atol=2e-2) for name, weight in rows.items())
+    rows, found, mixed = (
+        torch.cat([router_rows(each) for each in mixtures(upcycle(model, experts, *text[:1], 0, "", *text[1:]))])
+        for text in ((DOCUMENTS, OWN, OWN, None), (WINDOW, None, None, STARTS), (WINDOW, None, None, None))
+    )
+    assert torch.allclose(found, rows, rtol=1e-3)
+    assert not torch.allclose(mixed, rows, rtol=1e-2)
+
+
+def test_padding_of_short_documents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long document beside many short ones: some of these are left out, evenly."""
+    monkeypatch.setattr("flashstill.distill.students.watching.separation", lambda _: "rows")
+    model = zoo.tiny("llama", 0)
+    tokens, starts = torch.arange(3, 67)[None], torch.ones((1, 64), dtype=torch.bool)
+    starts[0, 1:32] = False
+    found, learned, real, left = apart(model, tokens, None, None, starts)
+    assert (found.shape, left) == ((8, 32), None)
+    assert found[0].tolist() == list(range(3, 35))
+    assert found[-1, 0] == 66
+    assert learned is not None
+    assert learned.sum() == 32 + 7
+    assert torch.equal(learned, real)
+    monkeypatch.undo()
+    assert apart(model, tokens, None, None, starts * 0)[3] is None
 
 
 def test_rows_of_which_nothing_says_what_they_are() -> None:

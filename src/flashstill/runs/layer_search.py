@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from flashstill.distill.models.shallower import InexpressibleLayers
 
 
-def spread(packed: Packed, count: int) -> tuple[Any, Any, Any]:
+def spread(packed: Packed, count: int) -> tuple[Any, Any, Any, Any]:
     """Token ids [B, L] of at most `count` windows, evenly spaced over those in which something is learned; the places
-    [B, L] whose targets are learned, and those that are no padding; None if all are."""
+    [B, L] whose targets are learned, and those that are no padding; None if all are; and those that begin documents,
+    None if each window is one."""
     import torch
 
     evenly = _evenly(packed.windows, count)
     if packed.target_mask is None:
-        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None, None
+        return torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64)), None, None, _starts(packed, evenly)
     learned = packed.mask_of(evenly).any(axis=1)
     if not learned.all():  # conversations may ask more than they answer
         known = np.flatnonzero(packed.mask.any(axis=1))
@@ -35,7 +36,14 @@ def spread(packed: Packed, count: int) -> tuple[Any, Any, Any]:
         evenly = known[_evenly(len(known), count)]
     tokens = torch.from_numpy(packed.tokens[evenly, :-1].astype(np.int64))
     mask = packed.mask_of(evenly)
-    return tokens, torch.from_numpy(mask), torch.from_numpy(_used(mask, packed.starts, evenly))
+    used = torch.from_numpy(_used(mask, packed.starts, evenly))
+    return tokens, torch.from_numpy(mask), used, _starts(packed, evenly)
+
+
+def _starts(packed: Packed, windows: Any) -> Any:
+    import torch
+
+    return None if packed.starts is None else torch.from_numpy(packed.starts[windows] != 0)
 
 
 def _used(mask: Any, starts: Any, windows: Any) -> Any:
@@ -56,7 +64,14 @@ def _evenly(available: int, count: int) -> Any:
 
 
 def drops(
-    search: SearchRecipe, teacher: Any, tokens: Any, learned: Any, count: int, record: Path, progress: Progress
+    search: SearchRecipe,
+    teacher: Any,
+    tokens: Any,
+    learned: Any,
+    count: int,
+    record: Path,
+    progress: Progress,
+    starts: Any = None,
 ) -> list[int]:
     """The teacher's blocks in drop order, at least the first `count`; stored in the file `record`."""
     from flashstill.distill.models import decoder_layers
@@ -64,12 +79,13 @@ def drops(
 
     if not record.exists():
         depth = len(decoder_layers(teacher))
-        by_influence = order_by_influence(teacher, tokens, learned)
+        by_influence = order_by_influence(teacher, tokens, learned, starts)
         if search.method == "greedy":
             _ask_first(teacher, by_influence, depth - count)
             dropped = greedy_drops(
-                teacher, tokens, count, search.candidates, progress, learned, lambda kept: not _unsayable(teacher, kept)
-            )
+                teacher, tokens, count, search.candidates, progress, learned,
+                lambda kept: not _unsayable(teacher, kept), starts,
+            )  # fmt: skip
         else:
             dropped = by_influence[:count]
         write_text(record, json.dumps({"depth": depth, "method": search.method, "drops": dropped}))

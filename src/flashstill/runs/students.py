@@ -45,6 +45,7 @@ def first_student(
     from flashstill.distill.models.shallower import InexpressibleLayers
     from flashstill.distill.students import (
         Width,
+        apart,
         compensated,
         dense_of,
         from_config,
@@ -57,29 +58,30 @@ def first_student(
     )
 
     shape = recipe.student
-    tokens, learned, real = spread(packed, shape.compensate_windows or recipe.search.windows)
     if shape.kind == "scratch":
         return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
+    if shape.kind == "dense":
+        return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
+    text = spread(packed, shape.compensate_windows or recipe.search.windows)
+    tokens, learned, real, starts = apart(teacher, *text)
     if shape.kind == "width":
         width = Width(
             hidden=shape.hidden, feed_forward=shape.feed_forward, key_heads=shape.key_heads, experts=shape.experts,
             expert_neurons=shape.expert_neurons,
         )  # fmt: skip
         cut = plan(teacher, width)
-        return narrow(teacher, cut, importance(teacher, tokens, cut, learned))
+        return narrow(teacher, cut, importance(teacher, tokens, cut, learned, starts))
     if shape.kind == "upcycle":
-        return upcycle(teacher, experts_of(shape), tokens, recipe.seed, shape.into, learned, real)
-    if shape.kind == "dense":
-        return dense_of(teacher, shape.feed_forward, recipe.seed, shape.into)
+        return upcycle(teacher, experts_of(shape), tokens, recipe.seed, shape.into, learned, real, starts)
     if shape.compensate_windows:
-        return compensated(teacher, _format(recipe), tokens, progress, real)
+        return compensated(teacher, _format(recipe), tokens, progress, real, starts)
     if shape.kind == "copy":
         return teacher
     depth, keep = len(decoder_layers(teacher)), shape.keep_layers
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
     count = depth - min(keep, least_layers or keep)
-    dropped = drops(recipe.search, teacher, tokens, learned, count, search, progress)
+    dropped = drops(recipe.search, teacher, tokens, learned, count, search, progress, starts)
     chosen = kept_blocks(depth, dropped, keep)
     try:
         return keep_layers(teacher, chosen)

@@ -71,6 +71,14 @@ def positions(starts: Tensor) -> Tensor:
     return places - torch.where(starts.bool(), places, 0).cummax(-1).values
 
 
+def spans(starts: Tensor) -> tuple[Tensor, Tensor]:
+    """First places [D] of all documents among the flattened places, and their lengths [D]; each row begins one."""
+    begins = starts.bool().clone()
+    begins[:, 0] = True
+    firsts = begins.flatten().nonzero().squeeze(-1)
+    return firsts, torch.diff(firsts, append=torch.tensor([starts.numel()], device=firsts.device))
+
+
 @torch.inference_mode(False)
 def _is_kept_apart(run: Run, model: Model) -> bool:
     embedding = model.get_input_embeddings()
@@ -117,10 +125,7 @@ def _differentiable(embedding: nn.Module) -> Iterator[list[Tensor]]:
 def _by_rows(run: Run, tokens: Tensor, starts: Tensor, one_pass: bool) -> Tensor:
     """Outputs [B, L, d], one document a row; rows of like lengths run together, at most B L tokens at a time."""
     batch, length = tokens.shape
-    begins = starts.bool().clone()
-    begins[:, 0] = True
-    firsts = begins.flatten().nonzero().squeeze(-1)
-    lengths = torch.diff(firsts, append=torch.tensor([batch * length], device=firsts.device))
+    firsts, lengths = spans(starts)
     order = torch.argsort(lengths, descending=True, stable=True)
     sizes = lengths[order].tolist()
     pieces, places = [], []

@@ -8,6 +8,7 @@ from flashstill.distill.students.depth import block_influence, greedy_drops, kep
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
 from flashstill.distill.students.upcycling import Experts, empty_mixture, upcycle
+from flashstill.distill.students.watching import apart
 from flashstill.distill.students.width import Plan, Width, importance, narrow, plan
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LoadBalance",
     "Plan",
     "Width",
+    "apart",
     "bias_buffers",
     "block_influence",
     "check_balance",

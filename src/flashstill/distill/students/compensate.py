@@ -16,6 +16,7 @@ stored has its largest weight at the end of the scale, so that rounding it finds
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,11 +36,27 @@ TRIED_AT_ONCE = 2**24
 """most weights that are rounded at once to find a scale, 64 MB; a wide layer's rows take turns"""
 
 
-def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress, real: Tensor | None = None) -> Model:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Text:
+    """Token ids, the places that are no padding, and those that begin documents; all [B, L]."""
+
+    tokens: Tensor
+    real: Tensor | None
+    starts: Tensor | None
+
+
+def compensated(
+    model: Model,
+    format_: Format,
+    tokens: Tensor,
+    progress: Progress,
+    real: Tensor | None = None,
+    starts: Tensor | None = None,
+) -> Model:
     """A copy of the model with GPTQ-compensated weights for int4; calibrated on token ids [B, L] of training text.
 
-    real [B, L]: the places that are no padding, None for all.  Raises BadInput for formats other than int4, and for
-    layers whose weights are not plain matrices.
+    real [B, L]: the places that are no padding, None for all.  starts [B, L]: of documents (watching.py).
+    Raises BadInput for formats other than int4, and for layers whose weights are not plain matrices.
     """
     if format_.name != "int4":
         raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
@@ -50,16 +67,17 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
     copied = copy.deepcopy(model)
     blocks = decoder_layers(copied)
     forms = OutputForms(copied, tokens[:1, :PROBE_TOKENS])
-    hidden = _first_input(copied, tokens, forms)
+    text = Text(tokens=tokens, real=real, starts=starts)
+    hidden = _first_input(copied, text, forms)
     with progress.task("make good the rounding", len(blocks), "blocks") as advance:
         for index in range(len(blocks)):
-            for given, layers in _inputs(copied, index, hidden, tokens, forms, real):
+            for given, layers in _inputs(copied, index, hidden, text, forms):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
                 fine = compensate(rows, given, format_, STORED)
                 heights = [layer.out_features for layer in layers]
                 for layer, part in zip(layers, torch.split(fine, heights), strict=True):
                     layer.weight.data.copy_(part)
-            hidden = _after(copied, index, hidden, tokens, format_, forms)
+            hidden = _after(copied, index, hidden, text, format_, forms)
             advance(1)
     return copied
 
@@ -106,9 +124,7 @@ def _end_of_rows(group: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
     return ends.gather(0, error.argmin(0, keepdim=True))[0]
 
 
-def _inputs(
-    model: Model, index: int, hidden: Tensor, tokens: Tensor, forms: OutputForms, real: Tensor | None
-) -> list[tuple[Tensor, list[Any]]]:
+def _inputs(model: Model, index: int, hidden: Tensor, text: Text, forms: OutputForms) -> list[tuple[Tensor, list[Any]]]:
     """Gram matrices of the inputs of a block's linear layers; layers with the same input share one matrix."""
     seen: dict[int, tuple[Tensor, list[Any]]] = {}
 
@@ -117,15 +133,15 @@ def _inputs(
 
     layers = [module for module in decoder_layers(model)[index].modules() if isinstance(module, nn.Linear)]
     with forms.only([index], into=hidden):
-        run_watched(model, tokens, [layer.register_forward_pre_hook(look) for layer in layers])
+        run_watched(model, text.tokens, [layer.register_forward_pre_hook(look) for layer in layers], text.starts)
     grams = []
     for given, users in seen.values():
-        rows = counted_rows(given.flatten(0, -2), real).float()
+        rows = counted_rows(given.flatten(0, -2), text.real).float()
         grams.append((rows.T @ rows / len(rows), users))
     return grams
 
 
-def _first_input(model: Model, tokens: Tensor, forms: OutputForms) -> Tensor:
+def _first_input(model: Model, text: Text, forms: OutputForms) -> Tensor:
     """Hidden states [B, L, d] that enter the first block."""
     seen: list[Tensor] = []
 
@@ -133,11 +149,12 @@ def _first_input(model: Model, tokens: Tensor, forms: OutputForms) -> Tensor:
         seen.append(input_of(args, inputs))
 
     with forms.only([0]):
-        run_watched(model, tokens, [decoder_layers(model)[0].register_forward_pre_hook(look, with_kwargs=True)])
+        handle = decoder_layers(model)[0].register_forward_pre_hook(look, with_kwargs=True)
+        run_watched(model, text.tokens, [handle], text.starts)
     return seen[0]
 
 
-def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format, forms: OutputForms) -> Tensor:
+def _after(model: Model, index: int, hidden: Tensor, text: Text, format_: Format, forms: OutputForms) -> Tensor:
     """Hidden states [B, L, d] after a block, computed with its rounded weights."""
     block, seen = decoder_layers(model)[index], []
 
@@ -149,7 +166,7 @@ def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Fo
     for layer in layers:
         layer.weight.data = round_stored(layer.weight.data, format_)
     with forms.only([index], into=hidden):
-        run_watched(model, tokens, [block.register_forward_hook(look)])
+        run_watched(model, text.tokens, [block.register_forward_hook(look)], text.starts)
     for layer, weight in zip(layers, fine, strict=True):
         layer.weight.data = weight
     hidden_after: Tensor = seen[0]

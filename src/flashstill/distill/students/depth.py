@@ -21,7 +21,7 @@ from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.skipping import PROBE_TOKENS, OutputForms, input_of, output_of
 from flashstill.distill.signals import hidden_states
-from flashstill.distill.students.watching import places_of, run_watched
+from flashstill.distill.students.watching import places_of, run_watched, states_apart
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
@@ -30,15 +30,19 @@ NEEDED = (KeyError, ValueError, RuntimeError, TypeError, AttributeError)
 _ROWS = 128  # tokens whose logits are in memory at a time
 
 
-def block_influence(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[float]:
+def block_influence(
+    model: Model, tokens: Tensor, learned: Tensor | None = None, starts: Tensor | None = None
+) -> list[float]:
     """1 - cosine of each block's input and output, mean over the tokens [B, L]; one forward pass.
 
-    learned [B, L]: the places that count, None for all.
+    learned [B, L]: the places that count, None for all.  starts [B, L]: of documents (watching.py).
     """
-    return [influence for influence, _ in _watch(model, tokens, learned)]
+    return [influence for influence, _ in _watch(model, tokens, learned, starts)]
 
 
-def _watch(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[tuple[float, Tensor]]:
+def _watch(
+    model: Model, tokens: Tensor, learned: Tensor | None = None, starts: Tensor | None = None
+) -> list[tuple[float, Tensor]]:
     """The influence and the input [B, L, d] of every block."""
     seen: list[tuple[float, Tensor]] = []
 
@@ -50,13 +54,15 @@ def _watch(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[
     kept = places_of(learned)
 
     handles = [block.register_forward_hook(look, with_kwargs=True) for block in decoder_layers(model)]
-    run_watched(model, tokens, handles)
+    run_watched(model, tokens, handles, starts)
     return seen
 
 
-def order_by_influence(model: Model, tokens: Tensor, learned: Tensor | None = None) -> list[int]:
+def order_by_influence(
+    model: Model, tokens: Tensor, learned: Tensor | None = None, starts: Tensor | None = None
+) -> list[int]:
     """Block indices from the least to the most influential: the order in which to drop them."""
-    influence = block_influence(model, tokens, learned)
+    influence = block_influence(model, tokens, learned, starts)
     return sorted(range(len(influence)), key=lambda index: influence[index])
 
 
@@ -68,11 +74,13 @@ def greedy_drops(
     progress: Progress,
     learned: Tensor | None = None,
     can_remain: Callable[[list[int]], bool] | None = None,
+    starts: Tensor | None = None,
 ) -> list[int]:
     """The first `drops` blocks to drop, in order: at each step the one whose removal raises KL to the teacher least.
 
     learned [B, L]: the places that count, None for all.  can_remain: whether these blocks, ascending, may be those that
-    are left in the end; of the candidates for the last step one of which it is true is taken, if there is one.
+    are left in the end; of the candidates for the last step one of which it is true is taken, if there is one.  starts
+    [B, L]: of documents (watching.py).
 
     Removing a candidate does not change the blocks before it, so only the blocks after it are run again, unless blocks
     read what earlier ones leave for them (shared keys and values).
@@ -85,21 +93,21 @@ def greedy_drops(
     alone = True
     forms, places = OutputForms(model, tokens[:1, :PROBE_TOKENS]), places_of(learned)
     with torch.inference_mode(), progress.task("search for blocks to drop", drops, "blocks") as advance:
-        logits = head.logits(hidden_states(model, tokens).flatten(0, 1)[places])
+        logits = head.logits(states_apart(model, tokens, starts).flatten(0, 1)[places])
         teacher = torch.softmax(logits, -1, dtype=torch.float32)
         entropy = _mean_soft_cross_entropy(logits, teacher)
         for _ in range(drops):
             kept = [index for index in range(depth) if index not in dropped]
             alone = alone and _runs_alone(model, tokens[:1], forms, kept)
             with forms.only(kept):
-                seen = _watch(model, tokens, learned)
+                seen = _watch(model, tokens, learned, starts)
             trials: dict[int, float] = {}
             for index in sorted(kept, key=lambda index: seen[index][0])[:candidates]:
                 rest = [each for each in kept if each >= index] if alone else [each for each in kept if each != index]
                 start = seen[index][1] if alone else None
                 try:
                     with forms.only(rest, start):
-                        logits = head.logits(hidden_states(model, tokens).flatten(0, 1)[places])
+                        logits = head.logits(states_apart(model, tokens, starts).flatten(0, 1)[places])
                 except NEEDED:
                     continue
                 trials[index] = _mean_soft_cross_entropy(logits, teacher)

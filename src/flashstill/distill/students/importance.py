@@ -52,12 +52,16 @@ class Mean:
 
 
 def measured(
-    model: Model, layouts: Mapping[str, Layout], tokens: Tensor, learned: Tensor | None = None
+    model: Model,
+    layouts: Mapping[str, Layout],
+    tokens: Tensor,
+    learned: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """Scores of the units by axis and group, from one pass over token ids [B, L]; [copies, units] for stacked experts.
 
-    learned [B, L]: the places that count, None for all.  Raises UnsupportedArchitecture if some units are read by no
-    module that can be watched.
+    learned [B, L]: the places that count, None for all.  starts [B, L]: of documents (watching.py).  Raises
+    UnsupportedArchitecture if some units are read by no module that can be watched.
     """
     means: dict[tuple[str, str], Mean] = {}
     handles: list[RemovableHandle] = []
@@ -73,7 +77,7 @@ def measured(
                 stacked[group.name] = group
     experts, watching = watch_experts(model, layouts.get(EXPERT_COUNT, ()), learned)
     with watch_neurons(model, stacked, learned) as neurons:
-        run_watched(model, tokens, [*handles, *watching])
+        run_watched(model, tokens, [*handles, *watching], starts)
     scores: dict[str, dict[str, Tensor]] = {}
     for (axis, name), mean in means.items():
         found = experts.get(name) if axis == EXPERT_COUNT else neurons.get(name) if name in neurons else None

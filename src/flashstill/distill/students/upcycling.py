@@ -56,12 +56,13 @@ def upcycle(
     into: str = "",
     learned: Tensor | None = None,
     real: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> Model:
     """An MoE model from a dense one; neuron activity is measured on token ids [B, L] of training text.
 
     learned [B, L]: the places that count there, None for all.  real [B, L]: those that are no padding, to which routers
-    are scaled, as they route prompts as well.  into: model_type of the mixture, by default the dense family's
-    relative.  Raises BadInput for experts that do not fill the FFN, UnsupportedArchitecture in one sentence for a pair
+    are scaled, as they route prompts as well.  starts [B, L]: of documents (watching.py).  into: model_type of the
+    mixture, by default the dense family's relative.  Raises BadInput for experts that do not fill the FFN, UnsupportedArchitecture in one sentence for a pair
     of families that do not compute the same.
     """
     into = fields.mixture_of(model.config, into)
@@ -71,10 +72,11 @@ def upcycle(
     twin = small_copy(model)
     disturb(twin, torch.Generator().manual_seed(0))
     _prove(twin, replace(experts, routed=groups, per_token=groups), into)
-    by_name = measured(model, {NEURONS: layout}, tokens, learned)[NEURONS]
+    by_name = measured(model, {NEURONS: layout}, tokens, learned, starts)[NEURONS]
     scores = [by_name[group.name] for group in layout]
     dense = gated(model, layout)
-    return _converted(model, dense, experts, into, scores, _inputs(model, dense, tokens, real), seed)
+    inputs = _inputs(model, dense, tokens, real, starts)
+    return _converted(model, dense, experts, into, scores, inputs, seed)
 
 
 def empty_mixture(model: Model, experts: Experts, into: str = "") -> Model:
@@ -168,14 +170,17 @@ def _carry(model: Model, sparse: Model, dense: list[Gated], blocks: list[Mixture
     sparse.load_state_dict(given, strict=False)
 
 
-def _inputs(model: Model, dense: list[Gated], tokens: Tensor, real: Tensor | None) -> list[Tensor]:
+def _inputs(
+    model: Model, dense: list[Gated], tokens: Tensor, real: Tensor | None, starts: Tensor | None
+) -> list[Tensor]:
     """Inputs [N, d] of each block's FFN at the places that are no padding."""
     inputs: list[Tensor] = []
 
     def look(module: object, args: tuple[Tensor, ...]) -> None:
         inputs.append(counted_rows(args[0].detach().flatten(0, -2), real).float())
 
-    run_watched(model, tokens, [model.get_submodule(ffn.name).register_forward_pre_hook(look) for ffn in dense])
+    handles = [model.get_submodule(ffn.name).register_forward_pre_hook(look) for ffn in dense]
+    run_watched(model, tokens, handles, starts)
     return inputs
 
 

@@ -1,4 +1,4 @@
-"""One forward pass of a model with hooks on its modules."""
+"""Forward passes of a model with hooks on its modules, in which no document of a window sees another."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from flashstill.distill.models import Model
-from flashstill.distill.signals import hidden_states
+from flashstill.distill.models import Model, parts
+from flashstill.distill.models.documents import POSITIONS, positions, separation, spans
 from flashstill.errors import UnsupportedArchitecture
+
+MOST_PADDED = 4
 
 
 def places_of(learned: Tensor | None) -> Any:
@@ -36,11 +38,45 @@ def counted_rows(rows: Tensor, counted: Tensor | None) -> Tensor:
     return rows[counted.flatten().repeat_interleave(copies).to(rows.device)]
 
 
-def run_watched(model: Model, tokens: Tensor, handles: Iterable[RemovableHandle]) -> None:
-    """Run token ids [B, L] through the blocks without gradients; the hooks are removed even if the pass fails."""
+def apart(
+    model: Model, tokens: Tensor, learned: Tensor | None, real: Tensor | None, starts: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """A text (token ids, places that are learned, that are no padding, that begin documents; all [B, L]) as hooks can
+    watch a model read it.
+
+    It stays as it is if the model keeps documents apart by their positions; else each becomes a row, padded on the
+    right, and `starts` is None.  If padding would make it more than MOST_PADDED times as long, documents are left out,
+    evenly over the text.
+    """
+    if starts is None or not bool(starts[:, 1:].any()):
+        return tokens, learned, real, None
+    if separation(parts(model)) == POSITIONS:
+        return tokens, learned, real, starts
+    firsts, lengths = spans(starts)
+    most = max(1, MOST_PADDED * tokens.numel() // int(lengths.max()))
+    if len(firsts) > most:
+        evenly = torch.linspace(0, len(firsts) - 1, most).round().long()
+        firsts, lengths = firsts[evenly], lengths[evenly]
+    steps = torch.arange(int(lengths.max()))
+    inside = steps < lengths[:, None]
+    index = torch.where(inside, firsts[:, None] + steps, firsts[:, None])
+    masks = [inside if mask is None else mask.flatten()[index] & inside for mask in (learned, real)]
+    return tokens.flatten()[index], masks[0], masks[1], None
+
+
+def states_apart(model: Model, tokens: Tensor, starts: Tensor | None) -> Tensor:
+    """Final hidden states [B, L, d] of a text of `apart`."""
+    inputs = {} if starts is None else {"position_ids": positions(starts)}
+    return parts(model).hidden(tokens, **inputs)
+
+
+def run_watched(model: Model, tokens: Tensor, handles: Iterable[RemovableHandle], starts: Tensor | None = None) -> None:
+    """Run token ids [B, L] through the blocks without gradients; the hooks are removed even if the pass fails.
+
+    starts [B, L]: as `apart` gives them."""
     try:
         with torch.inference_mode():
-            hidden_states(model, tokens)
+            states_apart(model, tokens, starts)
     finally:
         for handle in handles:
             handle.remove()

@@ -140,13 +140,19 @@ def _check_groups(model: Model, kept: Mapping[str, int]) -> None:
         )
 
 
-def importance(model: Model, tokens: Tensor, width: Width | Plan, learned: Tensor | None = None) -> Scores:
+def importance(
+    model: Model,
+    tokens: Tensor,
+    width: Width | Plan,
+    learned: Tensor | None = None,
+    starts: Tensor | None = None,
+) -> Scores:
     """Scores of the units that a cut to `width` chooses among, from one pass over token ids [B, L].
 
-    learned [B, L]: the places that count, None for all.
+    learned [B, L]: the places that count, None for all.  starts [B, L]: of documents (watching.py).
     """
     planned = width if isinstance(width, Plan) else plan(model, width)
-    return measured(model, planned.layouts, tokens, learned)
+    return measured(model, planned.layouts, tokens, learned, starts)
 
 
 def narrow(model: Model, width: Width | Plan, scores: Scores) -> Model:
