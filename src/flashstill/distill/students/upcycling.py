@@ -62,8 +62,8 @@ def upcycle(
 
     learned [B, L]: the places that count there, None for all.  real [B, L]: those that are no padding, to which routers
     are scaled, as they route prompts as well.  starts [B, L]: of documents (watching.py).  into: model_type of the
-    mixture, by default the dense family's relative.  Raises BadInput for experts that do not fill the FFN, UnsupportedArchitecture in one sentence for a pair
-    of families that do not compute the same.
+    mixture, by default the dense family's relative.  Raises BadInput for experts that do not fill the
+    FFN, UnsupportedArchitecture in one sentence for a pair of families that do not compute the same.
     """
     into = fields.mixture_of(model.config, into)
     groups = _groups(size(model.config, FEED_FORWARD), experts)
