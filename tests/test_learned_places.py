@@ -182,7 +182,7 @@ def test_documents_of_a_window_do_not_see_each_other(name: str) -> None:
     for axis, groups in whole.items():
         for group, scores in groups.items():
             assert torch.allclose(found[axis][group], scores, rtol=1e-3, atol=1e-6), (axis, group)
-    asked: list[float] = []
+    asked: list[str] = []
     for text in ((DOCUMENTS, 1, 3, SILENT, OWN, None, None), (tokens, 1, 3, SILENT, learned, None, starts)):
         noting = Noting()
         greedy_drops(model, *text[:3], noting, *text[4:])
@@ -221,6 +221,7 @@ def test_padding_of_short_documents_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert found[-1, 0] == 66
     assert learned is not None
     assert learned.sum() == 32 + 7
+    assert real is not None
     assert torch.equal(learned, real)
     monkeypatch.undo()
     assert apart(model, tokens, None, None, starts * 0)[3] is None
