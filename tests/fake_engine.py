@@ -1,8 +1,8 @@
 """A program that is started like vLLM and answers like it, or misbehaves as FAKE_ENGINE says.
 
 well: answers at once.  dies: prints a reason and ends.  mute: listens and never answers /health.  refuses: answers 400.
-late: ends a moment after its first answer.  clings: ignores SIGTERM, and leaves a process in a session of its own,
-whose id is in the file that FAKE_ENGINE_CHILD names.
+late: ends once there is a file that FAKE_ENGINE_END names.  clings: ignores SIGTERM, and leaves a process in a session
+of its own, whose id is in the file that FAKE_ENGINE_CHILD names.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(400, {"error": "no such model"})
             return
         self._answer(200, {"choices": [{"text": "a"}]})
-        if MODE == "late":
-            threading.Timer(0.3, os._exit, (3,)).start()
 
     def _answer(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -48,6 +46,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def _end_when_told() -> None:
+    while not Path(os.environ["FAKE_ENGINE_END"]).exists():
+        time.sleep(0.02)
+    os._exit(3)
+
+
 def main() -> None:
     print("loading", sys.argv[1:], flush=True)
     if MODE == "dies":
@@ -57,6 +61,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
         Path(os.environ["FAKE_ENGINE_CHILD"]).write_text(str(child.pid))
+    if MODE == "late":
+        threading.Thread(target=_end_when_told, daemon=True).start()
     host, port = (sys.argv[sys.argv.index(name) + 1] for name in ("--host", "--port"))
     ThreadingHTTPServer((host, int(port)), Handler).serve_forever()
 

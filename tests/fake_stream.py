@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -16,7 +17,8 @@ Write = Callable[[bytes], Awaitable[None]]
 
 class FakeStream:
     """Counts what it was asked. first_s, token_s: seconds to the first token, and between tokens; slots: how many
-    requests it works on at a time; unknown: request fields that it refuses."""
+    requests it works on at a time; unknown: request fields that it refuses. together: whoever is not alone waits until
+    so many have been in flight at a time once, as clients who keep them in flight will bring about on any machine."""
 
     def __init__(self, first_s: float = 0.0, token_s: float = 0.0, slots: int = 10_000) -> None:
         self.first_s, self.token_s = first_s, token_s
@@ -31,13 +33,14 @@ class FakeStream:
         self.unknown: set[str] = set()
         self.questions: list[dict[str, Any]] = []
         self.in_flight = self.most_in_flight = 0
+        self.together = 1
         self._slots = slots
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self.port = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self._ready.wait(10.0)
+        assert self._ready.wait(60.0)
 
     @property
     def base(self) -> str:
@@ -49,7 +52,7 @@ class FakeStream:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._room = asyncio.Semaphore(self._slots)
+        self._room, self._met = asyncio.Semaphore(self._slots), asyncio.Event()
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24))
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -94,16 +97,28 @@ class FakeStream:
         fault = self.always or (self.faults.pop(0) if self.faults else "")
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
+        if self.in_flight >= self.together:
+            self._met.set()
+        with self._leaving() as leave:
+            if self.in_flight > 1:
+                await asyncio.wait_for(self._met.wait(), 60.0)
             async with self._room:
                 if fault:
                     return await FAULTS[fault](write)
-                await self._stream(question, write, path.endswith("chat/completions"))
-        finally:
-            self.in_flight -= 1
+                await self._stream(question, write, path.endswith("chat/completions"), leave)
         return True
 
-    async def _stream(self, question: dict[str, Any], write: Write, chat: bool) -> None:
+    @contextmanager
+    def _leaving(self) -> Iterator[Callable[[], None]]:
+        """What counts a request as done, once: before its client knows that it is, or else at the end."""
+        with ExitStack() as done:
+            done.callback(self._count_down)
+            yield done.close
+
+    def _count_down(self) -> None:
+        self.in_flight -= 1
+
+    async def _stream(self, question: dict[str, Any], write: Write, chat: bool, leave: Callable[[], None]) -> None:
         send = chunked(write)
         await write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         if chat:
@@ -122,6 +137,7 @@ class FakeStream:
                 "completion_tokens": many * self.claimed,
             }
             await send(event({"choices": [], "usage": usage}))
+        leave()
         await send(b"data: [DONE]\n\n")
         await write(b"0\r\n\r\n")
 

@@ -245,7 +245,7 @@ def test_csv_and_png_of_a_chart(tab: Page, server: ExploreServer, tmp_path: Path
     shown(tab, server.address("view=model"))
     for kind in ("CSV", "PNG"):
         tab.run(f"document.querySelector('.tools button[aria-label^={kind}]').click()")
-    patience = 200
+    patience = 1200
     while len([path for path in tmp_path.iterdir() if path.suffix in (".csv", ".png")]) < 2 and patience:
         tab.run("new Promise(done => setTimeout(done, 50))")
         patience -= 1

@@ -25,12 +25,26 @@ def test_watts_come_from_the_counter_between_two_of_its_moves(monkeypatch: pytes
     monkeypatch.syspath_prepend(str(FOLDER))
     import board
 
+    class Clock:
+        """On which a look takes ten microseconds, and work two milliseconds."""
+
+        now_s = 1000.0
+
+        def perf_counter(self) -> float:
+            self.now_s += 1e-5
+            return self.now_s
+
+        def work(self) -> None:
+            self.now_s += 2e-3
+
     class Counter:
         def read(self) -> list[int]:  # 300 W, told in steps of 20 ms, as a driver does
-            return [int(time.perf_counter() / 0.02) * 6000]
+            return [int(clock.now_s / 0.02) * 6000]
 
+    clock = Clock()
+    monkeypatch.setattr(board, "time", clock)
     monkeypatch.setattr(board, "nvml", Counter)
-    drawn = board.Board().watch(lambda: time.sleep(0.002), board.LEAD_S + 0.3)
+    drawn = board.Board().watch(clock.work, board.LEAD_S + 0.3)
     assert drawn is not None
     assert drawn.watts == pytest.approx(300.0, rel=0.1)
     assert drawn.window_s < 0.3

@@ -80,7 +80,7 @@ def ask(tmp_path: Path) -> Callable[..., list[Verdict]]:
     save_problems(tmp_path / "p.jsonl", [Problem(prompt="one", answer="1")])
     spec = Spec(source=f"{tmp_path / 'judge.py'}:judge", data=str(tmp_path / "p.jsonl"))
 
-    def asked(*answers: str, seconds: float = 5.0) -> list[Verdict]:
+    def asked(*answers: str, seconds: float = 60.0) -> list[Verdict]:
         with Judges(spec, tmp_path / "p.jsonl", processes=1, seconds=seconds) as judges:
             return judges([(0, answer) for answer in answers], nothing)
 
@@ -97,7 +97,7 @@ def is_running(process: int) -> bool:
 
 def gone(process: int) -> bool:
     """Whether it ends; waits for it a while, for the system may be busy."""
-    for _ in range(200):
+    for _ in range(1200):
         if not is_running(process):
             return True
         time.sleep(0.05)
@@ -107,7 +107,7 @@ def gone(process: int) -> bool:
 class TestJudges:
     @pytest.mark.slow
     def test_a_flood_is_no_verdict(self, ask: Callable[..., list[Verdict]]) -> None:
-        assert [verdict.outcome for verdict in ask("flood", "1", seconds=20.0)] == ["nonsense", "right"]
+        assert [verdict.outcome for verdict in ask("flood", "1")] == ["nonsense", "right"]
 
     @pytest.mark.slow
     def test_verdicts_on_questions_to_come_are_not_believed(self, ask: Callable[..., list[Verdict]]) -> None:
@@ -133,7 +133,7 @@ class TestJudges:
         assert files == "[]"
 
     def test_limits(self, ask: Callable[..., list[Verdict]]) -> None:
-        memory, file, files, core, processes, seconds = map(int, ask("limits")[0].why.split()[1:])
+        memory, file, files, core, processes, seconds = map(int, ask("limits", seconds=5.0)[0].why.split()[1:])
         assert (memory, file, files, core) == (3 * 2**30, 64 * 2**20, 256, 0)
         assert processes > 128
         assert 0 < seconds < 60
@@ -141,8 +141,12 @@ class TestJudges:
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
     def test_what_a_judge_starts_ends_with_it(self, ask: Callable[..., list[Verdict]], tmp_path: Path) -> None:
-        assert ask("daemon", seconds=2.0)[0].outcome == "late"
-        assert gone(int((tmp_path / "daemon").read_text()))
+        daemon = tmp_path / "daemon"
+        for seconds in (2.0, 60.0):  # a busy machine may need longer to start it
+            assert ask("daemon", seconds=seconds)[0].outcome == "late"
+            if daemon.exists() and daemon.read_text():
+                break
+        assert gone(int(daemon.read_text()))
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -167,7 +171,7 @@ class TestJudges:
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert gone(int((tmp_path / "daemon").read_text()))
-        for _ in range(200):
+        for _ in range(1200):
             if not list((tmp_path / "temporary").iterdir()):
                 break
             time.sleep(0.05)

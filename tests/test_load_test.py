@@ -48,10 +48,12 @@ def server() -> Iterator[FakeStream]:
     fake.close()
 
 
+PATIENT = {"time_limit_s": 120.0, "stall_s": 60.0}
+"""limits that no busy machine reaches"""
+
+
 def asked(server: FakeStream, **more: Any) -> LoadTest:
-    usual: dict[str, Any] = {
-        "concurrency": (2,), "requests": 6, "runs": 1, "isl": 12, "osl": 5, "time_limit_s": 1.0, "stall_s": 0.3,
-    }  # fmt: skip
+    usual: dict[str, Any] = {"concurrency": (2,), "requests": 6, "runs": 1, "isl": 12, "osl": 5, **PATIENT}
     if "rates" in more or "trace" in more:
         usual.pop("concurrency")
     if "trace" in more:
@@ -61,7 +63,7 @@ def asked(server: FakeStream, **more: Any) -> LoadTest:
 
 def test_figures_and_counts(server: FakeStream, capsys: pytest.CaptureFixture[str]) -> None:
     shape = ("--isl", "12", "--osl", "5", "--requests", "6", "--runs", "2")
-    server.first_s = 0.005
+    server.together = 3
     main(["measure", "--server", server.base, "--concurrency", "1,3", *shape, "--json"])
     document = json.loads(capsys.readouterr().out)
     assert [level["concurrency"] for level in document["levels"]] == [1, 3]
@@ -94,7 +96,9 @@ def test_every_fault_is_tried_and_told() -> None:
 def test_hostile_servers_are_counted(server: FakeStream) -> None:
     server.faults = ["", *(each for fault in EXPECTED for each in (fault, ""))]  # the probe is answered well
     requests = 2 * len(EXPECTED)
-    found = measure_server(asked(server, concurrency=(8,), requests=requests, runs=5, warm_up=False), Silent())
+    limits = {"time_limit_s": 6.0, "stall_s": 3.0}  # far longer than a good answer takes on a busy machine
+    question = asked(server, concurrency=(8,), requests=requests, runs=5, warm_up=False, **limits)
+    found = measure_server(question, Silent())
     level = found.levels[0]
     assert level.failures == Counter(EXPECTED.values())
     assert (level.requests, level.ok) == (5 * requests, 5 * requests - len(EXPECTED))
@@ -215,7 +219,7 @@ def test_a_killed_measurement_goes_on(server: FakeStream, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_saturation_ends_the_levels() -> None:
-    slow = FakeStream(token_s=0.004, slots=2)
+    slow = FakeStream(token_s=0.01, slots=2)
     try:
         usual = {"requests": 8, "osl": 6, "warm_up": False, "runs": 5, "until_saturation": True}
         found = measure_server(asked(slow, concurrency=(1,), **usual), Silent())
@@ -252,9 +256,10 @@ def test_a_trace_in_an_open_loop(server: FakeStream, tmp_path: Path) -> None:
     level = found.levels[0]
     assert [(reply.wanted_prompt, reply.output_tokens) for reply in level.replies] == [(9, 3), (7, 2), (8, 4)] * 5
     assert [round(reply.due, 2) for reply in level.replies[:3]] == [0.0, 0.05, 0.1]
-    prompts = [question["prompt"].split() for question in server.questions[1:4]]
-    assert prompts[0][:4] == prompts[2][:4], "cached tokens are shared"
-    assert [len(prompt) for prompt in prompts] == [9, 7, 8]
+    # By their lengths: on a busy machine several are sent at once, and come in any order.
+    prompts = {len(words): words for words in (question["prompt"].split() for question in server.questions[1:4])}
+    assert sorted(prompts) == [7, 8, 9]
+    assert prompts[9][:4] == prompts[8][:4], "cached tokens are shared"
 
 
 def test_prompts_of_exact_length(tmp_path: Path) -> None:
@@ -345,8 +350,9 @@ def test_meters(tmp_path: Path) -> None:
 )
 def test_a_list_of_models_that_cannot_be_had(server: FakeStream, fault: str, sentence: str) -> None:
     server.listing = fault
+    limits = {"time_limit_s": 1.0, "stall_s": 0.3} if sentence == "does not answer" else PATIENT
     with pytest.raises(BadInput, match=sentence):
-        measure_server(asked(server), Silent())
+        measure_server(asked(server, **limits), Silent())
 
 
 @pytest.mark.slow
@@ -404,7 +410,7 @@ def test_python_hears_an_interruption_of_client_processes(server: FakeStream) ->
         while len(server.questions) < 20 and time.monotonic() < until:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        assert b"KeyboardInterrupt" in running.communicate(timeout=20)[1]
+        assert b"KeyboardInterrupt" in running.communicate(timeout=60)[1]
 
 
 def test_a_directory_in_use_is_left_alone(server: FakeStream, tmp_path: Path) -> None:
@@ -441,7 +447,7 @@ def test_waiting_grows_in_the_order_of_arrival() -> None:
 
 @pytest.mark.slow
 def test_several_client_processes(server: FakeStream) -> None:
-    server.first_s = server.token_s = 0.002
+    server.together = 5
     found = measure_server(asked(server, concurrency=(5,), requests=40, runs=2, clients=3), Silent())
     level = found.levels[0]
     assert (level.requests, level.ok) == (80, 80)

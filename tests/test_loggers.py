@@ -18,11 +18,12 @@ import pytest
 from flashstill.errors import BadInput
 from flashstill.extras import is_installed
 from flashstill.loggers import check_loggers, logs_of, process
+from flashstill.loggers.writer import LONGEST_S
 from flashstill.progress import Silent
 from flashstill.recipes.logs import LOGGERS, with_log
 
 NOTES = """
-import json, os, time
+import json, os, signal, time
 def note(folder, what):
     with open(os.path.join(str(folder), "noted.jsonl"), "a") as stream:
         stream.write(json.dumps(what) + "\\n")
@@ -31,14 +32,18 @@ def maybe(when):
     if FAULT == when:
         raise OSError(28, "No space left on device")
     if FAULT == "hang" and when == "init":
-        time.sleep(3.0)
+        for _ in range(6000):
+            if os.path.exists(os.environ["GO"]):
+                return
+            time.sleep(0.02)
 class Run:
     def __init__(self, folder):
         self.folder = folder
     def log(self, metrics, step):
         maybe(f"step {step}")
         if FAULT == f"hang at step {step}":
-            time.sleep(20.0)
+            note(self.folder, {"alarm_s": signal.alarm(1)})  # sooner, so that the test need not wait for it
+            time.sleep(600.0)
         note(self.folder, {"step": step, **metrics})
     def finish(self):
         note(self.folder, {"finished": True})
@@ -149,13 +154,17 @@ def test_a_logger_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fa
 @pytest.mark.usefixtures("stand_ins")
 def test_a_logger_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is given up when it leaves too much unread, or left to end by itself."""
+    go = tmp_path / "go"
     monkeypatch.setenv("FAULT", "hang")
+    monkeypatch.setenv("GO", str(go))
     monkeypatch.setattr(process, "PATIENCE_S", 0.2)
     noting = Noting()
     with logs_of(["trackio"], tmp_path, ABOUT, noting) as logs:
         logs.add(rows(1, 5))
     assert noting.lines == ["trackio is still at work; its process ends by itself"]
+    go.touch()
     process._LEFT.pop().wait(timeout=60.0)
+    go.unlink()
     monkeypatch.setattr(process, "MOST_BYTES", 1000)
     with logs_of(["wandb"], tmp_path, ABOUT, noting) as logs:
         logs.add(rows(1, 5000))
@@ -165,19 +174,19 @@ def test_a_logger_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("stand_ins")
-@pytest.mark.usefixtures("stand_ins")
 def test_a_logger_that_hangs_at_a_step_ends_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds the lock that the logger of a resumed run waits for, and training is there no longer to end it."""
     monkeypatch.setenv("FAULT", "hang at step 2")
-    code = "import sys, pathlib; from flashstill.loggers import writer; writer.LONGEST_S = 1;"
-    code += "writer.main('wandb', pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-m", "flashstill.loggers.writer", "wandb", str(tmp_path)]
     lines = "".join(json.dumps(line) + "\n" for line in (ABOUT, *rows(1, 2))).encode()
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE) as writer:
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as writer:
         assert writer.stdin is not None
         writer.stdin.write(lines)
         writer.stdin.flush()
-        assert writer.wait(15.0) == -signal.SIGALRM
+        assert writer.wait(60.0) == -signal.SIGALRM
     assert steps(tmp_path) == [1]
+    (alarm_s,) = (each["alarm_s"] for each in noted(tmp_path) if "alarm_s" in each)
+    assert 0 < alarm_s <= LONGEST_S
 
 
 def test_a_logger_without_a_place(tmp_path: Path) -> None:

@@ -45,21 +45,21 @@ def _started(place: Path, cost: str, learning: str, *arguments: str) -> subproce
 @pytest.mark.parametrize(("cost", "learning", "code"), [("exit 1", "exit 0", 1), ("exit 0", "exit 3", 3)])
 def test_it_fails_with_either_process(place: Path, cost: str, learning: str, code: int) -> None:
     with _started(place, f"echo 7 failed; {cost}", learning, "fast") as run:
-        output, _ = run.communicate(timeout=30)
+        output, _ = run.communicate(timeout=120)
     assert run.returncode == code
     assert b"7 failed" in output
     assert list((place / "left").iterdir()) == []
 
 
-@pytest.mark.parametrize("cost", ["exit 0", "sleep 30"])
+@pytest.mark.parametrize("cost", ["exit 0", "sleep 300"])
 def test_an_interruption_leaves_nothing(place: Path, cost: str) -> None:
-    with _started(place, cost, "exec sleep 30", "fast") as run:
+    with _started(place, cost, "exec sleep 300", "fast") as run:
         while not (place / "begun").exists():
             assert run.poll() is None
             time.sleep(0.01)
         time.sleep(0.1)  # a process that is done has ended
         os.killpg(run.pid, signal.SIGTERM)
-        run.communicate(timeout=30)
+        run.communicate(timeout=120)
     assert run.returncode == 130
     assert list((place / "left").iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_an_interruption_leaves_nothing(place: Path, cost: str) -> None:
 @pytest.mark.parametrize("arguments", [("fast", "-k", "losses"), ("slow", "--coverge"), ("reached", "--coverage")])
 def test_arguments_that_would_be_ignored_are_refused(place: Path, arguments: tuple[str, ...]) -> None:
     with _started(place, "exit 0", "exit 0", *arguments) as run:
-        output, _ = run.communicate(timeout=30)
+        output, _ = run.communicate(timeout=120)
     assert run.returncode == 2
     assert f"cannot take {' '.join(arguments[1:])}".encode() in output
     assert not (place / "begun").exists()

@@ -29,7 +29,7 @@ MEMORY_BYTES = 3 * 2**30
 """default limit on address space: more than well-behaved work needs, less than a small machine has"""
 LONGEST_ANSWER_BYTES = 2**20
 KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-END_S = 5.0
+END_S, EXIT_S = 5.0, 30.0
 PIPE_BYTES = 2**15
 """what a pipe takes for certain while nobody reads"""
 _CHILD = Path(__file__).with_name("child.py")
@@ -95,8 +95,7 @@ class Isolated:
                 *whole, left = bytes(rest).split(b"\n")
                 rest = bytearray(left)
                 yield from whole
-        if self.process.wait(END_S):
-            raise EOFError
+        self._end_well(EXIT_S)
 
     def everything(self, most_bytes: int, seconds: float) -> bytes:
         """All output until the process exits, within `seconds`; EOFError if its exit status is not 0."""
@@ -106,9 +105,17 @@ class Isolated:
             size += len(part)
             if size > most_bytes:
                 raise Flooded
-        if self.process.wait(max(0.1, until - time.monotonic())):
-            raise EOFError
+        self._end_well(max(0.1, until - time.monotonic()))
         return b"".join(parts)
+
+    def _end_well(self, seconds: float) -> None:
+        """Wait until the process has ended, which it may do some time after its last output."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError from error
+        if status:
+            raise EOFError
 
     def _write(self, data: bytes, until: float) -> None:
         assert self.process.stdin is not None
