@@ -8,8 +8,8 @@ error stands the engine's own noise: how far the medians of its runs lie apart. 
 
     benchmarks/serving_accuracy.py --student DIR [--vllm-python PYTHON] [--out DIR] [--small]
 
---small sends fewer and shorter requests, to see that everything works.  Tables go to stderr; the last line of stdout is
-JSON.
+--small sends fewer and shorter requests, to see that everything works.  Where --out holds the measurements of all
+loads, no engine is started and they are fitted again.  Tables go to stderr; the last line of stdout is JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import flashstill as fs
 from flashstill.console import Console
 from flashstill.facts import load, user_directory
-from flashstill.load_test.answer import Measurement
+from flashstill.load_test.answer import document
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.plan.deployment import Deployment
@@ -76,51 +76,62 @@ def arguments() -> argparse.Namespace:
 
 def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -> dict[str, Any]:
     """Measure, calibrate, simulate: the errors of one engine."""
-    length = 2 * (asked.isl + asked.osl)
-    with fs.serve(asked.student, engine=engine, engine_python=python, sequences=SEQUENCES, length=length) as server:
-        settings = server.settings
-        levels = []
-        for number, load_of in enumerate(LOADS):
-            requests = max(load_of, 4) if asked.small else max(3 * load_of, 10)
-            test = LoadTest(
-                base=server.url, name=server.model, concurrency=(load_of,), requests=requests, isl=asked.isl,
-                osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,
-            )  # fmt: skip
-            levels.append(measure_server(test, Console(), asked.out / engine / str(load_of)))
-    deployment = Deployment(chip=CHIP, engine=engine, precision=settings.precision)
-    policy = Policy(sequences=SEQUENCES, step_tokens=settings.step_tokens)
-    loads = {many: loads_of(document(found))[0] for many, found in zip(LOADS, levels, strict=True)}
+    settings, levels = measured(engine, python, asked)
+    deployment = Deployment(chip=CHIP, engine=engine, precision=settings["precision"])
+    policy = Policy(sequences=SEQUENCES, step_tokens=settings["step_tokens"])
+    loads = {many: loads_of(found)[0] for many, found in levels.items()}
     facts, model = load(), str(asked.student)
     fitted = fit_steps(facts, model, deployment, policy, [loads[many] for many in CALIBRATED])
     own = facts.with_rows(step_facts(fitted, asked.out))
-    noise = {many: spread(found) for many, found in zip(LOADS, levels, strict=True)}
-    rows = [row for many in LOADS for row in compared(own, model, deployment, policy, loads[many], many, noise[many])]
+    rows = [
+        row for many in LOADS
+        for row in compared(own, model, deployment, policy, loads[many], many, spread(levels[many]))
+    ]  # fmt: skip
     show(engine, fitted.steps, rows)
     steady = knee_in_closed_form(own, model, deployment, policy, loads[LOADS[-1]])
     print(f"knee without the ends of a run, in closed form: {steady:.2f} requests/s", file=sys.stderr)
-    held_out = [abs(row["error"]) for row in rows if row["load"] not in CALIBRATED]
+    held_out = [abs(row["error"]) for row in rows if row["load"] not in CALIBRATED and row["unit"] == "ms"]
     return {
         "steps": {name: getattr(fitted.steps, name) for name in fitted.steps.__dataclass_fields__},
         "knee_requests_per_s": steady,
         "held_out_mean_error": statistics.mean(held_out),
         "held_out_largest_error": max(held_out),
         "held_out_within": sum(error <= WITHIN for error in held_out) / len(held_out),
+        "knee_error": next(row["error"] for row in rows if row["figure"] == "knee"),
         "rows": rows,
     }
 
 
-def document(found: Measurement) -> dict[str, Any]:
-    from flashstill.load_test.answer import document as of
+def measured(
+    engine: str, python: Path | None, asked: argparse.Namespace
+) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """The server's settings, and the documents of `measure --server` by load; from --out where all are there."""
+    folder = asked.out / engine
+    kept, files = folder / "settings.json", {many: folder / str(many) / "summary.json" for many in LOADS}
+    if kept.is_file() and all(file.is_file() for file in files.values()):
+        print(f"{engine}: the measurements in {folder}", file=sys.stderr)
+        return json.loads(kept.read_text()), {many: json.loads(file.read_text()) for many, file in files.items()}
+    length = 2 * (asked.isl + asked.osl)
+    with fs.serve(asked.student, engine=engine, engine_python=python, sequences=SEQUENCES, length=length) as server:
+        settings = {"precision": server.settings.precision, "step_tokens": server.settings.step_tokens}
+        levels = {}
+        for number, many in enumerate(LOADS):
+            requests = max(many, 4) if asked.small else max(3 * many, 10)
+            test = LoadTest(
+                base=server.url, name=server.model, concurrency=(many,), requests=requests, isl=asked.isl,
+                osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,
+            )  # fmt: skip
+            levels[many] = document(measure_server(test, Console(), folder / str(many)))
+    kept.write_text(json.dumps(settings))
+    return settings, levels
 
-    return of(found)
 
-
-def spread(found: Measurement) -> dict[str, float]:
+def spread(found: dict[str, Any]) -> dict[str, float]:
     """Half the distance of the extreme runs over the median, of each latency's median and of the output."""
-    (level,) = found.levels
+    (level,) = found["levels"]
     noise = {}
     for name in ("ttft_median_s", "tpot_median_s", "output_tokens_per_s"):
-        values = [run[name] for run in level.runs if name in run]
+        values = [run[name] for run in level["runs"] if name in run]
         noise[name] = (max(values) - min(values)) / 2.0 / statistics.median(values) if values else float("nan")
     return noise
 

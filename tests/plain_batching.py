@@ -348,13 +348,15 @@ def walk(
 ) -> float:
     """Serve all requests with the router that counts requests, or from one line; the time of the last event.
 
-    concurrency: only so many come at time 0, and each of the others `return_s` after one is done.
+    concurrency: only so many come by themselves, and each of the others `return_s` after one is done, but not before
+    the last of these.
     ranks: so many servers in a row step together.  follow: those that come because of the ones that are done now.
     """
     line: deque[Request] = deque()
     order = itertools.count()
     later = deque(requests[concurrency:] if concurrency is not None else ())
     arriving = deque(requests[:concurrency] if concurrency is not None else requests)
+    begun = arriving[-1].arrival
     events: list[tuple[float, int, int]] = []
     is_busy = [False] * len(servers)
 
@@ -402,7 +404,7 @@ def walk(
         arriving = deque(sorted([*arriving, *follow(done, now)], key=lambda each: each.arrival))
         for _ in done:
             if later and return_s > 0.0:
-                later[0].arrival = now + return_s
+                later[0].arrival = max(now + return_s, begun)
                 arriving.append(later.popleft())
             elif later:
                 called |= route(later.popleft(), now)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ from flashstill.load_test.kept import Kept
 from flashstill.load_test.meters import Energy, rapl
 from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
-from flashstill.load_test.question import LoadTest
-from flashstill.load_test.summary import METRICS, Measured, _steadiness
+from flashstill.load_test.question import Level, LoadTest
+from flashstill.load_test.summary import METRICS, Measured, _spacing_s, _steadiness
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.records import read_records
@@ -136,6 +137,8 @@ def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -
     found = measure_server(asked(server, requests=40, concurrency=(4,), osl=8), Silent(), tmp_path / "out")
     level = found.levels[0]
     assert level.short == level.ok == 40
+    assert level.spacing_s is not None
+    assert level.spacing_s > 0.0
     for reply in level.replies:
         assert reply.first is not None
         assert reply.last is not None
@@ -163,6 +166,17 @@ def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -
         assert row.measured["ttft_s"] == pytest.approx(level.latencies["ttft_s"].mean, rel=1e-6)
     records = read_records(tmp_path / "out" / "records.jsonl")
     assert [getattr(record, "phase", "") for record in records] == ["first token", "output token"]
+
+
+def test_spacing_of_the_first_requests() -> None:
+    """Of each run's first ones, however they ended; nothing to tell of one, or where requests come by themselves."""
+    runs: Any = [
+        SimpleNamespace(replies=[SimpleNamespace(sent=sent) for sent in (0.9, 0.004, 0.001, 0.8, 0.002)]),
+        SimpleNamespace(replies=[SimpleNamespace(sent=sent) for sent in (0.0, 0.005, 0.01, 5.0)]),
+    ]
+    assert _spacing_s(Level(kind="concurrency", value=3.0), runs) == pytest.approx((0.0015 + 0.005) / 2)
+    assert _spacing_s(Level(kind="concurrency", value=1.0), runs) is None
+    assert _spacing_s(Level(kind="rate", value=3.0), runs) is None
 
 
 @pytest.mark.slow

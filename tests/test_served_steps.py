@@ -25,7 +25,7 @@ from tests.deployments import FACTS
 
 MODEL, USED = "qwen3-0.6b", Deployment(chip="h100-sxm", engine="transformers")
 POLICY = Policy(sequences=8, step_tokens=256)
-TRUE = ServedSteps(kernel=2.0, prompt=3.0, step_s=0.01, sequence_s=0.0005, first_s=0.02)
+TRUE = ServedSteps(kernel=2.0, prompt=3.0, step_s=0.01, sequence_s=0.0005, several_s=0.004, first_s=0.02)
 
 
 def traffic(many: int) -> Traffic:
@@ -58,12 +58,27 @@ def test_tables_with_steps() -> None:
     plain = fleet().tables
     changed = with_served_steps(plain, TRUE)
     assert np.all(changed.decode_s[0] == 0.0)
-    assert np.allclose(changed.decode_s[3], 2.0 * plain.decode_s[3] + 0.01 + 3 * 0.0005)
+    assert np.allclose(changed.decode_s[1], 2.0 * plain.decode_s[1] + 0.01 + 0.0005)
+    assert np.allclose(changed.decode_s[3], 2.0 * plain.decode_s[3] + 0.01 + 3 * 0.0005 + 0.004)
     assert np.all(changed.extra_s[:, 0] == 0.0)
-    assert np.allclose(changed.extra_s[0, 1:], 3.0 * plain.extra_s[0, 1:] + 0.01)
-    assert np.allclose(changed.extra_s[1:, 1:], 3.0 * plain.extra_s[1:, 1:])
+    assert np.allclose(changed.extra_s[0, 1:], 3.0 * plain.extra_s[0, 1:] + 0.01 + 0.004)
+    assert np.allclose(changed.extra_s[1, 1:], 3.0 * plain.extra_s[1, 1:] + 0.004)
     same = with_served_steps(plain, ServedSteps())
     assert all(np.array_equal(*pair) for pair in zip(same, plain, strict=True))
+
+
+def test_steps_of_several_sequences_pay_for_their_rows_once() -> None:
+    """Decoding pays already, so that a prompt beside two sequences or more adds only what it takes."""
+    plain = fleet().tables
+    changed = with_served_steps(plain, TRUE)
+    assert plain.batches.tolist() == [0.0, 1.0, 4.0, 8.0]
+    assert changed.batches.tolist() == [0.0, 1.0, 2.0, 4.0, 8.0]
+    third = 2.0 / 3.0 * plain.extra_s[1] + plain.extra_s[2] / 3.0  # of two sequences, between one and four
+    assert np.allclose(changed.extra_s[2, 1:], 3.0 * third[1:])
+    assert np.allclose(changed.extra_s[3:, 1:], 3.0 * plain.extra_s[2:, 1:])
+    assert np.allclose(changed.extra_j[2], 2.0 / 3.0 * plain.extra_j[1] + plain.extra_j[2] / 3.0)
+    again = with_served_steps(changed, ServedSteps(several_s=0.001))
+    assert again.batches.tolist() == changed.batches.tolist()
 
 
 def test_rows_are_those_of_one_stack() -> None:
@@ -104,7 +119,7 @@ def summary(levels: int) -> dict[str, Any]:
             {
                 "load": "concurrency", "concurrency": many, "requests": load.traffic.requests, "ok": 16, "runs": [{}],
                 "prompt_tokens": 100.0, "wanted_prompt_tokens": 100.0, "output_tokens": 20.0, "latencies": latencies,
-                "over_runs": {"output_tokens_per_s": {"median": 50.0}}, "burst_share": 0.2,
+                "over_runs": {"output_tokens_per_s": {"median": 50.0}}, "burst_share": 0.2, "spacing_s": None if many == 1 else 0.0,
             }
         )  # fmt: skip
     return {"served_model": "student", "levels": found, "definitions": {}}
@@ -114,6 +129,9 @@ def test_what_is_read() -> None:
     (load,) = loads_of(summary(1))
     assert load.traffic == traffic(1)
     assert load.output_tokens_per_s == 50.0
+    spaced = summary(2)
+    spaced["levels"][1]["spacing_s"] = 0.002
+    assert [each.traffic.spacing_s for each in loads_of(spaced)] == [0.0, 0.002]
     assert set(load.measured) == set(KEYS)
     empty = summary(1)
     empty["levels"][0]["latencies"] = {}

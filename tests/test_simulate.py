@@ -86,18 +86,20 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     prefill_first=st.booleans(), reserves=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
     few=st.one_of(st.just(2**31), st.integers(0, 4)), drafts=st.sampled_from([0, 0, 1, 3]),
-    return_s=st.sampled_from([0.0, 0.003, 0.1]),
+    return_s=st.sampled_from([0.0, 0.003, 0.1]), spacing_s=st.sampled_from([0.0, 0.001, 0.3]),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
     prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
-    few: int, drafts: int, return_s: float,
+    few: int, drafts: int, return_s: float, spacing_s: float,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
     if concurrency is not None:
         concurrency = min(concurrency, len(asked))
-        asked = [(0.0 if i < concurrency else math.inf, prompt, output) for i, (_, prompt, output) in enumerate(asked)]
+        between = spacing_s if return_s > 0.0 else 0.0
+        times = [between * i if i < concurrency else math.inf for i in range(len(asked))]
+        asked = [(at, prompt, output) for at, (_, prompt, output) in zip(times, asked, strict=True)]
     blocks = -(-(max(prompt + output for _, prompt, output in asked) + spare) // block)
     if central and concurrency is not None:  # replicas in step end at the same time, and either may come first
         blocks += 10_000

@@ -53,3 +53,32 @@ def test_ranks_that_share_experts_wait_for_the_busiest(least_ratio: float, low: 
     form = fs.predict(**case, batch=64, isl=int(64 * mean), osl=int(256 * mean), burst_share=0.0)
     assert low < loop.latencies["tpot_s"].mean_s / form.tpot_s < high
     assert any("8 replicas of attention step together" in note for note in loop.notes)
+
+
+def test_an_engine_without_work_does_not_wait_for_the_second_request() -> None:
+    """Clients send one after the other: the first prompt has a step of its own, the second waits for its end."""
+    asked: dict[str, Any] = {**CASES[0], "isl": 4096, "osl": 2}
+    alone = fs.simulate(**asked, concurrency=1, requests=1).latencies["ttft_s"].mean_s
+    together, spaced = (
+        fs.simulate(**asked, concurrency=2, requests=2, spacing_s=spacing_s).latencies["ttft_s"]
+        for spacing_s in (0.0, 1e-3)
+    )
+    assert together.mean_s > 1.6 * alone
+    second = 2.0 * spaced.mean_s - alone
+    assert spaced.percentiles[50][0] == pytest.approx(alone, rel=0.02)
+    assert spaced.percentiles[90][0] == pytest.approx(second, rel=0.02)
+    assert spaced.mean_s < together.mean_s < second
+
+
+def test_nobody_comes_before_those_who_come_by_themselves() -> None:
+    asked: dict[str, Any] = {**CASES[0], "isl": 64, "osl": 1, "concurrency": 3, "requests": 5}
+    found = fs.simulate(**asked, spacing_s=10.0)
+    assert found.finished == 5
+    assert 20.0 < found.seconds < 21.0
+
+
+def test_where_spacing_has_no_meaning() -> None:
+    with pytest.raises(fs.BadInput, match="spacing_s has no effect with rate"):
+        fs.simulate(**CASES[0], rate=1.0, spacing_s=0.1)
+    with pytest.raises(fs.BadInput, match="leave spacing_s out"):
+        fs.simulate(**CASES[0], concurrency=2, requests=4, spacing_s=0.1, set={"engine.return_s": 0.0})

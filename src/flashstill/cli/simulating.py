@@ -33,6 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
     "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
     "rate_scale", "lengths", "hash_block", "agents", "turns", "think_s", "fan_out", "shared_prefix",
+    "spacing_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 _POLICY = (
@@ -58,6 +59,9 @@ PERCENTILE = 95.0
 @click.option("--rate", type=RATE, default=None, help="Requests per second, arriving by themselves.")
 @click.option("--cv", type=float, default=1.0, show_default=True, help="Burstiness of --rate; 1 is a Poisson process.")
 @click.option("--concurrency", type=COUNT, default=None, help="Requests in flight: one comes when one is done.")
+@click.option(
+    "--spacing", "spacing_s", type=SECONDS, default=0.0, help="Between the first requests of --concurrency, as 1ms."
+)
 @click.option("--requests", type=COUNT, default=10_000, show_default=True, help="How many, without a trace.")
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, without a trace.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens, without a trace.")

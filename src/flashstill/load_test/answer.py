@@ -107,6 +107,7 @@ def level_document(result: LevelResult) -> dict[str, Any]:
         "client_lag_s": result.lag_s,
         "client_late_s": result.late_s,
         "burst_share": result.burst_share,
+        "spacing_s": result.spacing_s,
         "steady": None if steady is None else {**dataclasses.asdict(steady), "is_steady": steady.is_steady},
         "warm_up": result.warm_up,
     }

@@ -133,6 +133,7 @@ class LevelResult:
     lag_s: float
     late_s: float
     burst_share: float
+    spacing_s: float | None
     steady: Steadiness | None
     warm_up: dict[str, Any] | None
     replies: tuple[Reply, ...]
@@ -178,9 +179,17 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         lag_s=max((each.ran.lag_s for each in runs), default=0.0),
         late_s=max((reply.sent - reply.due for reply in replies), default=0.0),
         burst_share=min(level.value * len(runs) / max(len(replies), 1), 1.0) if level.is_closed else 0.0,
+        spacing_s=_spacing_s(level, runs),
         steady=None if level.is_closed else _steadiness(runs), warm_up=warm_up, replies=tuple(replies),
         wall_s=sum(each.ran.wall_s for each in runs),
     )  # fmt: skip
+
+
+def _spacing_s(level: Level, runs: Sequence[Measured]) -> float | None:
+    many = int(level.value) if level.is_closed else 0
+    begun = [sorted(reply.sent for reply in each.replies)[:many] for each in runs]
+    between = [(sent[-1] - sent[0]) / (many - 1) for sent in begun if len(sent) == many > 1]
+    return float(np.median(between)) if between else None
 
 
 def _mean(values: Sequence[float]) -> float:

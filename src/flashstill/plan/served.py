@@ -8,7 +8,11 @@ From measurements at several loads there are also seconds of its steps, which `s
 
     decode step     kernel x T(b, c) + step_s + b sequence_s      T: of the cost model; b sequences of c cached tokens
     prompt tokens   prompt x what they add to a step
+    several rows    several_s in each step whose products have more than one row: two sequences, or prompt tokens
     first token     first_s after the step that gives it
+
+Libraries multiply a matrix by one row in a kernel of its own, which reads the weights once; for more rows a processor's
+library first copies the weights into the order that its kernel likes.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ _FIELDS = {TPOT_RATIO: "tpot_ratio", TTFT_RATIO: "ttft_ratio"}
 
 STEP_FIELDS = {
     "served_kernel_ratio": "kernel", "served_prompt_ratio": "prompt", "served_step_s": "step_s",
-    "served_sequence_s": "sequence_s", "served_first_s": "first_s",
+    "served_sequence_s": "sequence_s", "served_several_s": "several_s", "served_first_s": "first_s",
 }  # fmt: skip
 """quantity -> field of ServedSteps"""
 
@@ -40,6 +44,7 @@ class ServedSteps:
     prompt: float = 1.0
     step_s: float = 0.0
     sequence_s: float = 0.0
+    several_s: float = 0.0
     first_s: float = 0.0
 
 

@@ -77,9 +77,7 @@ def run(
     piece, following = next(pieces, _empty()), next(pieces, None)
     position, given_up = 0, -1
     if closed:
-        at_once = piece.arrival_s <= 0.0
-        piece = piece._replace(arrival_s=np.where(at_once, 0.0, np.inf))
-        fleet.router[FOLLOWED] = int(np.count_nonzero(at_once))
+        fleet.router[FOLLOWED] = int(np.count_nonzero(np.isfinite(piece.arrival_s)))
     while True:
         is_last = following is None if agents is None else agents.is_last
         why, position = advance(fleet, pool, settings, tally, piece, position, is_last, closed, given_up)

@@ -174,8 +174,8 @@ def advance(
 ) -> tuple[int, int]:  # fmt: skip
     """Go on until the caller is to do something; returns what (MORE, ...) and the position in `arrivals`.
 
-    is_last: no further requests come after these.  closed: those that arrive at time 0 come then, and each of the
-    others when one is finished (closed.py), whatever its time of arrival; all must be given at once.
+    is_last: no further requests come after these.  closed: those with a time of arrival, which stand first, come then,
+    and each of the others when one is finished (closed.py); all must be given at once.
     given_up: after a CHANGE that has been carried out, the number of requests given up; else -1.
     """
     total, replicas, links = len(arrivals.arrival_s), len(fleet.counts), len(fleet.links)

@@ -144,6 +144,8 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
     if traffic.closed and fleet.policy.refuse_late:
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
+    if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
+        raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),

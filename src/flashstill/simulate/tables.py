@@ -110,11 +110,30 @@ def _decode(resolved: Resolved, layout: Layout, rows: Values, contexts: Values) 
 
 def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
     """The tables of a stack whose server was measured; prompts alone in a step (batch 0) take its constant as well."""
+    if served.several_s:
+        tables = _with_batch(tables, 2.0)  # so that what one sequence adds is not spread to more
     batch = np.arange(tables.decode_s.shape[0])[:, None]
-    decode_s = served.kernel * tables.decode_s + np.where(batch > 0, served.step_s + batch * served.sequence_s, 0.0)
-    is_alone = (tables.batches == 0.0)[:, None, None] & (tables.tokens > 0.0)[None, :, None]
-    extra_s = served.prompt * tables.extra_s + np.where(is_alone, served.step_s, 0.0)
-    return tables._replace(decode_s=decode_s, extra_s=extra_s)
+    own_s = np.where(batch > 0, served.step_s + batch * served.sequence_s, 0.0) + np.where(
+        batch > 1, served.several_s, 0.0
+    )
+    has_prompts, decoding = (tables.tokens > 0.0)[None, :, None], tables.batches[:, None, None]
+    added_s = np.where(decoding == 0.0, served.step_s, 0.0) + np.where(decoding <= 1.0, served.several_s, 0.0)
+    extra_s = served.prompt * tables.extra_s + np.where(has_prompts, added_s, 0.0)
+    return tables._replace(decode_s=served.kernel * tables.decode_s + own_s, extra_s=extra_s)
+
+
+def _with_batch(tables: StepTables, batch: float) -> StepTables:
+    """The same tables with a knot at this number of sequences, if it lies between two knots."""
+    after = int(np.searchsorted(tables.batches, batch))
+    if after == len(tables.batches) or tables.batches[after] == batch:
+        return tables
+    before, beyond = tables.batches[after - 1], tables.batches[after]
+    share = (batch - before) / (beyond - before)
+    extras = [
+        np.insert(extra, after, (1.0 - share) * extra[after - 1] + share * extra[after], axis=0)
+        for extra in (tables.extra_s, tables.extra_j)
+    ]
+    return tables._replace(batches=np.insert(tables.batches, after, batch), extra_s=extras[0], extra_j=extras[1])
 
 
 def _spaced(ratio: float, last: float) -> Values:

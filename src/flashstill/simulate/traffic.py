@@ -1,7 +1,8 @@
 """Requests over time: Poisson and burstier arrivals, closed loops, and traces (traces.py), in pieces of bounded size.
 
 open loop     arrivals by themselves: gamma-distributed gaps with a coefficient of variation (1: Poisson)
-closed loop   a fixed number in flight: so many come at once at time 0, each further one when another is done
+closed loop   a fixed number in flight: so many come at time 0, or `spacing_s` apart, as a client sends one after the
+              other; each further one when another is done
 agents        sessions of turns, each a think time after the one before it (agents.py)
 daily curve   as the open loop, at a rate that changes by windows of time (daily.py)
 lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them, or drawn from
@@ -28,6 +29,7 @@ OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
 ONLY_OF = {
     "speed": ("trace",),
     "cv": ("rate", "daily"),
+    "spacing_s": ("concurrency",),
     "least_ratio": ("rate", "concurrency", "daily", "agents"),
     "cached_ratio": ("rate", "concurrency", "daily", "agents"),
 }
@@ -39,6 +41,7 @@ BOUNDS = {
     "requests": (1, 1e9),
     "rate_scale": (1e-6, 1e6),
     "think_s": (0.0, 1e9),
+    "spacing_s": (0.0, 1e3),
     "shared_prefix": (0, 1e9),
     "agents": (1, 1e6),
 }
@@ -50,10 +53,10 @@ class Traffic:
     """What comes in. Exactly one of trace, rate, concurrency, daily and agents is given.
 
     trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
-    coefficient of variation of the gaps between them.  concurrency: requests in flight.  requests: how many (not with a
-    trace or agents).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length over it.
-    cached_ratio: share of each prompt found in a prefix cache.  hash_block: tokens of a block that JSON lines name; 512
-    as in Mooncake's.
+    coefficient of variation of the gaps between them.  concurrency: requests in flight; spacing_s: between the first
+    ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a prompt and its answer;
+    least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a prefix cache.
+    hash_block: tokens of a block that JSON lines name; 512 as in Mooncake's.
     daily: a CSV file of rates over time, see daily.py, which decides how many requests there are; rate_scale: factor of
     these rates.  lengths: a CSV file of pairs input_tokens, output_tokens to draw from, in place of isl and osl.
     agents: sessions of `turns` turns each, think_s seconds apart on average; a turn is fan_out requests at once, each
@@ -65,6 +68,7 @@ class Traffic:
     rate: float | None = None
     cv: float = 1.0
     concurrency: int | None = None
+    spacing_s: float = 0.0
     requests: int = 10_000
     isl: int = 1024
     osl: int = 1024
@@ -167,7 +171,8 @@ def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
     while left > 0:
         count = left if traffic.closed else min(left, PIECE)
         if traffic.concurrency is not None:
-            times: Values = np.where(np.arange(count) < traffic.concurrency, 0.0, np.inf)
+            number = np.arange(count)
+            times: Values = np.where(number < traffic.concurrency, number * traffic.spacing_s, np.inf)
         else:
             assert traffic.rate is not None
             shape = 1.0 / traffic.cv**2

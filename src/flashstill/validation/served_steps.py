@@ -1,9 +1,10 @@
 """The steps of a served stack, fitted so that its simulation gives the latencies that a server was measured to have.
 
-Symbols: theta = (kernel, prompt, step_s, sequence_s, first_s), the fields of `ServedSteps`; u a typical time of a step.
+Symbols: theta = (kernel, prompt, step_s, sequence_s, several_s, first_s), the fields of `ServedSteps`; u a typical time
+of a step.
 
     minimise   sum over loads, latencies and percentiles  ( ln(simulated / measured) / SPREAD )^2
-             + (ln kernel / WIDE)^2 + (ln prompt / WIDE)^2 + (step_s / u)^2 + (sequence_s / u)^2 + (first_s / u)^2
+             + (ln kernel / WIDE)^2 + (ln prompt / WIDE)^2 + sum over the times (time / u)^2
 
 The last line is a prior around the cost model without overheads: it decides only what the loads leave open, such as the
 share of a step that grows with its sequences where one load was measured.  The simulation repeats the protocol: as many
@@ -38,11 +39,11 @@ LATENCIES, PERCENTILES = ("ttft_s", "tpot_s"), (50, 90)
 SPREAD, WIDE = 0.05, 1.0
 """logs: of percentiles between runs of a load, and of the cost model's error of a machine that was not calibrated"""
 SEEDS, FEWEST_LOADS = 3, 2
-START = np.array([0.0, 0.0, 0.3, 0.03, 0.3])
-LEAST, MOST = np.array([-3.0, -3.0, 0.0, 0.0, 0.0]), np.array([3.0, 5.0, 20.0, 20.0, 20.0])
-WIDTHS, SCALE = (0.1, 0.1, 0.05, 0.01, 0.05), np.array([0.3, 0.3, 0.3, 0.05, 0.3])
+START = np.array([0.0, 0.0, 0.3, 0.03, 0.1, 0.3])
+LEAST, MOST = np.array([-3.0, -3.0, 0.0, 0.0, 0.0, 0.0]), np.array([3.0, 5.0, 20.0, 20.0, 20.0, 20.0])
+WIDTHS, SCALE = (0.1, 0.1, 0.05, 0.01, 0.05, 0.05), np.array([0.3, 0.3, 0.3, 0.05, 0.3, 0.3])
 EVALUATIONS, CLOSE = 16, 1e-3
-"""of theta as it is searched: ln kernel, ln prompt, and the three times over u"""
+"""of theta as it is searched: ln kernel, ln prompt, and the four times over u"""
 Vector = npt.NDArray[np.float64]
 
 
@@ -103,6 +104,8 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
             continue
         runs = max(len(level["runs"]), 1)
         asked = {level["load"]: level[level["load"]]}
+        if level["load"] == "concurrency":
+            asked["spacing_s"] = level.get("spacing_s") or 0.0
         traffic = Traffic(
             requests=max(round(level["requests"] / runs), 1),
             isl=max(round(level["prompt_tokens"] or level["wanted_prompt_tokens"]), 1),
@@ -184,10 +187,10 @@ def _with(fleet: Prepared, steps: ServedSteps) -> Prepared:
 
 def _steps(theta: Vector, typical: float) -> ServedSteps:
     kernel, prompt = np.exp(theta[:2])
-    step_s, sequence_s, first_s = theta[2:] * typical
+    step_s, sequence_s, several_s, first_s = theta[2:] * typical
     return ServedSteps(
         kernel=float(kernel), prompt=float(prompt), step_s=float(step_s), sequence_s=float(sequence_s),
-        first_s=float(first_s),
+        several_s=float(several_s), first_s=float(first_s),
     )  # fmt: skip
 
 
