@@ -119,7 +119,8 @@ def summary(levels: int) -> dict[str, Any]:
             {
                 "load": "concurrency", "concurrency": many, "requests": load.traffic.requests, "ok": 16, "runs": [{}],
                 "prompt_tokens": 100.0, "wanted_prompt_tokens": 100.0, "output_tokens": 20.0, "latencies": latencies,
-                "over_runs": {"output_tokens_per_s": {"median": 50.0}}, "burst_share": 0.2, "spacing_s": None if many == 1 else 0.0,
+                "over_runs": {"output_tokens_per_s": {"median": 50.0}}, "burst_share": 0.2,
+                "spacing_s": None if many == 1 else 0.0,
             }
         )  # fmt: skip
     return {"served_model": "student", "levels": found, "definitions": {}}

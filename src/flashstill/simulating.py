@@ -50,9 +50,9 @@ def simulate(
     per second that arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
     rate[, cv]) and agents (sessions of turns).
     more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block, rate_scale,
-    lengths, turns, think_s, fan_out, shared_prefix, spacing_s), of the policy (scheduler, refill_sequences, refuse_late,
-    step_tokens, sequences, block_tokens, replicas, prefill_replicas, router, prefix_cache, prefix_margin, preemption,
-    max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance), of
+    lengths, turns, think_s, fan_out, shared_prefix, spacing_s), of the policy (scheduler, refill_sequences,
+    refuse_late, step_tokens, sequences, block_tokens, replicas, prefill_replicas, router, prefix_cache, prefix_margin,
+    preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance), of
     failures and scaling (chip_mtbf_s, repair_s, retries, cold_start_s, replicas_by_hour, autoscale, scale_target,
     min_replicas, max_replicas, scale_interval_s, scale_down_s) and of a `Deployment`.
     scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
