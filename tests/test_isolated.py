@@ -207,7 +207,7 @@ class TestWorkingDirectory:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         monkeypatch.setattr(gym, "WORTH_A_PROCESS", 2)
         spec = Spec(source="gym:countdown", options={"min_numbers": 3, "max_numbers": 3})
-        assert gym.drawn(spec, 0, 4) == gym.drawn_here(spec, 0, 4)
+        assert gym.drawn(spec, 0, 4) == list(gym.drawn_here(spec, 0, 4))
         assert not proof.exists()
 
     @pytest.mark.slow

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from flashstill.distill.reasoning import gym
+from flashstill.distill.reasoning import countdown, gym
 from flashstill.distill.reasoning.judging import Judges, verdict_of
 from flashstill.distill.reasoning.matching import Extract, exact, last_number, numeric
 from flashstill.distill.reasoning.problems import (
@@ -38,12 +41,65 @@ def test_all_cores_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("reasoning_gym")
     task = Spec(source="gym:chain_sum", prompt="{question}", options={"max_terms": 3}, seed=7)
     alone = gym.drawn(task, 5, 40)
-    assert alone == gym.drawn_here(task, 5, 40)
+    assert alone == list(gym.drawn_here(task, 5, 40))
     monkeypatch.setattr(gym, "WORTH_A_PROCESS", 10)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3))
-    assert gym.drawn(task, 5, 40) == alone
+    told: list[float] = []
+    assert gym.drawn(task, 5, 40, lambda amount, note="": told.append(amount)) == alone
+    assert sum(told) == 40
+    assert len(told) >= 3
     with pytest.raises(BadInput, match=r"asks for 'answr'"):
         gym.drawn(Spec(source="gym:chain_sum", prompt="{answr}"), 0, 40)
+
+
+COUNTDOWNS: list[dict[str, Any]] = [
+    {}, {"min_numbers": 4, "max_numbers": 4, "max_value": 50, "min_target": 10, "max_target": 500},
+    {"min_numbers": 2, "max_numbers": 12, "max_value": 9, "min_target": 1, "max_target": 900},
+    {"operators": ("/", "*"), "max_value": 20, "min_target": 1},
+    {"operators": ("-", "/"), "max_value": 20, "min_target": 1, "shuffle": False},
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", COUNTDOWNS)
+def test_countdown_problems_are_the_gym_s_own(options: dict[str, Any]) -> None:
+    gym_ = pytest.importorskip("reasoning_gym")
+    plain = gym_.create_dataset("countdown", seed=3 << 32, size=1000, **options)
+    quick = countdown.fast(plain, 0, 10)
+    assert type(quick) is not type(plain)
+
+    def problem_of(source: Any, index: int) -> Any:
+        try:
+            return source[index]
+        except ValueError as error:  # no expression in a hundred has the value
+            return str(error)
+
+    assert [problem_of(quick, n) for n in range(40, 60)] == [problem_of(plain, n) for n in range(40, 60)]
+
+
+class Other:
+    """A version of the gym that makes other problems."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __getitem__(self, index: int) -> Any:
+        return self._generate_expression(random.Random(index))
+
+    def _generate_expression(self, rng: random.Random) -> Any:
+        return "1 + 1", [1, 1], 2
+
+
+def test_another_gym_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(min_numbers=2, max_numbers=2, min_value=1, max_value=9, operators=("*",), min_target=0,
+                             max_target=99)  # fmt: skip
+    other = Other(config)
+    assert countdown.fast(other, 0, 10) is other
+    del config.operators
+    assert countdown.fast(other, 0, 10) is other
+    other = Other(SimpleNamespace(**vars(config), operators=("*",)))
+    monkeypatch.setattr(countdown, "_expression", lambda self, rng: ("1 + 1", [1, 1], 2))
+    assert countdown.fast(other, 0, 10) is not other
 
 
 class TestProblems:
@@ -61,7 +117,7 @@ class TestProblems:
 
     def test_repeats_go(self) -> None:
         pool = [problem("1 2 3"), problem("3 2 1"), problem("4 5 6"), problem("7 8 9")]
-        assert [each.prompt for each in without_repeats(pool, taken=[problem("9 8 7")])] == ["1 2 3", "4 5 6"]
+        assert [each.prompt for each in without_repeats(pool, {problem("9 8 7").same})] == ["1 2 3", "4 5 6"]
 
     def test_on_the_disk(self, tmp_path: Path) -> None:
         problems = [Problem(prompt="1 2", answer="3", entry={"metadata": {"n": [1, 2]}}), problem("Ä\n?")]

@@ -40,13 +40,13 @@ class Problem:
         return hashlib.sha256(" ".join(telling or [self.prompt]).encode()).hexdigest()
 
 
-def without_repeats(problems: Iterable[Problem], taken: Iterable[Problem] = ()) -> list[Problem]:
-    """The problems, in order, without those that equal an earlier one or one of `taken`."""
-    seen = {problem.same for problem in taken}
+def without_repeats(problems: Iterable[Problem], known: set[str]) -> list[Problem]:
+    """The problems, in order, without those that equal an earlier one or one whose `same` is known; it is then."""
     kept = []
     for problem in problems:
-        if problem.same not in seen:
-            seen.add(problem.same)
+        same = problem.same
+        if same not in known:
+            known.add(same)
             kept.append(problem)
     return kept
 

@@ -20,20 +20,27 @@ from flashstill.distill.reasoning.matching import EXPRESSION, MATCHERS, exact, n
 from flashstill.distill.reasoning.problems import Problem, check_disjoint, load_problems, without_repeats
 from flashstill.distill.reasoning.spec import GYM_PREFIX, Spec
 from flashstill.errors import BadInput, unknown
+from flashstill.progress import Advance, Progress, Silent
 
 Judge = Callable[[str, Mapping[str, Any]], Any]
 """(answer, problem as JSON) -> a number from 0 to 1"""
 
 
-def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], list[Problem]]:
+def problem_sets(
+    spec: Spec, training: int, test: int, progress: Progress | None = None
+) -> tuple[list[Problem], list[Problem]]:
     """Disjoint training and test problems, as many as asked for; BadInput if the task has too few."""
     needed, drawn = training + test, 0
     pool: list[Problem] = []
+    known: set[str] = set()
     while len(pool) < needed:
-        more = _drawn(spec, drawn, max(AGAIN if drawn else 1, needed - len(pool)))
+        count = max(AGAIN if drawn else 1, needed - len(pool))
+        label = "draw problems in place of repeats" if drawn else "draw problems"
+        with (progress or Silent()).task(label, count, "problems") as advance:
+            more = _drawn(spec, drawn, count, advance)
         drawn += len(more)
         before = len(pool)
-        pool += without_repeats(more, taken=pool)
+        pool += without_repeats(more, known)
         if not more or len(pool) - before < len(more) * LEAST_NEW:
             raise BadInput(
                 f"task {spec.source} has {len(pool)} different problems in {drawn} drawn; {needed} were asked for:"
@@ -48,9 +55,9 @@ LEAST_NEW = 0.02  # minimum share of new problems in a draw; below it the genera
 AGAIN = 256  # least number of problems drawn after repeats: of a few, all may be known though others are left
 
 
-def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
+def _drawn(spec: Spec, first: int, count: int, advance: Advance) -> list[Problem]:
     if spec.source.startswith(GYM_PREFIX):
-        return gym.drawn(spec, first, count)
+        return gym.drawn(spec, first, count, advance)
     everything = load_problems(Path(spec.data or spec.source))
     return everything[first : first + count]
 

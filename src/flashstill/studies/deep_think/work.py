@@ -86,8 +86,9 @@ class Work:
         wanted, folder = self.recipe.task, self.out / "problems"
         labels = 0 if self.recipe.teacher.model else wanted.label_problems
         if not (folder / "test.jsonl").exists():
-            self.progress.say(f"drawing {labels + wanted.train_problems + wanted.test_problems:,} problems")
-            training, test = problem_sets(self.task, labels + wanted.train_problems, wanted.test_problems)
+            training, test = problem_sets(
+                self.task, labels + wanted.train_problems, wanted.test_problems, self.progress
+            )
             save_problems(folder / "train.jsonl", training[labels:])
             if labels:
                 save_problems(folder / "label.jsonl", training[:labels])
