@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import Conditions
+from flashstill.cost.stacks import essential
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, known_chips
@@ -118,3 +120,36 @@ def test_every_known_chip_is_priced_in_a_stack_as_alone(name: str) -> None:
 def test_stacks_of_kernels_alone_and_of_weights_in_sram() -> None:
     _check_stacks("gpt-oss-120b", _small("gpt-oss-120b", 4), engine="none")
     _check_stacks("deepseek-v3", _small("deepseek-v3", 8), overlap="two-batch")
+
+
+def test_placements_in_different_tiers_share_a_stack() -> None:
+    """Weights and cache in memory or SRAM, together or apart, with the engine's own buffers in memory alone."""
+    model, chosen = load_architecture("qwen3-0.6b"), _small("qwen3-0.6b")
+    chip = chip_from_facts(FACTS, "tpu-v5p")
+    deployed = [
+        Deployment(chip=chip.name, weights_in=weights, kv_in=cache)
+        for weights, cache in itertools.product(("memory", "sram"), repeat=2)
+    ]
+    plain = [conditions_of(FACTS, model, chip, one) for one in deployed]
+    plain = [replace(one, software=replace(one.software, buffer_bytes=5e9)) for one in plain]
+    assert len(alike(plain)) == len(plain)
+    same = [essential(one) for one in plain]
+    assert alike(same) == [list(range(len(plain)))]
+    together = priced(model, stack(same), chosen, 1000.0, 100.0, None)
+    for place, one in enumerate(plain):
+        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+
+
+def test_chips_that_multiply_in_fewer_bits_share_a_stack_with_others() -> None:
+    """Weights in fp4, which an H100 multiplies in wider formats and a B200 as they are."""
+    model, chosen = load_architecture("gpt-oss-20b"), _small("gpt-oss-20b")
+    plain = [
+        conditions_of(FACTS, model, chip_from_facts(FACTS, name), Deployment(chip=name))
+        for name in ("h100-sxm", "b200")
+    ]
+    same = [essential(one) for one in plain]
+    assert same[0].input_bytes != same[1].input_bytes
+    assert alike(same) == [[0, 1]]
+    together = priced(model, stack(same), chosen, 1000.0, 100.0, None)
+    for place, one in enumerate(plain):
+        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))

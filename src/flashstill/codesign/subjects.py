@@ -13,7 +13,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.codesign.parameters import Parameter, parameters_of
 from flashstill.cost import Conditions
-from flashstill.cost.stacks import essential, formats_of_use
+from flashstill.cost.stacks import CACHE, MAIN, WEIGHTS, essential, formats_of_use
 from flashstill.economics import HourlyPrice, hourly_price
 from flashstill.economics.tco import OwnedChip, Terms, owned_chip, owned_hour, terms_of
 from flashstill.errors import MissingFact
@@ -60,34 +60,36 @@ class Entry:
     """One way to deploy a model on a subject, before its layout: formats and memory tiers, as conditions.
 
     subject: its place in the list of subjects.
+    conditions: essential ones (cost/stacks.py).  tiers: names of the chip's tiers that have the roles of MAIN, WEIGHTS
+    and CACHE in them.
     formats: those that are asked for, with the one that the chip multiplies in.
     key: of equal conditions; None for those that nothing else has.
     """
 
     subject: int
     conditions: Conditions
+    tiers: tuple[str, str, str]
     precision: str
     overlap: str
     formats: tuple[tuple[str, str], ...]
     key: Hashable = None
 
     def local(self, ratios: Mapping[str, Any]) -> dict[str, Any]:
-        """Ratios by place, with those of peaks at the formats that this deployment asks for."""
-        asked = {f"flops.{name}": ratios.get(f"flops.{used}") for name, used in self.formats}
-        others = {place: ratio for place, ratio in ratios.items() if not place.startswith("flops.")}
-        return {**others, **{place: ratio for place, ratio in asked.items() if ratio is not None}}
+        """Ratios by place, with those of peaks at the formats that this deployment asks for, and of tiers by role."""
+        return {place: ratio for name, ratio in ratios.items() for place in self._acting(name)}
 
     def places(self, parameter: Parameter) -> tuple[str, ...]:
         """Places of the conditions that the parameter scales here; none if this deployment does not use it."""
-        tiers = {one.name for one in (*self.conditions.chip.tiers, self.conditions.weights, self.conditions.cache)}
-        found: list[str] = []
-        for place in parameter.acts_on:
-            of, _, name = place.partition(".")
-            if of == "flops":
-                found += [f"flops.{asked}" for asked, used in self.formats if used == name]
-            elif not name or of in tiers:
-                found.append(place)
-        return tuple(found)
+        return tuple(place for name in parameter.acts_on for place in self._acting(name))
+
+    def _acting(self, place: str) -> list[str]:
+        """The places of essential conditions that stand for one of a chip's."""
+        of, _, name = place.partition(".")
+        if not name:
+            return [place]
+        if of == "flops":
+            return [f"flops.{asked}" for asked, used in self.formats if used == name]
+        return [f"{role}.{name}" for role, tier in zip((MAIN, WEIGHTS, CACHE), self.tiers, strict=True) if tier == of]
 
     @property
     def label(self) -> dict[str, Any]:
@@ -95,8 +97,8 @@ class Entry:
         return {
             "precision": self.precision,
             "kv_precision": self.conditions.precisions.kv,
-            "weights_in": self.conditions.weights.name,
-            "kv_in": self.conditions.cache.name,
+            "weights_in": self.tiers[1],
+            "kv_in": self.tiers[2],
             "engine": self.conditions.software.name,
             "overlap": self.overlap,
         }
@@ -135,9 +137,13 @@ def entries_of(
             if key not in known:
                 known[key] = essential(conditions), formats_of_use(conditions)
             kept, formats = known[key]
+            tiers = (subject.chip.memory.name, conditions.weights.name, conditions.cache.name)
             found.append(
-                Entry(subject=place, conditions=kept, precision=precision, overlap=overlap, formats=formats, key=key)
-            )
+                Entry(
+                    subject=place, conditions=kept, tiers=tiers, precision=precision, overlap=overlap, formats=formats,
+                    key=key,
+                )
+            )  # fmt: skip
     return found
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from flashstill.arch import Architecture, Stored
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
 from flashstill.hardware.calibration import Calibration
 from flashstill.hardware.software import MEMORY_FIELDS, NO_SOFTWARE
 from flashstill.parallel import Sharded
-from flashstill.workload import Widths
+from flashstill.workload import Quantity, Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
 """Bytes of scale factors per value: one byte per group of 32, 2 bytes per group of 64, 4 bytes per block of 128 x
@@ -116,6 +118,7 @@ class Conditions:
     sampled: True if tokens are sampled (top-k, top-p), False for greedy decoding.
     input_bytes: bytes of a value in the format in which the chip multiplies one that is stored in another, by the name
     of that; None: as the chip's formats say.
+    one_memory: 1 if weights and cache share a memory tier, 0 if not; None: if both are the same object.
     parts: of rows of a stack, how their work is priced in parts; None to price all of it for all rows.
     """
 
@@ -128,7 +131,8 @@ class Conditions:
     skew: float = 0.0
     sampled: bool = False
     overlap_units_ratio: float | None = None
-    input_bytes: Mapping[str, float] | None = None
+    input_bytes: Mapping[str, Quantity] | None = None
+    one_memory: Quantity | None = None
     parts: InParts | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -136,14 +140,20 @@ class Conditions:
         """Bytes of a stored value by role, and of an activation in the format in which the chip multiplies it."""
         stored = self.precisions.widths
 
-        def inputs(role: str) -> float:
+        def inputs(role: str) -> Quantity:
             name = self.precisions.of(role)
             own = self.input_bytes[name] if self.input_bytes else BYTES_PER_VALUE[self.chip.precision(name)]
-            return min(float(stored.activation), own)
+            activation = float(stored.activation)
+            return np.minimum(activation, own) if isinstance(own, np.ndarray) else min(activation, own)
 
         return replace(
             stored, inputs=inputs("linear"), attention_inputs=inputs("attention"), expert_inputs=inputs("experts")
         )
+
+    @property
+    def is_one_memory(self) -> Quantity:
+        """1 where weights and cache share a memory tier, else 0."""
+        return float(self.weights is self.cache) if self.one_memory is None else self.one_memory
 
     @property
     def perfect(self) -> Conditions:

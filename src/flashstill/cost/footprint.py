@@ -22,6 +22,7 @@ from flashstill.arch import Architecture, Attention
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.phases import Speculation
 from flashstill.hardware import Memory
+from flashstill.hardware.present import either
 from flashstill.hardware.wiring import WIRING
 from flashstill.parallel import Layout
 from flashstill.workload import (
@@ -34,16 +35,13 @@ from flashstill.workload import (
 )
 from flashstill.workload import weight_bytes as all_weight_bytes
 
-DRAM = "memory"
-"""the memory tier in which an engine keeps its own buffers"""
-
 
 def usable_bytes(conditions: Conditions, tier: Memory) -> Quantity:
     """Bytes of a chip's memory tier available to weights and cache; wiring was made to hold its model."""
     if tier.name == WIRING:
         return inf
     software = conditions.software
-    own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
+    own = either(tier.holds_buffers, lambda: software.buffer_bytes + software.graph_bytes, lambda: 0.0)
     usable: Quantity = tier.visible_bytes * software.usable_ratio - own
     return np.maximum(usable, 0.0) if isinstance(usable, np.ndarray) else max(usable, 0.0)
 
@@ -84,11 +82,12 @@ def room_bytes(
     if draft is not None:
         weights = weights + chip_weight_bytes(draft, conditions.precisions.widths, layout)
     free = conditions.software.free_ratio
-    if conditions.weights is conditions.cache:
-        return free * (usable_bytes(conditions, conditions.cache) - weights)
-    return np.where(
-        weights <= usable_bytes(conditions, conditions.weights), free * usable_bytes(conditions, conditions.cache), -1.0
-    )
+    usable = usable_bytes(conditions, conditions.cache)
+
+    def apart() -> Quantity:
+        return np.where(weights <= usable_bytes(conditions, conditions.weights), free * usable, -1.0)
+
+    return either(conditions.is_one_memory, lambda: free * (usable - weights), apart)
 
 
 def layout_room_bytes(

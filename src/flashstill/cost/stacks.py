@@ -12,11 +12,14 @@ from dataclasses import replace
 
 from flashstill.cost.conditions import Conditions
 from flashstill.errors import MissingFact
-from flashstill.hardware import BYTES_PER_VALUE, Chip
+from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Kernel
 from flashstill.hardware.later import Later
 from flashstill.hardware.stacked import alike, stack
+from flashstill.hardware.wiring import WIRING
 
+MAIN, WEIGHTS, CACHE = "main", "weights", "cache"
+"""names of memory tiers in essential conditions: of activations, weights and cache"""
 _ROLES = ("linear", "attention", "experts", "exact")
 _OF_WEIGHTS = ("matmul", "experts")
 _ALWAYS = ("bf16", "fp8")
@@ -26,7 +29,8 @@ _ALWAYS = ("bf16", "fp8")
 def essential(conditions: Conditions) -> Conditions:
     """Conditions that price every model alike, with only the formats, tiers and kernels that they ask for.
 
-    Formats have the names that are asked for, whatever the chip multiplies them in.
+    Formats have the names that are asked for, whatever the chip multiplies them in, and memory tiers those of their
+    roles (MAIN, WEIGHTS, CACHE), so that chips with weights in different tiers share a stack.
     """
     chip, engines = conditions.chip, [engine.name for engine in conditions.software.fastest_of]
     runs_in = dict(formats_of_use(conditions))
@@ -36,13 +40,26 @@ def essential(conditions: Conditions) -> Conditions:
         flops_per_s={name: chip.flops_per_s[used] for name, used in runs_in.items()},
         joules_per_mac={name: chip.joules_per_mac[used] for name, used in runs_in.items()},
         operand_joules_per_mac={name: chip.operand_joules_per_mac[used] for name, used in runs_in.items()},
-        tiers=chip.tiers[:1],
+        tiers=(_named(chip.memory, MAIN),),
         calibration=calibration,
         wired=None,
     )
     roles = {conditions.precisions.of(role) for role in _ROLES}
     inputs = {name: BYTES_PER_VALUE[used] for name, used in runs_in.items() if name in roles}
-    return replace(conditions, chip=kept, calibration=calibration, input_bytes=inputs)
+    return replace(
+        conditions,
+        chip=kept,
+        calibration=calibration,
+        input_bytes=inputs,
+        weights=_named(conditions.weights, WEIGHTS),
+        cache=_named(conditions.cache, CACHE),
+        one_memory=conditions.is_one_memory,
+    )
+
+
+def _named(memory: Memory, role: str) -> Memory:
+    """The tier with the name of its role; wiring, from which nothing is moved, keeps its own."""
+    return memory if memory.name == WIRING else replace(memory, name=role, buffered=memory.holds_buffers)
 
 
 def stacked_alike(conditions: Sequence[Conditions], most: int) -> Iterator[tuple[list[int], Conditions]]:

@@ -18,12 +18,16 @@ from flashstill.errors import MissingFact
 from flashstill.hardware.needs import Needs
 from flashstill.units import BITS_PER_BYTE, PICO
 
+DRAM = "memory"
+"""the memory tier in which an engine keeps its own buffers"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """A memory tier of one chip. joules_per_byte: energy from its cells to the multiplier, by segment of the path.
 
     bytes: nominal capacity.  visible_bytes: capacity reported by the driver and usable by programs; nominal if no row.
+    buffered: 1 for the memory in which an engine keeps its own buffers, 0 for others; None: as the name says.
     """
 
     name: str
@@ -31,11 +35,17 @@ class Memory:
     visible_bytes: float
     bytes_per_s: float
     joules_per_byte: dict[str, float]
+    buffered: float | None = None
     joules_per_byte_total: float = field(init=False, repr=False, compare=False)
     """energy over all segments, J/byte"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joules_per_byte_total", sum(self.joules_per_byte.values()))
+
+    @property
+    def holds_buffers(self) -> float:
+        """1 for the memory in which an engine keeps its own buffers, else 0."""
+        return float(self.name == DRAM) if self.buffered is None else self.buffered
 
     @property
     def finite_bytes_per_s(self) -> float | None:
@@ -68,7 +78,7 @@ def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
         "PHY, controller, caches": _per_byte(path_pj_per_bit),
     }
     return Memory(
-        name="memory",
+        name=DRAM,
         bytes=size.value,
         # A what-if edit of memory_bytes sets both capacities.
         visible_bytes=visible.value if visible is not None and size.kind != "what-if" else size.value,

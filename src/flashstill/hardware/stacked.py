@@ -61,8 +61,6 @@ def alike(values: Sequence[Any]) -> list[list[int]]:
 
 def _structure(value: Any, name: str, known: dict[int, Hashable]) -> Hashable:
     """What must agree within a stack. known: structures of objects by id, as many chips share a calibration."""
-    if name == "input_bytes" and value is not None:
-        return tuple(value.items())
     if name in _COUNTED or isinstance(value, Tiling):
         return value  # type: ignore[no-any-return]
     if isinstance(value, int | float):
