@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from flashstill.arch.adapter.gguf import FAMILIES
 from flashstill.cli import main
 from flashstill.distill.export import export_gguf, formats, scores, splitting, tensors
 from flashstill.distill.export.vocabulary import vocabulary
+from flashstill.distill.models import conversion
 from flashstill.errors import BadInput, DiskTrouble
 from flashstill.progress import Silent
 from tests import exported
@@ -86,6 +88,40 @@ def test_our_own_reader_takes_it(tmp_path: Path) -> None:
     with torch.no_grad():
         expected, found = model(exported.ids("llama")).logits, again(exported.ids("llama")).logits
     assert float((expected - found).abs().max()) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+def test_our_own_reader_splits_text_as_the_file_says(kind: str, tmp_path: Path) -> None:
+    """Also by the rule that transformers does not know."""
+    from flashstill.distill.models import convert_gguf, load_tokenizer
+
+    saved = tokenizer(kind, begins=True)
+    exported.made("llama", vocab_size=512, num_hidden_layers=1).save_pretrained(tmp_path / "model")
+    saved.save_pretrained(tmp_path / "model")
+    export_gguf(tmp_path / "model", tmp_path / "x.gguf", "f32", Silent())
+    cuts = {}
+    for as_transformers in (False, True):
+        convert_gguf(tmp_path / "x.gguf", tmp_path / str(as_transformers), as_transformers)
+        again = load_tokenizer(tmp_path / str(as_transformers))
+        for text in AWKWARD:
+            ids, wanted = (each(text, add_special_tokens=False)["input_ids"] for each in (again, saved))
+            assert ids == wanted, text
+        cuts[as_transformers] = again.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")
+    assert cuts[False] == saved.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")
+    assert (cuts[True] == cuts[False]) == (kind != "smollm")
+
+
+def test_a_rule_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    plain = SimpleNamespace(backend_tokenizer=SimpleNamespace(pre_tokenizer=None))
+    for name in ("default", "gpt-2", "qwen2", "llama-bpe"):
+        conversion._split_as_told(plain, name, tmp_path)
+        assert plain.backend_tokenizer.pre_tokenizer is None, "as transformers read it"
+    with pytest.raises(BadInput, match=r"splits text by llama\.cpp's rule 'deepseek-llm', which is not known here"):
+        conversion._split_as_told(plain, "deepseek-llm", tmp_path)
+    conversion._split_as_told(plain, "smollm", tmp_path)
+    pieces = [piece for piece, _ in plain.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")]
+    assert pieces == ["a", "\u0120\u0120", "1", "2"]
 
 
 @pytest.mark.parametrize("kind", some_slow([*(kind for kind in BYTE_LEVEL if kind != "smollm"), "prefixed"], ["gpt-2"]))

@@ -73,7 +73,17 @@ BAD = {
 
 def test_a_good_one(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(GOOD)
-    check_gguf(tmp_path / "x.gguf")
+    assert check_gguf(tmp_path / "x.gguf") == {"llama.block_count": 1, "names": None, "scores": None}
+
+
+def test_what_it_says(tmp_path: Path) -> None:
+    """Numbers and short texts; long ones are passed over."""
+    name, long = (
+        entry(key, STRING, text(value)) for key, value in (("tokenizer.ggml.pre", "smollm"), ("a", "x" * 2000))
+    )
+    entries = [name, long, entry("b", UINT32, struct.pack("<I", 7))]
+    (tmp_path / "x.gguf").write_bytes(header(entries=entries, tensors=[tensor("x", (7,))]))
+    assert check_gguf(tmp_path / "x.gguf") == {"tokenizer.ggml.pre": "smollm", "a": None, "b": 7}
 
 
 @pytest.mark.parametrize("said", BAD)

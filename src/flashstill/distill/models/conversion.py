@@ -1,8 +1,13 @@
-"""Convert a GGUF file to a Hugging Face directory."""
+"""Convert a GGUF file to a Hugging Face directory.
+
+How text is split before merging is a name in the file, of a rule that is code of llama.cpp.  transformers' reader knows
+some of the names and takes GPT-2's rule for all others; those of which this is wrong are set here or refused.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,17 +15,28 @@ from flashstill.arch.adapter.edit import without_weights
 from flashstill.distill.models.directories import check_loaded
 from flashstill.distill.models.gguf_header import check_gguf
 from flashstill.distill.models.loading import quiet, save_model
-from flashstill.errors import BadInput, first_line
+from flashstill.errors import BadInput, first_line, shortened
+
+DIGITS_FIRST = (
+    "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+)  # fmt: skip
+"""each digit by itself, then GPT-2's rule"""
+AS_GPT2 = (
+    "default", "gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "phi-2", "gigachat", "a.x-4.0", "mellum",
+    "exaone4",
+)  # fmt: skip
+"""GPT-2's rule; files without a name or with "default" do not say better"""
 
 
-def convert_gguf(file: Path, target: Path) -> None:
+def convert_gguf(file: Path, target: Path, as_transformers: bool = False) -> None:
     """Dequantise a GGUF file and write it to `target` as a Hugging Face directory of bfloat16 safetensors.
 
-    Raises BadInput if the file is not a complete GGUF model.
+    as_transformers: leave the tokenizer as transformers reads it.  Raises BadInput if the file is not a complete GGUF
+    model, or splits text by a rule that is not known here.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    check_gguf(file)
+    facts = check_gguf(file)
     quiet()
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(
@@ -35,8 +51,26 @@ def convert_gguf(file: Path, target: Path) -> None:
     except Exception as error:
         raise BadInput(f"{file} cannot be read as a GGUF model: {first_line(error)}") from error
     check_loaded(file, loaded, info)
+    if facts.get("tokenizer.ggml.model") == "gpt2" and not as_transformers:
+        _split_as_told(tokenizer, str(facts.get("tokenizer.ggml.pre") or "default"), file)
     # transformers refuses to save a model that was loaded quantised, even once dequantised: copy it to a fresh one.
     fields = without_weights(loaded.config.to_dict())
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     plain.load_state_dict(loaded.state_dict())
     save_model(plain, tokenizer, target)
+
+
+def _split_as_told(tokenizer: Any, name: str, file: Path) -> None:
+    """Set the rule `name` where transformers' reader took GPT-2's for it."""
+    from tokenizers import pre_tokenizers
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    if name in DIGITS_FIRST:
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    elif name not in (*AS_GPT2, *GGUF_PRE_TOKENIZER_SPLITS):
+        raise BadInput(
+            f"{file} splits text by llama.cpp's rule {shortened(name)!r}, which is not known here; give the model's"
+            " Hugging Face directory"
+        )

