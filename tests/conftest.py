@@ -173,7 +173,7 @@ def text_file(tmp_path: Path, sample_text: str) -> Path:
 def cli(home: Path) -> Cli:
     """Run `flashstill` in a process of its own, as a user would."""
 
-    def call(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: object, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "flashstill", *map(str, arguments)],
             capture_output=True,

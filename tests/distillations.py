@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +77,22 @@ def torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "flashstill", "distill"]
     return subprocess.run(
         [*command, str(recipe), "--out", str(out)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+        capture_output=True, text=True, timeout=1200, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
 
 
-def shot_at_random(command: list[str], kills: int, begun: str, longest_s: float, seed: int) -> int:
+def shot_at_random(
+    command: list[str], out: Path, kills: int, begun: str, longest_s: float, seed: int, look: Callable[[], None]
+) -> None:
     """Run a command again and again and kill it at random moments, three of four times within `longest_s` of the line
-    that begins with `begun`, else before it; then let it end. Returns how often it was at work when it was shot."""
-    draw, at_work = random.Random(seed), 0
-    for _ in range(kills):
+    that begins with `begun`, else before it, until it was at work `kills` times; then let it end.
+
+    A fast machine may come to the end before: then `look` looks at what is in `out`, it begins anew, and moments come
+    sooner. `look` is called in the end as well."""
+    draw, at_work, runs = random.Random(seed), 0, 0
+    while at_work < kills:
+        runs += 1
+        assert runs <= 8 * kills, "it is over before it can be shot"
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         if draw.random() < 0.25:
@@ -93,9 +102,16 @@ def shot_at_random(command: list[str], kills: int, begun: str, longest_s: float,
                 if line.startswith(begun):
                     time.sleep(draw.uniform(0.0, longest_s))
                     break
-        at_work += process.poll() is None
+            else:  # it had nothing to do
+                process.wait()
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        if process.wait() == 0:
+            look()
+            shutil.rmtree(out)
+            longest_s /= 2.0
+        else:
+            assert process.returncode == -signal.SIGKILL
+            at_work += 1
         process.stderr.close()
     subprocess.run(command, check=True, capture_output=True)
-    return at_work
+    look()

@@ -375,14 +375,17 @@ class TestRecipes:
 
 @pytest.mark.slow
 def test_what_is_chosen_here_is_not_slower() -> None:
-    """By processor time, on products of another size than was measured, with room for noise."""
+    """By processor time, on products of another size than was measured, with room for noise: in turns, and the best of
+    several, as other work on the machine only makes them slower."""
     chosen = decided().precision
-    spent: dict[str, float] = {}
-    for name, dtype in arithmetic.DTYPES.items():
-        left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
-        torch.nn.functional.linear(left, right)
-        began = time.process_time()
-        for _ in range(20):
+    spent: dict[str, list[float]] = {name: [] for name in arithmetic.DTYPES}
+    for _ in range(8):
+        for name, dtype in arithmetic.DTYPES.items():
+            left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
             torch.nn.functional.linear(left, right)
-        spent[name] = time.process_time() - began
-    assert spent[chosen] <= 1.5 * min(spent.values())
+            began = time.process_time()
+            for _ in range(4):
+                torch.nn.functional.linear(left, right)
+            spent[name].append(time.process_time() - began)
+    best = {name: min(seconds) for name, seconds in spent.items()}
+    assert best[chosen] <= 1.5 * min(best.values())

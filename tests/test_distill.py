@@ -151,7 +151,7 @@ class TestSignals:
             subprocess.Popen([*command, "--shard", f"{i}/2"], env=environment, stderr=subprocess.DEVNULL)
             for i in range(2)
         ]
-        assert [process.wait(timeout=120) for process in running] == [0, 0]
+        assert [process.wait(timeout=1200) for process in running] == [0, 0]
         ours = sorted((shared / "signals").rglob("windows-*.safetensors"))
         assert len(ours) == 1
         for path in ours:
@@ -235,9 +235,12 @@ def test_twenty_five_kills_of_a_training_run(cli: Cli, tmp_path: Path, tiny_teac
     straight, shot_at = tmp_path / "straight", tmp_path / "shot"
     assert cli("distill", recipe, "--out", straight).returncode == 0
     command = [sys.executable, "-m", "flashstill", "distill", str(recipe), "--out", str(shot_at)]
-    assert shot_at_random(command, 25, "distil half", 0.9, seed=0) >= 20, "it must be at work when it is shot"
-    assert same(weights(straight), weights(shot_at))
-    assert [row["loss"] for row in metrics(straight)] == [row["loss"] for row in metrics(shot_at)]
+
+    def look() -> None:
+        assert same(weights(straight), weights(shot_at))
+        assert [row["loss"] for row in metrics(straight)] == [row["loss"] for row in metrics(shot_at)]
+
+    shot_at_random(command, shot_at, 25, "distil half", 0.9, 0, look)
 
 
 @pytest.mark.slow
@@ -250,11 +253,14 @@ def test_twenty_five_kills_of_a_signal_build(
     ran = cli("distill", recipe, "--out", straight, "--build-signals")
     assert ran.returncode == 0, ran.stderr
     command = [sys.executable, "-m", "flashstill", "distill", str(recipe), "--out", str(shot_at), "--build-signals"]
-    assert shot_at_random(command, 25, "signals of", 0.5, seed=1) >= 20, "it must be at work when it is shot"
     ours = sorted(path.relative_to(straight) for path in (straight / "signals").rglob("windows-*"))
     assert len(ours) > 20
-    for path in ours:
-        assert (straight / path).read_bytes() == (shot_at / path).read_bytes()
+
+    def look() -> None:
+        for path in ours:
+            assert (straight / path).read_bytes() == (shot_at / path).read_bytes()
+
+    shot_at_random(command, shot_at, 25, "signals of", 0.5, 1, look)
 
 
 def test_the_recipes_of_the_docs_are_recipes(tmp_path: Path) -> None:

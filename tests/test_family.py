@@ -50,7 +50,7 @@ def command(recipe: Path, out: Path, *more: str) -> list[str]:
 def run(recipe: Path, out: Path, home: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "FLASHSTILL_HOME": str(home)}
     return subprocess.run(
-        command(recipe, out, *more), capture_output=True, text=True, timeout=300, env=environment, check=False
+        command(recipe, out, *more), capture_output=True, text=True, timeout=1200, env=environment, check=False
     )
 
 
@@ -109,14 +109,15 @@ def test_sigkill_during_training_changes_nothing(
 ) -> None:
     folder, _ = finished
     out, environment = tmp_path / "out", {**os.environ, "FLASHSTILL_HOME": str(tmp_path / "home")}
+    name = moment.split()[1].rstrip(":")
+    stays = [sys.executable, "-c", STAYS, name, *command(folder / "family.toml", out)[3:]]
     with subprocess.Popen(
-        command(folder / "family.toml", out), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        env=environment,
+        stays, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith(moment):
-                wait_for_a_checkpoint(out / "training" / moment.split()[1].rstrip(":"))
+                wait_for_a_checkpoint(out / "training" / name)
                 os.kill(process.pid, signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
@@ -127,9 +128,25 @@ def test_sigkill_during_training_changes_nothing(
     assert not list(out.rglob("*.part"))
 
 
+STAYS = """
+import sys, time
+from flashstill.cli import main
+from flashstill.distill.training import loop
+write = loop.write
+def write_and_stay(directory, *given):
+    write(directory, *given)
+    if sys.argv[1] in directory.parts:
+        time.sleep(600)
+loop.write = write_and_stay
+main(sys.argv[2:])
+"""
+"""a run that stays where it is when it has written a checkpoint of a student, however fast the machine is"""
+
+
 def wait_for_a_checkpoint(folder: Path) -> None:
-    until = time.monotonic() + 60
-    while not list(folder.glob("step-*")) and time.monotonic() < until:
+    until = time.monotonic() + 600
+    while not list(folder.glob("step-*")):
+        assert time.monotonic() < until
         time.sleep(0.002)
 
 
@@ -208,7 +225,7 @@ def browse(page: Path, profile: Path, *options: str, fragment: str = "") -> subp
             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=8000", *options,
             f"{page.as_uri()}#{fragment}",
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 

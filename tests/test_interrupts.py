@@ -40,7 +40,7 @@ def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int,
     command = [sys.executable, "-m", "flashstill", "predict", "--cases", str(source), "--out", str(tmp_path / "o.csv")]
     with listening(command) as process, source.open("w"):  # which waits until the command reads
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in said
     assert "before it was done" in said
@@ -56,7 +56,7 @@ def test_a_second_signal_ends_at_once_without_a_traceback(numbers: tuple[int, in
         for expected, number in zip(("begun\n", "clearing away\n"), numbers, strict=True):
             assert process.stdout.readline() == expected
             process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + numbers[1]
     assert said == ""
 
@@ -83,7 +83,7 @@ except KeyboardInterrupt:
 def test_a_signal_is_heard_that_comes_while_a_destructor_runs(name: str, heard: str) -> None:
     """Python drops what is raised in a destructor: the run would go on to its end, with a traceback on its way."""
     with listening([sys.executable, "-c", SWALLOWS.format(name=name)], stdout=subprocess.PIPE) as process:
-        heard_of, said = process.communicate(timeout=60)
+        heard_of, said = process.communicate(timeout=120)
     assert (heard_of.strip(), said) == (heard, "")
 
 

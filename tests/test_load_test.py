@@ -212,7 +212,7 @@ def test_a_killed_measurement_goes_on(server: FakeStream, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "flashstill", "measure", "--server", server.base, *more]
     path = tmp_path / "requests.jsonl"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60.0
+    until = time.monotonic() + 300.0
     while not (path.exists() and path.read_bytes().count(b'"record": "run"') >= 1) and time.monotonic() < until:
         time.sleep(0.01)
     process.kill()
@@ -420,11 +420,11 @@ def test_python_hears_an_interruption_of_client_processes(server: FakeStream) ->
     server.first_s = 0.05
     call = f"import flashstill as fs; fs.measure_server({server.base!r}, concurrency=2, requests=2000, clients=2)"
     with subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE, preexec_fn=HEAR) as running:
-        until = time.monotonic() + 60.0
+        until = time.monotonic() + 300.0
         while len(server.questions) < 20 and time.monotonic() < until:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        assert b"KeyboardInterrupt" in running.communicate(timeout=60)[1]
+        assert b"KeyboardInterrupt" in running.communicate(timeout=120)[1]
 
 
 def test_a_directory_in_use_is_left_alone(server: FakeStream, tmp_path: Path) -> None:

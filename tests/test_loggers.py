@@ -163,7 +163,7 @@ def test_a_logger_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         logs.add(rows(1, 5))
     assert noting.lines == ["trackio is still at work; its process ends by itself"]
     go.touch()
-    process._LEFT.pop().wait(timeout=60.0)
+    process._LEFT.pop().wait(timeout=120.0)
     go.unlink()
     monkeypatch.setattr(process, "MOST_BYTES", 1000)
     with logs_of(["wandb"], tmp_path, ABOUT, noting) as logs:
@@ -183,7 +183,7 @@ def test_a_logger_that_hangs_at_a_step_ends_itself(tmp_path: Path, monkeypatch: 
         assert writer.stdin is not None
         writer.stdin.write(lines)
         writer.stdin.flush()
-        assert writer.wait(60.0) == -signal.SIGALRM
+        assert writer.wait(120.0) == -signal.SIGALRM
     assert steps(tmp_path) == [1]
     (alarm_s,) = (each["alarm_s"] for each in noted(tmp_path) if "alarm_s" in each)
     assert 0 < alarm_s <= LONGEST_S

@@ -356,7 +356,7 @@ def test_two_processes_draw_the_same_batches(packed: Packed, tiny_teacher: Path,
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     ran = subprocess.run(
         [*command, str(tmp_path), str(tiny_teacher)],
-        capture_output=True, text=True, timeout=300, env=environment, check=False,
+        capture_output=True, text=True, timeout=1200, env=environment, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     batches, student = source(packed), load_model(tiny_teacher).float()

@@ -185,9 +185,9 @@ class TestFailures:
 
     @pytest.mark.slow
     def test_a_time_limit(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
-        served.faults = [1.0]
-        asked(served, packed, tokenizer, tmp_path, time_limit_s=0.5)
-        served.faults = [1.0] * 3
+        served.faults = [60.0]
+        asked(served, packed, tokenizer, tmp_path, time_limit_s=4.0)  # far longer than an answer on a busy machine
+        served.faults = [60.0] * 3
         with pytest.raises(BadInput, match=r"failed 3 times \(no answer in 0.5 s\)"):
             asked(served, packed, tokenizer, tmp_path / "b", time_limit_s=0.5)
 
@@ -475,9 +475,18 @@ class TestDistillation:
         assert documents > 500
         served.questions.clear()
         command = [sys.executable, "-m", "flashstill", "distill", path, "--out", tmp_path / "shot", "--build-signals"]
-        kills = 4
-        assert shot_at_random(list(map(str, command)), kills, "signals of", 1.0, seed=0) >= 3
-        assert documents <= len(served.questions) <= documents + kills * 2 * (64 + 8)
+        kills, whole_runs = 4, 0
+
+        def look() -> None:
+            nonlocal whole_runs
+            whole_runs += 1
+            assert documents <= len(served.questions) <= documents + kills * 2 * (64 + 8)
+            served.questions.clear()
+            for file in (tmp_path / "straight" / "signals").rglob("windows-*"):
+                assert file.read_bytes() == (tmp_path / "shot" / file.relative_to(tmp_path / "straight")).read_bytes()
+
+        shot_at_random(list(map(str, command)), tmp_path / "shot", kills, "signals of", 1.0, 0, look)
+        assert whole_runs
         manifests = (tmp_path / "straight" / "signals").rglob("signals.json")
         held = [json.loads(manifest.read_text())["windows"] for manifest in manifests]  # of the three texts
         texts = [Packed.load(path) for path in (tmp_path / "straight" / "data").glob("*.safetensors")]
@@ -487,8 +496,6 @@ class TestDistillation:
         assert max(map(len, parts)) == 2
         ours = sorted((tmp_path / "straight" / "signals").rglob("windows-*"))
         assert len(ours) == 2 * sum(math.ceil(count / 64) for count in held)
-        for file in ours:
-            assert file.read_bytes() == (tmp_path / "shot" / file.relative_to(tmp_path / "straight")).read_bytes()
 
     @pytest.mark.parametrize(
         ("old", "new", "said"),

@@ -26,7 +26,7 @@ def trained(directory: Path, out: Path, processes: int, *more: object) -> dict[s
     """The weights after four steps in so many processes."""
     ran = subprocess.run(
         [sys.executable, str(WORKER), str(processes), str(directory), str(out), "4", *map(str, more)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=1200, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},  # NCCL gives each process its own GPU
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -255,7 +255,7 @@ def test_answers_are_written_through(tmp_path: Path, capsys: Printed) -> None:
     reader.start()
     for out in (link, fifo, Path("/dev/null")):
         main(["predict", "--cases", str(tmp_path / "in.csv"), "--out", str(out)])
-    reader.join(30)
+    reader.join(60)
     assert link.is_symlink()
     assert fifo.is_fifo()
     assert Path("/dev/null").is_char_device()
