@@ -1,8 +1,9 @@
 """Served rows simulated at the protocol by which they were measured, and compared.
 
-A public benchmark sends its requests in a closed loop: `concurrency` of them one right after the other, and each further
-one when one is done (anchors/launched.py).  The mean over all requests therefore holds the first burst, requests of similar length that
-end together, and the end of the run, where fewer are in flight.  Steps cost what they cost in `predict`.
+A public benchmark sends its requests in a closed loop: `concurrency` of them one right after the other, and each
+further one when one is done (anchors/launched.py). The mean over all requests therefore holds the first burst,
+requests of similar length that end together, and the end of the run, where fewer are in flight. Steps cost what they
+cost in `predict`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from flashstill.validation.comparison import FITTED, Comparison
 SIMULATED = ", simulated"
 """added to the name of a quantity"""
 SPACING_S = 1e-3
-"""between the first requests, as a client sends them: 0.7 to 2.1 ms by `measure --server` on two cores (docs/log.md); what
-other clients need is not published, and 0.5 or 2 ms change the errors by less than 0.3 points"""
+"""between the first requests, as a client sends them: 0.7 to 2.1 ms by `measure --server` on two cores (docs/log.md);
+what other clients need is not published, and 0.5 or 2 ms change the errors by less than 0.3 points"""
 
 
 class Latencies(NamedTuple):
