@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from flashstill.errors import BadInput, FlashstillError
+from flashstill.arch import load_architecture
+from flashstill.cost.phases import batch_step
+from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
 from flashstill.facts import load
+from flashstill.plan import explained
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation, explain
@@ -45,3 +50,33 @@ def test_an_error_stands_in_its_place() -> None:
     assert "fp9" in str(first)
     assert isinstance(second, Explanation)
     assert isinstance(third, BadInput)
+
+
+def test_steps_on_several_machines_and_tiers_are_stacks_and_equal_explain_on_each(monkeypatch: Any) -> None:
+    """GPU, TPU and wafer, in memory and SRAM: two calls for a model, whose digits are those of one at a time."""
+    calls = []
+
+    def counted(*asked: Any, **other: Any) -> Any:
+        calls.append(asked[1].chip.stacked)
+        return batch_step(*asked, **other)
+
+    monkeypatch.setattr(explained, "batch_step", counted)
+    facts, model = load(), load_architecture("qwen3-0.6b")
+    places = [
+        ("h100-sxm", "memory"),
+        ("gaudi2", "memory"),
+        ("tpu-v5e", "memory"),
+        ("tpu-v5e", "sram"),
+        ("wse-2", "sram"),
+    ]
+    cases = [
+        Case(Scenario(model=model, batch=4, context=2000),
+             Deployment(chip=chip, chips=chips, weights_in=memory, kv_in=memory))
+        for chip, memory in places for chips in (1, 2, 8)
+    ]  # fmt: skip
+    answers = explanations(facts, cases, bounded=False)
+    assert calls == [4, 1]
+    assert {type(answer) for answer in answers} == {Explanation, InfeasiblePlan}
+    for case, together in zip(cases, answers, strict=True):
+        (alone,) = explanations(facts, [case], bounded=False)
+        assert said(together) == said(alone)

@@ -12,9 +12,10 @@ from flashstill.explore.limits import check_setups
 from flashstill.explore.sources import sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import nothing, step_case
+from flashstill.explore.views.asked import deployment_of, nothing, step_case
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
+from flashstill.plan.case import Case
 from flashstill.plan.explain import Explanation
 from flashstill.plan.explained import explanations
 from flashstill.report.axes import Axis
@@ -44,11 +45,16 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
     if not places:
         raise BadInput(f"none of {', '.join(state.chips_from)} has main memory or SRAM with a bandwidth")
     check_setups(len(state.models), len(places))
-    asked = {
-        (model, count, place): step_case(engine, state, model=model, chip=place[0], chips=count, weights_in=place[1],
-                                         kv_in=place[1])
-        for model in state.models for place in places for count in COUNTS
+    scenarios = {model: step_case(engine, state, model=model).scenario for model in state.models}
+    deployments = {
+        (count, place): deployment_of(state, chip=place[0], chips=count, weights_in=place[1], kv_in=place[1])
+        for place in places for count in COUNTS
     }  # fmt: skip
+    asked = {
+        (model, count, place): Case(scenario, deployment)
+        for model, scenario in scenarios.items()
+        for (count, place), deployment in deployments.items()
+    }
     steps: Steps = dict(zip(asked, explanations(facts, list(asked.values()), state.price, bounded=False), strict=True))
     if not any(isinstance(step, Explanation) for step in steps.values()):
         failed = [
