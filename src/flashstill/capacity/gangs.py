@@ -7,8 +7,7 @@ kind; of each, a programme with whole numbers decides whether it is used (on) an
     fewest x on <= n <= most x on,   at most one stretch of a run covers any step
     chips    n in each of its steps;    work    speed x n x (hours - restart hours)
 
-together with everything else of the linear programme.  Break points are steps at which the load crosses a level, chips
-come or go, a run's window begins or ends, and some evenly between.  Long plans go window by window, each with the work
+together with everything else of the linear programme.  Long plans go window by window, each with the work
 that the relaxed programme did in it and what is still owed; a gang may go on into the next window without a restart.
 What the result costs above the relaxed programme is the gap.
 """
@@ -18,28 +17,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from flashstill.capacity.curves import Values
 from flashstill.capacity.finish import restarts_of, work_done
 from flashstill.capacity.problem import Problem
-from flashstill.capacity.programme import Programme, cost_unit, programme_of
+from flashstill.capacity.programme import cost_unit, programme_of
 from flashstill.capacity.progress import counted
 from flashstill.capacity.relaxed import Relaxed
-from flashstill.capacity.solver import Rows, solve_whole
+from flashstill.capacity.solver import solve_whole
 from flashstill.capacity.steps import grouped, sliced
+from flashstill.capacity.stretches import TINY, breaks_of, candidates_of, extended
 
-LEVELS, EVENLY = (0.5, 0.25, 0.75), 3
-"""levels of load, as shares of its range, whose crossings are break points while there are few, and the pieces of equal
-length that there are besides"""
 FINE, LOADS = 50, 8
 """steps of a window up to which each is looked at by itself, and into how many levels of load others are taken together
 between break points"""
 CARRY = 3.0
 """what work that a window leaves to later ones costs, in prices of work and of the dearest chip-hour"""
-TINY = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,18 +45,6 @@ class Gangs:
     sizes: Values
     held: Values
     lost: Values
-
-
-class Stretch(NamedTuple):
-    """A candidate: kind, run, first step and the step after its last; fewest and most chips; whether it restarts."""
-
-    kind: int
-    run: int
-    first: int
-    last: int
-    least: float
-    most: float
-    restarts: bool
 
 
 def gangs_of(problem: Problem, sizes: Values) -> Gangs:
@@ -115,7 +99,7 @@ def _window(problem: Problem, need: Values, before: Values, search: Search, carr
     kinds, _, runs, steps = problem.shape
     sizes = np.zeros((kinds, runs, steps))
     wanted = np.flatnonzero(problem.gangs & (need > 0.0)).tolist()
-    breaks = {run: _breaks(problem, run, search.breaks) for run in wanted}
+    breaks = {run: breaks_of(problem, run, search.breaks) for run in wanted}
     part, place = problem, {step: step for step in range(steps + 1)}
     if steps > FINE:
         part, place = _levelled(problem, sorted({0, steps, *(step for points in breaks.values() for step in points)}))
@@ -124,8 +108,8 @@ def _window(problem: Problem, need: Values, before: Values, search: Search, carr
     base = programme_of(part, need=need)
     base.upper[base.columns.y[problem.gangs[base.columns.y_run]]] = 0.0
     base.cost[base.columns.u] = np.minimum(base.cost[base.columns.u], carried)
-    candidates = _candidates(part, breaks, before)
-    cost, rows, lower, upper, whole = _extended(part, base, candidates, breaks)
+    candidates = candidates_of(part, breaks, before, base.rows.side[base.rows_of_work] * -base.work_unit)
+    cost, rows, lower, upper, whole = extended(part, base, candidates, breaks)
     solved = solve_whole(cost, rows, lower, upper, whole, search.gap, search.seconds)
     if solved is None:
         return sizes, np.zeros(runs)
@@ -154,94 +138,3 @@ def _levelled(problem: Problem, points: list[int]) -> tuple[Problem, dict[int, i
         following += levels
         place[high] = following
     return grouped(problem, group, worst=True), place
-
-
-def _breaks(problem: Problem, run: int, most: int) -> list[int]:
-    """Steps between which a run's gang stays as it is, the first and the one after the last included."""
-    open_steps = np.flatnonzero(problem.window[run] > 0.0)
-    if not len(open_steps):
-        return []
-    low, high = int(open_steps[0]), int(open_steps[-1]) + 1
-    if high - low <= most:
-        return list(range(low, high + 1))
-    found = {low, high}
-    change = (np.abs(np.diff(problem.available, axis=1)) > TINY * problem.available.max()).any(axis=0)
-    found |= {int(step) + 1 for step in np.flatnonzero(change)[:most]}
-    load = (problem.demand / problem.reference[:, None]).sum(axis=0)
-    for level in LEVELS:
-        above = load > load.min() + level * (load.max() - load.min())
-        crossings = {int(step) + 1 for step in np.flatnonzero(np.diff(above))}
-        if len({step for step in found | crossings if low < step < high}) <= most - EVENLY:
-            found |= crossings
-    found |= {round(float(step)) for step in np.linspace(low, high, EVENLY + 1)}
-    return sorted(step for step in found if low <= step <= high)
-
-
-def _candidates(problem: Problem, breaks: dict[int, list[int]], before: Values) -> list[Stretch]:
-    candidates: list[Stretch] = []
-    for run, points in breaks.items():
-        for kind in np.flatnonzero(problem.speed[:, run] > 0.0):
-            least, size = max(float(problem.least[kind, run]), TINY), float(before[kind, run])
-            for first, last in itertools.combinations(points, 2):
-                most = min(float(problem.most[kind, run]), float(problem.available[kind, first:last].min()))
-                if most >= least:
-                    candidates.append(Stretch(int(kind), run, first, last, least, most, True))
-                    if first == 0 and 0.0 < size <= most:  # it goes on as it was
-                        candidates.append(Stretch(int(kind), run, first, last, size, size, False))
-    return candidates
-
-
-def _extended(
-    problem: Problem, base: Programme, candidates: list[Stretch], breaks: dict[int, list[int]]
-) -> tuple[Values, Rows, Values, Values, Any]:
-    """The programme with two more variables for each candidate: its chips, then whether it is used."""
-    at, start, count = base.columns, base.columns.count, len(candidates)
-    pair = {key: place for place, key in enumerate(zip(at.y_kind.tolist(), at.y_run.tolist(), strict=True))}
-    hours = problem.step_hours * problem.weight
-    cost = np.concatenate([base.cost, np.zeros(2 * count)])
-    entries = _Entries(base.rows)
-    following = len(base.rows.side)
-    covers: dict[tuple[int, int], list[int]] = {}
-    for number, each in enumerate(candidates):
-        chips, used = start + number, start + count + number
-        steps = np.arange(each.first, each.last)
-        share = problem.window[each.run, steps]
-        speed = float(problem.speed[each.kind, each.run])
-        lost = float(problem.restart_hours[each.run]) if each.restarts else 0.0
-        cost[chips] = float(base.cost[at.y[pair[each.kind, each.run], steps]] @ share)
-        work = -speed * (float(share @ hours[steps]) - lost) / base.work_unit[each.run]
-        entries.add(base.rows_of_chips[each.kind, steps], chips, np.where(share > 0.0, 1.0, 0.0))
-        entries.add(base.rows_of_work[each.run], chips, work)
-        entries.add(following, [chips, used], [1.0, -each.most])
-        entries.add(following + 1, [chips, used], [-1.0, each.least])
-        following += 2
-        for first in breaks[each.run]:
-            if each.first <= first < each.last:
-                covers.setdefault((each.run, first), []).append(used)
-    for users in covers.values():
-        entries.add(following, users, 1.0)
-        following += 1
-    sides = np.concatenate([base.rows.side, np.zeros(2 * count), np.ones(len(covers))])
-    at_most = np.concatenate([base.rows.at_most, np.ones(len(sides) - len(base.rows.side), dtype=bool)])
-    rows = entries.rows(sides, at_most)
-    lower = np.concatenate([base.lower, np.zeros(2 * count)])
-    upper = np.concatenate([base.upper, np.array([each.most for each in candidates]), np.ones(count)])
-    whole = np.concatenate([np.zeros(start + count, dtype=bool), np.ones(count, dtype=bool)])
-    return cost, rows, lower, upper, whole
-
-
-class _Entries:
-    """Entries of a matrix, gathered piece by piece after those of given rows."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.parts = [(rows.row, rows.column, rows.value)]
-
-    def add(self, row: Any, column: Any, value: Any) -> None:
-        """Add entries, which broadcast."""
-        rows, columns, values = np.broadcast_arrays(np.atleast_1d(row), column, value)
-        self.parts.append((rows, columns, values))
-
-    def rows(self, side: Values, at_most: Any) -> Rows:
-        """All of them, with the sides of all rows."""
-        row, column, value = (np.concatenate(parts) for parts in zip(*self.parts, strict=True))
-        return Rows(row=row, column=column, value=value, side=side, at_most=at_most)

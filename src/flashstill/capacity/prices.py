@@ -11,6 +11,8 @@ saves and what one unit less costs.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,15 +76,18 @@ def cost_of_a_nine(problem: Problem, prices: Prices) -> float:
     return float((prices.chip * problem.supply.nine_takes).sum())
 
 
-def worth_of_deadlines(problem: Problem, cost: float, prices: Prices) -> list[dict[str, Any]]:
-    """For each run, what an hour later saves and an hour earlier costs; None where no such hour is in the plan."""
+def worth_of_deadlines(problem: Problem, cost: float, trained: Values, prices: Prices) -> list[dict[str, Any]]:
+    """For each run, what an hour later saves and an hour earlier costs; None where no such hour is in the plan.
+
+    cost, trained [K, R, T], prices: of the relaxed programme.
+    """
     tie = TIE_OF_ALL * most_ties(problem)
     found, unit, small = [], cost_unit(problem), columns_of(problem).count <= SMALL
     for run, one in enumerate(problem.plan.trainings):
         later = _moved(problem, run, 1.0) if one.deadline + 1.0 <= problem.plan.horizon_hours else ()
         earlier = _moved(problem, run, -1.0) if one.deadline - 1.0 > one.start else ()
-        gain = _difference(problem, later, cost, prices, small)
-        loss = _difference(problem, earlier, cost, prices, small)
+        differs = functools.partial(_one_difference, problem, cost=cost, trained=trained, prices=prices, small=small)
+        gain, loss = _least(map(differs, later)), _least(map(differs, earlier))
         found.append(
             {
                 "one_hour_later": None if gain is None else _real(-gain / unit, tie),
@@ -139,15 +144,17 @@ def _share(problem: Problem, start: float, deadline: float) -> Values:
     return found / problem.step_hours
 
 
-def _difference(
-    problem: Problem, others: tuple[Problem, ...], cost: float, prices: Prices, small: bool
+def _least(costs: Iterable[float | None]) -> float | None:
+    """By how much the best of other problems costs more; None if there is none that can be kept."""
+    return min((cost for cost in costs if cost is not None), default=None)
+
+
+def _one_difference(
+    problem: Problem, other: Problem, *, cost: float, trained: Values, prices: Prices, small: bool
 ) -> float | None:
-    """By how much the best of the other problems costs more; None if there is none that can be kept."""
-    costs = [one for other in others if (one := _one_difference(problem, other, cost, prices, small)) is not None]
-    return min(costs, default=None)
-
-
-def _one_difference(problem: Problem, other: Problem, cost: float, prices: Prices, small: bool) -> float | None:
+    opens, closes = other.window > problem.window, other.window < problem.window
+    if not opens.any() and not trained[:, closes].any():
+        return 0.0  # the solution keeps what the other problem asks for
     if small:
         programme = programme_of(other)
         solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from flashstill.capacity.curves import Values
 from flashstill.capacity.finish import finishes, work_done
 from flashstill.capacity.gangs import Gangs, Search, chosen_gangs
 from flashstill.capacity.mending import violations_of
+from flashstill.capacity.patterns import patterned_gangs
 from flashstill.capacity.prices import SMALL, Prices, cost_of_a_nine, worth_of_chips, worth_of_deadlines
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import columns_of, cost_unit, most_ties
@@ -182,18 +183,32 @@ def _with_gangs(
     tries = [(steps, FEW, False), (steps, MANY, False)] if whole else [(steps, FEW, True), (steps, FEW, False)]
     day = max(round(DAY_HOURS / problem.step_hours), 1)
     days = [(day, MANY, True), (day, MANY, False)] if day < steps else []
+    for _ in range(2 if whole else 0):
+        gangs = patterned_gangs(problem, first, FEW, None if found is None else found.gangs)
+        if gangs is None:
+            break
+        other = _measured(problem, solve_relaxed(problem, gangs.held), gangs, "stretches of gangs")
+        found = other if found is None or _rank(other) < _rank(found) else found
+        if _keeps(found) and _gap(found.cost, bound, problem) <= limits.gap:
+            return found
+    if whole and found is not None:
+        tries = tries[-1:]
     for length, breaks, carries in [*tries, *days]:
         gap = limits.gap / 2.0 if whole else max(limits.gap, WINDOW_GAP)
         gangs = chosen_gangs(problem, first, Search(length, breaks, gap, limits.seconds, carries), told)
         relaxed = solve_relaxed(problem, gangs.held) if whole else solve_rolling(problem, steps, told, gangs.held)
         other = _measured(problem, relaxed, gangs, "stretches of gangs")
         found = other if found is None or _rank(other) < _rank(found) else found
-        kept = not found.relaxed.unserved.any() and not found.missing.any()
         is_last = (length, breaks, carries) == tries[-1]
-        if kept and (is_last or not whole or _gap(found.cost, bound, problem) <= limits.gap):
+        if _keeps(found) and (is_last or not whole or _gap(found.cost, bound, problem) <= limits.gap):
             break
     assert found is not None
     return found
+
+
+def _keeps(found: _Found) -> bool:
+    """Whether all demand is served and all work done."""
+    return not found.relaxed.unserved.any() and not found.missing.any()
 
 
 def _rank(found: _Found) -> tuple[float, float, float]:
@@ -209,7 +224,7 @@ def _duals(problem: Problem, first: Relaxed, found: Relaxed) -> dict[str, Any]:
     runs = [run.name for run in problem.plan.trainings]
     hours, horizon = problem.step_hours, problem.plan.horizon_hours
     worth, relaxed_worth = worth_of_chips(problem, prices), worth_of_chips(problem, free)
-    deadlines = worth_of_deadlines(replace(problem), first.cost * cost_unit(problem), free)
+    deadlines = worth_of_deadlines(problem, first.cost * cost_unit(problem), first.trained, free)
     return {
         "unit": "hours" if problem.plan.objective == "training" else "usd",
         "gangs_held": bool(problem.gangs.any()),
