@@ -183,7 +183,7 @@ def _filled(
 ) -> Values:
     """Chips [N, stretches] from a share of the even size on, filled up in this order until the work is done."""
     pace, least, most = (values[group] for values in each)
-    size = np.clip(level * need / pace.sum(axis=1, keepdims=True), least, most)
+    size: Values = np.clip(level * need / pace.sum(axis=1, keepdims=True), least, most)
     for place in order:
         missing = np.maximum(need - (size * pace).sum(axis=1), 0.0)
         size[:, place] += np.minimum(missing / pace[:, place], most[:, place] - size[:, place])
