@@ -35,7 +35,7 @@ from flashstill.simulate.state import (
 )
 from tests.batching import arrivals, limits, step_s, tables
 from tests.commands import Cli, refuse
-from tests.marks import examples
+from tests.marks import examples, slow
 from tests.plain_batching import Request, Server, walk
 
 
@@ -174,6 +174,23 @@ def test_pieces_of_a_trace_are_one_trace() -> None:
     assert (whole.tally.histograms == pieces.tally.histograms).all()
     again = run(tables(), limits(), [arrivals(rows)], 2)
     assert (whole.tally.sums == again.tally.sums).all()
+
+
+@pytest.mark.parametrize("requests", [20, *slow(3_000)])
+def test_a_brief_run_counts_the_same_latencies(requests: int) -> None:
+    """Without time lines, and without parts of the run, which are joined on the way in the longer one."""
+    numbers = np.random.default_rng(2)
+    times = np.cumsum(numbers.exponential(0.02, requests))
+    rows = [(at, int(numbers.integers(1, 500)), int(numbers.integers(1, 60))) for at in times]
+    whole, brief = (run(tables(), limits(), [arrivals(rows)], 2, is_brief=each) for each in (False, True))
+    assert brief.tally.lines.size == 0
+    assert (whole.tally.histograms.sum(axis=1) == brief.tally.histograms[:, 0]).all()
+    assert brief.tally.histograms[:, 1:].sum() == 0
+    assert np.delete(whole.tally.totals, counted.PART_SIZE).tolist() == np.delete(
+        brief.tally.totals, counted.PART_SIZE
+    ).tolist()
+    assert (whole.fleet.clock == brief.fleet.clock).all()
+    assert (whole.tally.area == brief.tally.area).all()
 
 
 RANDOM_RUN = """

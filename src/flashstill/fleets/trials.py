@@ -190,10 +190,10 @@ class Trials:
 
 
 def _trial(candidate: Candidate, copies: Copies, seed: int, requests: Arrivals) -> Trial:
-    outcome = candidate.fleet(copies).serve([requests], False, seed)
+    outcome = candidate.fleet(copies).serve([requests], False, seed, is_brief=True)
     tally, end_s, busy_s = outcome.tally, outcome.end_s, outcome.fleet.clock[:, BUSY_S]
     return Trial(
-        tally=tally._replace(histograms=tally.histograms.sum(axis=1, keepdims=True)),
+        tally=tally._replace(histograms=tally.histograms[:, :1].copy()),  # all in the first part
         end_s=end_s,
         busy=float(busy_s[outcome.prefills :].mean()) / max(end_s, 1e-12),
         prefill_busy=float(busy_s[: outcome.prefills].sum()) / max(end_s * outcome.prefills, 1e-12),

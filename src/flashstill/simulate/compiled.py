@@ -16,8 +16,17 @@ except ModuleNotFoundError:
 
 
 def compiled(function: F) -> F:
-    """The function compiled by Numba and cached on disk, so that threads run it side by side; or itself."""
-    return function if njit is None else njit(cache=True, nogil=True)(function)
+    """The function compiled by Numba and cached on disk, so that threads run it side by side; or itself.
+
+    It must not make arrays (`with_arrays`): references to those that it gets are not counted, which took half of the
+    event loop's time, as each count is an atomic operation.  Whoever calls it holds its arrays until it returns.
+    """
+    return function if njit is None else njit(cache=True, nogil=True, _nrt=False)(function)
+
+
+def with_arrays(function: F) -> F:
+    """The same for a function that makes arrays. It returns none to one that is only `compiled`: nobody frees it."""
+    return function if njit is None else njit(cache=True, nogil=True, _nrt=True)(function)
 
 
 IS_COMPILED = njit is not None

@@ -63,15 +63,17 @@ def run(
     prefill: PrefillPool | None = None,
     course: Course = STEADY,
     agents: Agents | None = None,
+    is_brief: bool = False,
 ) -> Outcome:
     """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
 
     replicas: of one unit, where the course scales units.  prefill: a pool that prefills for the replicas.
-    agents: whose requests come, in place of blocks.  scheduler: the user's, asked before every step where limits.asks.
+    agents: whose requests come, in place of blocks.  is_brief: only what `new_tally` then counts.
+    scheduler: the user's, asked before every step where limits.asks.
     BadInput for a mistake of it.
     """
     fleet, settings = set_up(tables, limits._replace(follows=agents is not None), replicas, prefill, course, seed)
-    pool, tally = new_pool(PLACES), new_tally(moment_s)
+    pool, tally = new_pool(PLACES), new_tally(moment_s, is_brief)
     _begin(fleet, settings, tally, course)
     pieces = iter(blocks)
     piece, following = next(pieces, _empty()), next(pieces, None)

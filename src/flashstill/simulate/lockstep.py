@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.simulate import state as field
-from flashstill.simulate.compiled import compiled
+from flashstill.simulate.compiled import compiled, with_arrays
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import Fleet, Limits
 from flashstill.simulate.tables import StepTables, Values
@@ -61,14 +61,14 @@ def mean_context(fleet: Fleet, r: int) -> float:
     return float(fleet.counts[r, field.CONTEXT] / fleet.counts[r, field.DECODING])
 
 
-@compiled
+@with_arrays
 def mixed_row(tables: StepTables, count: int, share: float) -> Values:
     """Seconds of a decode step of `count` sequences on a rank, by context."""
     row: Values = share * tables.decode_s[count] + (1.0 - share) * tables.alone_decode_s[count]
     return row
 
 
-@compiled
+@with_arrays
 def one_step_s(fleet: Fleet, tables: StepTables, r: int, share: float) -> float:
     """Seconds that the planned step (the first one of a jump) would take on one rank."""
     seconds, count = 0.0, fleet.counts[r, field.DECODING] if fleet.counts[r, field.STEPS] else 0
@@ -83,7 +83,7 @@ def one_step_s(fleet: Fleet, tables: StepTables, r: int, share: float) -> float:
     return seconds
 
 
-@compiled
+@with_arrays
 def step_together(fleet: Fleet, tables: StepTables, limits: Limits, first: int, now: float) -> None:
     """Give ranks that have each planned by themselves one step, or one jump, of the same length."""
     share, busiest, longest, steps = even_share(fleet, tables, limits, first), first, 0.0, field.ALL
@@ -111,7 +111,7 @@ def step_together(fleet: Fleet, tables: StepTables, limits: Limits, first: int, 
             fleet.counts[r, field.STEPS] = steps
 
 
-@compiled
+@with_arrays
 def steps_of_the_busiest(
     fleet: Fleet, tables: StepTables, limits: Limits, first: int, busiest: int, steps: int, share: float
 ) -> int:
@@ -135,19 +135,11 @@ def steps_of_the_busiest(
     return steps
 
 
-@compiled
-def jump_of(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, float, int]:
-    """Of a replica's decode steps: seconds of one by context, mean context of the first, and their number (0: there are
-    none, or prompts share the only one). They are those of the busiest of the replicas that step together."""
+@with_arrays
+def jump_of_ranks(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, float, int]:
+    """Of the decode steps of replicas that step together: seconds of one of the busiest by context, mean context of
+    the first, and their number (below 2: prompts share the only one, or there are none)."""
     tables, limits, first = settings.tables, settings.limits, first_rank(settings, r)
-    if r < settings.prefills or (limits.ranks == 1 and fleet.counts[r, field.STEPS] < 2):
-        return tables.decode_s[0], 0.0, 0
-    if limits.ranks == 1:
-        return (
-            tables.decode_s[fleet.counts[r, field.DECODING]],
-            mean_context(fleet, r),
-            int(fleet.counts[r, field.STEPS]),
-        )
     share, busiest, longest, steps = even_share(fleet, tables, limits, first), first, 0.0, 0
     for rank in range(first, first + limits.ranks):
         if fleet.counts[rank, field.STEPS]:
@@ -155,36 +147,62 @@ def jump_of(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, float, in
             steps = int(fleet.counts[rank, field.STEPS])
             if seconds > longest:
                 busiest, longest = rank, seconds
-    if steps < 2:
-        return tables.decode_s[0], 0.0, 0
-    row = mixed_row(tables, fleet.counts[busiest, field.DECODING], share)
-    return row, mean_context(fleet, busiest), steps
+    count = int(fleet.counts[busiest, field.DECODING])
+    return mixed_row(tables, count, share), mean_context(fleet, busiest) if count else 0.0, steps
+
+
+@compiled
+def is_jump(fleet: Fleet, settings: Settings, r: int) -> bool:
+    """Whether the planned steps of a replica that steps alone may be cut short: several, and none with a prompt."""
+    return bool(r >= settings.prefills and fleet.counts[r, field.STEPS] > 1)
 
 
 @compiled
 def steps_done(fleet: Fleet, settings: Settings, r: int, now: float) -> int:
     """Steps of a replica's jump that have ended before now."""
-    row, mean, steps = jump_of(fleet, settings, r)
-    if steps == 0:
+    since = now - fleet.clock[r, field.STARTS]
+    if r >= settings.prefills and settings.limits.ranks > 1:
+        return steps_of_ranks(fleet, settings, r, since) - 1
+    if not is_jump(fleet, settings, r):
         return 0
-    return steps_until(settings.tables.contexts, row, mean, steps, now - fleet.clock[r, field.STARTS]) - 1
+    row, steps = settings.tables.decode_s[fleet.counts[r, field.DECODING]], int(fleet.counts[r, field.STEPS])
+    return steps_until(settings.tables.contexts, row, mean_context(fleet, r), steps, since) - 1
+
+
+@with_arrays
+def steps_of_ranks(fleet: Fleet, settings: Settings, r: int, seconds: float) -> int:
+    """The fewest steps of a jump of replicas that step together that take so long; 1 if they do not jump."""
+    row, mean, steps = jump_of_ranks(fleet, settings, r)
+    return steps_until(settings.tables.contexts, row, mean, steps, seconds) if steps > 1 else 1
 
 
 @compiled
 def cut_jump(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
     """End a jump at the end of the step that runs now; nothing else that is planned is changed."""
-    row, mean, steps = jump_of(fleet, settings, r)
-    if steps == 0:
+    if r >= settings.prefills and settings.limits.ranks > 1:
+        cut_jump_of_ranks(fleet, settings, r, now)
+    elif is_jump(fleet, settings, r):
+        tables, start, mean = settings.tables, fleet.clock[r, field.STARTS], mean_context(fleet, r)
+        row = tables.decode_s[fleet.counts[r, field.DECODING]]
+        steps = steps_until(tables.contexts, row, mean, int(fleet.counts[r, field.STEPS]), now - start)
+        fleet.counts[r, field.STEPS] = steps
+        fleet.ends[r] = start + decode_sum(tables.contexts, row, mean, steps)
+
+
+@with_arrays
+def cut_jump_of_ranks(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
+    """The same for replicas that step together."""
+    row, mean, steps = jump_of_ranks(fleet, settings, r)
+    if steps < 2:
         return
     tables, first = settings.tables, first_rank(settings, r)
     start = fleet.clock[r, field.STARTS]
     steps = steps_until(tables.contexts, row, mean, steps, now - start)
-    share = 1.0 if settings.limits.ranks == 1 else even_share(fleet, tables, settings.limits, first)
+    share = even_share(fleet, tables, settings.limits, first)
     end = start + decode_sum(tables.contexts, row, mean, steps)
     for rank in range(first, first + settings.limits.ranks):
         fleet.ends[rank] = end
         if fleet.counts[rank, field.STEPS]:
             fleet.counts[rank, field.STEPS] = steps
-            if settings.limits.ranks > 1:
-                own = mixed_row(tables, fleet.counts[rank, field.DECODING], share)
-                fleet.clock[rank, field.OWN_S] = decode_sum(tables.contexts, own, mean_context(fleet, rank), steps)
+            own = mixed_row(tables, fleet.counts[rank, field.DECODING], share)
+            fleet.clock[rank, field.OWN_S] = decode_sum(tables.contexts, own, mean_context(fleet, rank), steps)

@@ -51,11 +51,16 @@ class Prepared:
     apart: Apart | None = None
     course: Course = STEADY
 
-    def serve(self, pieces: Iterable[Arrivals], closed: bool, seed: int, agents: Agents | None = None) -> Outcome:
-        """Run requests, or those of agents, through the fleet until the last one is finished."""
+    def serve(
+        self, pieces: Iterable[Arrivals], closed: bool, seed: int, agents: Agents | None = None, is_brief: bool = False
+    ) -> Outcome:  # fmt: skip
+        """Run requests, or those of agents, through the fleet until the last one is finished.
+
+        is_brief: without time lines, and without the parts of the run that intervals come from.
+        """
         return run(
             self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function,
-            self.apart.pool if self.apart else None, self.course, agents,
+            self.apart.pool if self.apart else None, self.course, agents, is_brief,
         )  # fmt: skip
 
 

@@ -54,16 +54,16 @@ class Tally(NamedTuple):
     area: Values
 
 
-def new_tally(moment_s: float = 0.1) -> Tally:
-    """All zero."""
+def new_tally(moment_s: float = 0.1, is_brief: bool = False) -> Tally:
+    """All zero. is_brief: neither time lines nor parts of the run, only latencies over the whole of it."""
     totals = np.zeros(16, dtype=np.int64)
-    totals[PART_SIZE] = 16
+    totals[PART_SIZE] = 2**62 if is_brief else 16
     return Tally(
         histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
         sums=np.zeros((len(METRICS), PARTS)),
         counts=np.zeros((len(METRICS), PARTS), dtype=np.int64),
         totals=totals,
-        lines=np.zeros((MOMENTS, len(LINES))),
+        lines=np.zeros((0 if is_brief else MOMENTS, len(LINES))),
         moment=np.array([moment_s]),
         area=np.zeros(3),
     )
@@ -74,10 +74,15 @@ def part_of(tally: Tally, number: int) -> int:
     """The part that holds a request by its number; joins parts first where there are too few."""
     while number // tally.totals[PART_SIZE] >= PARTS:
         half = PARTS // 2
-        for part in range(half):
-            tally.histograms[:, part] = tally.histograms[:, 2 * part] + tally.histograms[:, 2 * part + 1]
-            tally.sums[:, part] = tally.sums[:, 2 * part] + tally.sums[:, 2 * part + 1]
-            tally.counts[:, part] = tally.counts[:, 2 * part] + tally.counts[:, 2 * part + 1]
+        for metric in range(len(METRICS)):
+            for part in range(half):
+                one, two = 2 * part, 2 * part + 1
+                for at in range(BINS):
+                    tally.histograms[metric, part, at] = (
+                        tally.histograms[metric, one, at] + tally.histograms[metric, two, at]
+                    )
+                tally.sums[metric, part] = tally.sums[metric, one] + tally.sums[metric, two]
+                tally.counts[metric, part] = tally.counts[metric, one] + tally.counts[metric, two]
         tally.histograms[:, half:] = 0
         tally.sums[:, half:] = 0.0
         tally.counts[:, half:] = 0
@@ -119,7 +124,8 @@ def widen(tally: Tally) -> None:
     """Join neighbouring moments, so that the time lines reach twice as far."""
     half = MOMENTS // 2
     for moment in range(half):
-        tally.lines[moment] = tally.lines[2 * moment] + tally.lines[2 * moment + 1]
+        for line in range(len(LINES)):
+            tally.lines[moment, line] = tally.lines[2 * moment, line] + tally.lines[2 * moment + 1, line]
     tally.lines[half:] = 0.0
     tally.moment[0] *= 2.0
 
@@ -127,7 +133,7 @@ def widen(tally: Tally) -> None:
 @compiled
 def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -> None:
     """Add `value` over [start, end) to a time line."""
-    if value == 0.0 or end <= start:
+    if value == 0.0 or end <= start or len(tally.lines) == 0:
         return
     while end >= tally.moment[0] * MOMENTS:
         widen(tally)
@@ -142,6 +148,8 @@ def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -
 @compiled
 def draw_token(tally: Tally, now: float) -> None:
     """Add one output token at a moment to its time line."""
+    if len(tally.lines) == 0:
+        return
     while now >= tally.moment[0] * MOMENTS:
         widen(tally)
     tally.lines[int(now / tally.moment[0]), TOKENS] += 1.0
