@@ -186,9 +186,10 @@ def test_a_brief_run_counts_the_same_latencies(requests: int) -> None:
     assert brief.tally.lines.size == 0
     assert (whole.tally.histograms.sum(axis=1) == brief.tally.histograms[:, 0]).all()
     assert brief.tally.histograms[:, 1:].sum() == 0
-    assert np.delete(whole.tally.totals, counted.PART_SIZE).tolist() == np.delete(
-        brief.tally.totals, counted.PART_SIZE
-    ).tolist()
+    assert (
+        np.delete(whole.tally.totals, counted.PART_SIZE).tolist()
+        == np.delete(brief.tally.totals, counted.PART_SIZE).tolist()
+    )
     assert (whole.fleet.clock == brief.fleet.clock).all()
     assert (whole.tally.area == brief.tally.area).all()
 
