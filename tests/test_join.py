@@ -94,15 +94,16 @@ def test_measuring_makes_this_machine_a_chip(cli: Cli, home: Path) -> None:
     done = cli("measure", "--json")
     assert done.returncode == 0, done.stderr
     rows = {(row["quantity"], row["condition"]): row for row in json.loads(done.stdout)["facts"]}
-    assert 1e9 < rows["flops_per_s", "bf16 dense"]["value"] < 1e15
-    assert 1e9 < rows["memory_bytes_per_s", "DDR5"]["value"] < 1e12
+    assert 1e7 < rows["flops_per_s", "bf16 dense"]["value"] < 1e15
+    assert 1e7 < rows["memory_bytes_per_s", "DDR5"]["value"] < 1e13
     assert rows["power_limit_w", ""]["kind"] == "estimate"
     assert "this-machine" in cli("chips").stdout
     explained = cli("explain", "--model", "SmolLM2-135M", "--chip", "this-machine", "--batch", 1, "--json")
     assert explained.returncode == 0, explained.stderr
     document = json.loads(explained.stdout)
     assert document["joules_per_token"]["total"] > 0
-    assert 1e-3 < document["seconds"] < 1
+    weights = 134_515_008 * 2.0  # bytes, each read once in a step
+    assert weights / rows["memory_bytes_per_s", "DDR5"]["value"] <= document["seconds_perfect"] <= document["seconds"]
 
 
 @pytest.mark.slow
