@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,18 +80,30 @@ def _changed(ground: Ground, cases: Sequence[Case]) -> tuple[list[Entry], dict[t
     found: list[Entry] = []
     places: dict[tuple[int, str], int] = {}
     for subject, one in cases:
-        assert one.value is not None
-        assert one.next_value is not None
         for place, entry in enumerate(ground.entries):
             if entry.subject == subject:
-                if one.name == "link_domain_chips":
-                    changed = scaled(entry.conditions, {"domain": one.next_value / one.value})
-                else:
-                    changed = _with_axes(entry.conditions, int(one.next_value))
                 places[place, one.name] = len(found)
                 key = None if entry.key is None else (entry.key, one.name)
+                changed = _next(entry, one, ground.question.stacks)
                 found.append(replace(entry, conditions=changed, key=key))
     return found, places
+
+
+def _next(entry: Entry, one: Parameter, known: dict[Any, Any]) -> Conditions:
+    """The conditions with a count at its next value. known: those made before, for models in the same formats."""
+    key = None if entry.key is None else ("count", entry.key, one.name)
+    if key is not None and key in known:
+        made: Conditions = known[key]
+        return made
+    assert one.value is not None
+    assert one.next_value is not None
+    if one.name == "link_domain_chips":
+        changed = scaled(entry.conditions, {"domain": one.next_value / one.value})
+    else:
+        changed = _with_axes(entry.conditions, int(one.next_value))
+    if key is not None:
+        known[key] = changed
+    return changed
 
 
 def _with_axes(conditions: Conditions, axes: int) -> Conditions:

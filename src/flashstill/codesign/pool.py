@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.codesign.row_prices import Prices
 from flashstill.codesign.rows import OBJECTIVES, Ground, Places, Rows, Values, price, rooms_of
-from flashstill.plan.feasible import refusals
+from flashstill.plan.feasible import impossible
 
 FEW = 2_000
 """layouts of all entries up to which their second largest batches are priced at once, in the same call"""
@@ -77,9 +77,13 @@ def pool_of(ground: Ground, reasons: Sequence[Counter[str]], step: float = 0.0) 
 
 def _allowed(ground: Ground) -> npt.NDArray[np.bool_]:
     """(entries, layouts): whether the chip has the links, and the overlap something to hide."""
+    never: dict[tuple[bool, str], npt.NDArray[np.bool_]] = {}
     allowed = np.ones((len(ground.entries), ground.question.chosen.shape[0]), dtype=bool)
-    for place in range(len(ground.entries)):
-        allowed[place] = ~_never(ground, place).reshape(-1)
+    for place, entry in enumerate(ground.entries):
+        key = (bool(entry.conditions.chip.topology.link_bytes_per_s), entry.overlap)
+        if key not in never:
+            never[key] = _never(ground, place).reshape(-1)
+        allowed[place] = ~never[key]
     return allowed
 
 
@@ -93,10 +97,8 @@ def _never(ground: Ground, place: int) -> npt.NDArray[np.bool_]:
 
 def _masks(ground: Ground, place: int, room: Values) -> dict[str, npt.NDArray[np.bool_]]:
     """Reasons other than bounds, in the order in which they count."""
-    question, entry = ground.question, ground.entries[place]
-    chosen = question.chosen
-    scenario = replace(question.scenario, max_ttft_s=None, max_tpot_s=None, min_tokens_per_s=None)
-    return refusals(scenario, entry.conditions.chip, chosen.layout, chosen.batches, entry.overlap, room, 0.0, 0.0, 0.0)
+    entry, chosen = ground.entries[place], ground.question.chosen
+    return impossible(entry.conditions.chip, chosen.layout, chosen.batches, entry.overlap, room)
 
 
 def _count(ground: Ground, rooms: Values, reasons: Sequence[Counter[str]]) -> None:
