@@ -293,6 +293,7 @@ def test_means_over_steps_are_exact() -> None:
 NO_MODEL = {key: value for key, value in PRODUCT.items() if key != "model"}
 MISTAKES = [
     ({"products__0__peak_requests_per_s": -5.0}, r"products\[0\].peak_requests_per_s is -5; it must be at least 0"),
+    ({"runs__0__deadline": 1e-300}, r"runs\[0\].deadline is less than a second after its start at hour 0"),
     ({"runs__0__deadline": 3.0, "runs__0__start": 4.0}, r"runs\[0\].deadline is hour 3, not after its start at hour 4"),
     ({"runs__0__deadline": 25.0}, r"runs\[0\].deadline is hour 25, after the horizon's end at hour 24"),
     ({"chips__1": {"name": "mine", "count": 3}, "products": []}, r"chips\[1\].usd_per_hour is missing"),

@@ -16,6 +16,8 @@ from flashstill.checked import built, toml_tree
 from flashstill.errors import BadInput, shortened, shown, unknown
 from flashstill.units import SECONDS_PER_HOUR
 
+SHORTEST_HOURS = 1.0 / 3600.0
+"""from a run's start to its deadline: shares of a step far below this are no numbers for the solver"""
 HOUR_KEYS = ("at", "start", "end", "deadline")
 MOST_VARIABLES = 20_000_000
 WHOLE = 1e-9
@@ -174,6 +176,8 @@ def _product_problems(plan: CapacityPlan, product: Product, key: str, kinds: Seq
 def _run_problems(plan: CapacityPlan, run: Run, key: str, kinds: Sequence[str]) -> Problems:
     if run.deadline <= run.start:
         yield f"{key}.deadline", f"is hour {run.deadline:g}, not after its start at hour {run.start:g}"
+    elif run.deadline - run.start < SHORTEST_HOURS:
+        yield f"{key}.deadline", f"is less than a second after its start at hour {run.start:g}"
     yield from _inside(plan, f"{key}.deadline", run.deadline)
     if (run.chip_hours is None) == (not run.model):
         yield f"{key}.chip_hours", "or model with tokens must be given, and not both"

@@ -191,7 +191,7 @@ def _model(member: Member, key: str) -> Model:
 def _check_days(each: MemberCosts) -> None:
     if not each.member.exists and each.run.days > LONGEST_YEARS * DAYS_PER_YEAR:
         raise BadInput(
-            f"{each.key} would train for {each.run.days / DAYS_PER_YEAR:,.0f} years on {each.run.chips} chips; raise"
+            f"{each.key} would train for {each.run.days / DAYS_PER_YEAR:.3g} years on {each.run.chips} chips; raise"
             f" training.chips or {each.key}.chips"
         )
 

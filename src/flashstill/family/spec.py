@@ -22,6 +22,8 @@ SIGNALS = ("online", "cached", "text", "none")
 """what a student learns from: the teacher run beside it, its logits on disk, text that it wrote, or labels alone"""
 OWN = "own"
 """a framework of the maker's own, whose overheads lie between those of none and of the public one"""
+SHORTEST_LIFE_YEARS = 1e-3
+"""of a generation: about eight hours"""
 _Positive = between(0, LARGEST, open_low=True)
 _Amount = Annotated[float, between(0, LARGEST)]
 _Ratio = Annotated[float, between(0, 1)]
@@ -39,7 +41,7 @@ class Money:
 
     price: Annotated[str, one_of(BASES)] = BASES[0]
     cost_of_capital: Annotated[float, between(0, 1)] | None = None
-    life_years: Annotated[float, between(0, 100, open_low=True)] | None = None
+    life_years: Annotated[float, between(SHORTEST_LIFE_YEARS, 100)] | None = None
     growth_per_year: Annotated[float, between(-1, 100, open_low=True)] = 0.0
     shared_by: Annotated[str, one_of(("tokens", "students"))] = "tokens"
 
@@ -70,7 +72,7 @@ class Serving:
     """
 
     chips: Annotated[tuple[str, ...], sized(1, 100)]
-    tokens_per_day: Annotated[float, _Positive]
+    tokens_per_day: Annotated[float, between(1, LARGEST)]
     max_chips: Annotated[int, between(1, 2**20)] = 16
     isl: Annotated[int, between(1, 10**9)] = 1024
     osl: Annotated[int, between(2, 10**9)] = 1024
