@@ -26,9 +26,15 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_gradients_are_the_same(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, made = tiny(name).to(dtype).train(), []
+    model = tiny(name).to(dtype).train()
+    made: list[Any] = []
     own = fused_ops._Recipe.made
-    monkeypatch.setattr(fused_ops._Recipe, "made", lambda recipe: made.append(recipe) or own(recipe))
+
+    def noted(recipe: Any) -> Tensor:
+        made.append(recipe)
+        return own(recipe)
+
+    monkeypatch.setattr(fused_ops._Recipe, "made", noted)
     with fused_norms(model):
         expected = gradients(model)
         assert not made
