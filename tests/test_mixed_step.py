@@ -21,6 +21,7 @@ from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
 from flashstill.hardware.stacked import along, stack
 from flashstill.parallel import Layout
+from flashstill.simulate.tables import extra_cost
 from flashstill.workload import Attention, Chunks, Decoding, Experts, Operation, decode, mixed, prefill, weight_bytes
 from tests.marks import examples, slow
 
@@ -102,6 +103,24 @@ def test_steps_priced_together_are_those_priced_one_by_one(model: str, overlap: 
     assert figures(decoded) == figures(decode_step(whole, under, layout, batch, CONTEXT))
     assert figures(both) == figures(mixed_step(whole, under, layout, *steps[1]))
     assert figures(prefilled) == figures(prefill_step(whole, under, layout, prompts, LENGTH, past=64.0))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("engine", ["vllm", *slow("none")])
+def test_prompts_cost_the_simulation_what_they_cost_the_closed_form(model: str, engine: str) -> None:
+    """Beside decoding and alone: the tables of the event loop hold the differences of the steps that `serve` prices."""
+    whole, under, layout = load_architecture(model), conditions(engine=engine), LAYOUTS["tp4 dp2 ep8"]
+    batch, count = 32.0, 2.0
+    decoding, prompts = some(batch), pieces(count)
+    steps = [(decoding, pieces(0.0)), (decoding, prompts), (some(0.0), prompts)]
+    decoded, both, prefilled = steps_together(whole, under, layout, steps)
+    tokens, attended, ratio = 2.0 * count * LENGTH, LENGTH / 2.0, under.software.first_ratio  # of both replicas
+    beside_s, beside_j = extra_cost(whole, under, layout, 2.0 * batch, tokens, attended, CONTEXT)
+    alone_s, _ = extra_cost(whole, under, layout, 0.0, tokens, attended, CONTEXT)
+    assert float(beside_s) == pytest.approx(ratio * (both.seconds - decoded.seconds), rel=1e-9)
+    assert float(alone_s) == pytest.approx(ratio * prefilled.seconds, rel=1e-9)
+    waiting_j = (ratio - 1.0) * (both.seconds - decoded.seconds) * under.chip.waiting_w * layout.chips
+    assert float(beside_j) == pytest.approx(both.total_joules - decoded.total_joules + waiting_j, rel=1e-9)
 
 
 def test_steps_priced_together_keep_the_axis_of_a_stack_of_chips() -> None:
