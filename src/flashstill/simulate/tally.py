@@ -63,8 +63,8 @@ def new_tally(moment_s: float = 0.1, is_brief: bool = False) -> Tally:
         sums=np.zeros((len(METRICS), PARTS)),
         counts=np.zeros((len(METRICS), PARTS), dtype=np.int64),
         totals=totals,
-        lines=np.zeros((0 if is_brief else MOMENTS, len(LINES))),
-        moment=np.array([moment_s]),
+        lines=np.zeros((MOMENTS, len(LINES))),
+        moment=np.array([np.inf if is_brief else moment_s]),
         area=np.zeros(3),
     )
 
@@ -133,7 +133,7 @@ def widen(tally: Tally) -> None:
 @compiled
 def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -> None:
     """Add `value` over [start, end) to a time line."""
-    if value == 0.0 or end <= start or len(tally.lines) == 0:
+    if value == 0.0 or end <= start or tally.moment[0] == np.inf:
         return
     while end >= tally.moment[0] * MOMENTS:
         widen(tally)
@@ -148,7 +148,7 @@ def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -
 @compiled
 def draw_token(tally: Tally, now: float) -> None:
     """Add one output token at a moment to its time line."""
-    if len(tally.lines) == 0:
+    if tally.moment[0] == np.inf:
         return
     while now >= tally.moment[0] * MOMENTS:
         widen(tally)
