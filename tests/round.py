@@ -47,6 +47,7 @@ def round_chip(**changes: Any) -> Chip:
         "idle_w": 10.0,
         "active_w": 20.0,
         "waiting_power_ratio": 0.5,
+        "least_voltage_ratio": 0.5,
         "calibration": replace(PERFECT, tiling=example.calibration.tiling, on_chip_share=0.5),
     }
     return replace(example, **(round_numbers | changes))

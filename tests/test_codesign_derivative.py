@@ -3,7 +3,9 @@
     t = floor + b,   b = (C^p + M^p)^(1/p)
     d t / d ln(peak) = -b (C/b)^p                  C, M: seconds of computing and of moving bytes
     d t / d ln(bandwidth) = -b (M/b)^p
-    throttled:  t = (dynamic joules + (static - waiting watts) (C and M as they count)) / (limit - waiting watts)
+    throttled:  (limit - waiting watts) t = f^2 A + B,  t = T + K (1/f - 1)     cost/throttle.py
+                d t = d T + (1/f - 1) d K - K/f^2 d f,  and the same t from A, whose clocks run as long as C and M count
+                at the lowest voltage v:  d t = v^2 d A / (limit - waiting watts)
 
 Where nothing is blended (perfect conditions) these are the shares of the time that each rate bounds.  The time per
 output token is linear in the times of a decode step, a mixed step and a pass of prompts.
@@ -29,6 +31,7 @@ from flashstill.cost.operations import kernel_kind, kernel_precision, operation_
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step
 from flashstill.cost.serving import Paces, closed_form
 from flashstill.cost.step import StepCost
+from flashstill.cost.throttle import CORE_LEVELS
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard
@@ -46,6 +49,13 @@ class Slopes(NamedTuple):
 
     compute: float
     memory: float
+
+
+class Clocked(NamedTuple):
+    """Seconds of an operation that follow the clock, and their slopes."""
+
+    seconds: float
+    slopes: Slopes
 
 
 def slopes_of(conditions: Conditions, operations: Sequence[Operation]) -> Slopes:
@@ -101,13 +111,47 @@ def engine(conditions: Conditions) -> str:
     return conditions.software.name
 
 
+def clocked_of_one(conditions: Conditions, operation: Operation) -> Clocked:
+    """K = max(C - v T, 0) / (1 - v) of its T seconds; all of them where C is not less."""
+    slopes, timing = slopes_of_one(conditions, operation), operation_seconds(conditions, operation)
+    seconds, math_s = float(timing.seconds - timing.floor_s), float(timing.compute_s)
+    least = conditions.chip.least_voltage_ratio
+    if math_s >= seconds:
+        return Clocked(seconds, slopes)
+    if math_s <= least * seconds:
+        return Clocked(0.0, Slopes(0.0, 0.0))
+    of_math = Slopes(-math_s, 0.0)
+    return Clocked(
+        (math_s - least * seconds) / (1.0 - least),
+        Slopes(*((one - least * whole) / (1.0 - least) for one, whole in zip(of_math, slopes, strict=True))),
+    )
+
+
 def of_step(conditions: Conditions, cost: StepCost, operations: Sequence[Operation]) -> Slopes:
-    """Of one step: the sum of its operations; of a throttled one, the energy of the busy clocks over the power left."""
+    """Of one step: the sum of its operations; of a throttled one, what the clock makes of them."""
     slopes, chip = slopes_of(conditions, operations), conditions.chip
     if not np.any(cost.shares_s["power"]):
         return slopes
-    clocks = (chip.static_w - chip.waiting_w) / (chip.power_limit_w - chip.waiting_w)
-    return Slopes(*(float(clocks) * slope for slope in slopes))
+    watts, clocks_w, least = (
+        chip.power_limit_w - chip.waiting_w,
+        chip.static_w - chip.waiting_w,
+        chip.least_voltage_ratio,
+    )
+    busy_s = float(cost.shares_s["compute"] + cost.shares_s["memory"])
+    left = float(cost.joules["active"]) / (clocks_w * busy_s)
+    if left <= least**2 * (1.0 + 1e-9):
+        return Slopes(*(least**2 * clocks_w * slope / watts for slope in slopes))
+    clock, core = left**0.5, sum(float(cost.joules[level]) for level in CORE_LEVELS) / left
+    each = [(float(one.count), clocked_of_one(conditions, one)) for one in operations]
+    clocked_s = sum(count * one.seconds for count, one in each)
+    found = []
+    for which in range(2):
+        at_clock = slopes[which] + (1.0 / clock - 1.0) * sum(count * one.slopes[which] for count, one in each)
+        core_slope = clocks_w * slopes[which]
+        bend = clocked_s / clock**2
+        faster = (at_clock - left * core_slope / watts) / (bend + 2.0 * core * clock / watts)
+        found.append(at_clock - bend * faster)
+    return Slopes(*found)
 
 
 def analytic(model: Architecture, conditions: Conditions, batch: float) -> Slopes:

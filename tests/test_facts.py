@@ -375,6 +375,7 @@ CLASS_ROWS = [
     "operand_energy_ratio",
     "active_power_ratio",
     "waiting_power_ratio",
+    "least_voltage_ratio",
     "server_power_ratio",
     "memory_path_pj_per_bit",
     "matmul_efficiency",

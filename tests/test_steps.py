@@ -80,12 +80,32 @@ class TestStep:
         assert found.pj_per_mac == {"compute": approx(1.0), "movement": approx(moved)}
 
     def test_a_chip_throttles_until_its_limit_is_met(self) -> None:
-        """23.3 uJ of work and 10 W of clocks for 4.8 us, in 1 s at 20 W and 30.6 uW more: it takes 2.33 s."""
-        limit = 20.0 + (23.3e-6 + 48e-6) / 2.33
-        found = self.step(power_limit_w=limit)
+        """3.3 uJ of multiplying and SRAM and 10 W of clocks for 4.8 us take a quarter at the lowest voltage, 0.5.
+
+        20 uJ of weights stay: 32.825 uJ beside 20 W, which take 2.33 s.
+        """
+        left = (3.3e-6 + 48e-6) / 4.0 + 20e-6
+        limit = 20.0 + left / 2.33
+        found = self.step(chips=3.0, power_limit_w=limit)
         assert float(found.shares_s["power"]) == approx(1.33 - 4.8e-6, rel=1e-6)
         assert float(found.seconds) == approx(2.33)
         assert float(found.watts_per_chip) == approx(limit, rel=1e-9)
+        assert float(found.joules["arithmetic"]) == approx(3 * 2e-6 / 4.0)
+        assert float(found.joules["active"]) == approx(3 * 48e-6 / 4.0)
+        assert float(found.joules["weights"]) == approx(3 * 20e-6)
+        assert float(found.joules["idle"]) == approx(3 * 20.0 * 2.33)
+
+    def test_a_kernel_follows_the_clock_as_far_as_it_computes(self) -> None:
+        """1 us of arithmetic beside 1.2 us of memory: at half the clock 2 us, 0.8 more than at the full one.
+
+        15 uJ of arithmetic and operands, 12 of clocks and 6 of memory in 1.2 us, at full clock 27.5 W beside 20 of a
+        waiting chip.  At 0.8 of the clock 1.2 + 0.8 / 4 = 1.4 us, and 0.64 x 27 + 6 = 23.28 uJ.
+        """
+        product = Matmul(name="m", rows=1.0, columns=1000.0, depth=500.0, **LONG_INPUTS)
+        chip = round_chip(compute_units=0, on_chip_bytes=0.0, joules_per_mac={"bf16": 20e-12},
+                          operand_joules_per_mac={"bf16": 10e-12}, power_limit_w=20.0 + 23.28 / 1.4)  # fmt: skip
+        found = step_cost(round_conditions(chip), Sharded(operations=(product,), exchanges=()))
+        assert float(found.seconds) == approx(1.4e-6)
 
     def test_scaled_and_partly_empty(self) -> None:
         one = self.step(chips=2.0)

@@ -33,7 +33,7 @@ PLANTED: tuple[Planted, ...] = (
     ("cost/serving.py", "steps = load.osl - 1.0", "steps = load.osl", "planted"),
     # activations never leave the chip; a chip never throttles
     ("cost/operations.py", "np.where(on_chip, 0.0, moved)", "np.where(on_chip, 0.0, 0.0)", "kernels"),
-    ("cost/step.py", "np.maximum(least_s - seconds, 0.0)", "0.0 * seconds", "steps"),
+    ("cost/throttle.py", "np.where(over, slowed_s - seconds, 0.0)", "0.0 * slowed_s", "steps"),
     # a state is read and never written; all experts are met
     (
         "workload/recurrence.py",

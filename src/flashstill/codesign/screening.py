@@ -3,7 +3,7 @@
 Of a decode step (d), a step that prefills as well (m) and a prefill pass (p), on layout and batch D:
 
     T(design, D) >= K(multipliers, memory, D) + L(links, D)       kernels and exchanges follow one another
-    T(design, D) >= dynamic joules of a chip(memory, D) / (power limit - waiting watts)              it throttles
+    T(design, D) >= least dynamic joules of a chip(memory, D) / (power limit - waiting watts)        it throttles
 
 K is the cost arm's own time of the same kernels on a chip without links and without a power limit, whose arrays round
 nothing up; L its time of the exchanges.  The closed form of serving (cost/serving.py) is linear in T_d, T_m and T_p,
@@ -14,6 +14,7 @@ with weights that do not depend on the chip, but for the queue of prompts, which
 So the least over D is found for each pair (multipliers with memory, links), and holds for every SRAM, die, package and
 wire around them.  joules a token >= least over D of the dynamic joules with wires of no length, + least of the bytes
 over wires x joules of a wire of that die's length, + idle watts x least of the chip-seconds that the steps take.
+Dynamic joules are those at the lowest voltage of the core, as a design that throttles may reach it (cost/throttle.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import overhead_seconds
 from flashstill.cost.serving import capacity, running_requests
 from flashstill.cost.step import STATIC_LEVELS, StepCost, step_cost
+from flashstill.cost.throttle import CORE_LEVELS
 from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Sharded, shard, to_next_stages
 from flashstill.workload import Decoding, Quantity, decode, mixed, prefill
@@ -43,7 +45,7 @@ CLOSE = 1.0 - 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernels:
-    """Of chips without links: seconds, dynamic joules and bytes over wires of a chip, by step.
+    """Of chips without links: seconds, least dynamic joules and bytes over wires of a chip, by step.
 
     running: requests that run at once; 0 where the batch does not fit.
     """
@@ -78,7 +80,7 @@ def _chips(conditions: Conditions, values: object, load: Load) -> Values:
 
 
 def _steps(conditions: Conditions, load: Load, exchanged: bool) -> tuple[Steps, Steps, Steps]:
-    """Seconds, dynamic joules and bytes over wires, of one chip, of the three steps; see `kernels_of` and `links_of`.
+    """Seconds, least dynamic joules and bytes over wires of a chip, of three steps; see `kernels_of` and `links_of`.
 
     As in `plan.tables.priced`, the distinct groups of chips are priced, and looked up for every layout and batch.
     """
@@ -114,7 +116,7 @@ def _steps(conditions: Conditions, load: Load, exchanged: bool) -> tuple[Steps, 
         if exchanged:
             after = step_cost(conditions, Sharded(operations=(), exchanges=to_next_stages(layout, model.width, sent)))
         answers[0].append(looked_up(step.seconds, at, after.seconds))
-        answers[1].append(looked_up(step.dynamic_joules, at, after.dynamic_joules))
+        answers[1].append(looked_up(_least_joules(conditions, step), at, after.dynamic_joules))
         answers[2].append(looked_up(0.0 if exchanged else _wired(conditions, step), at, 0.0))
     seconds, joules, wired = (Steps(decode=part[0], mixed=part[1], filled=part[2]) for part in answers)
     return seconds, joules, wired
@@ -132,14 +134,23 @@ _NOTHING = StepCost(
 )
 
 
+def _least_joules(conditions: Conditions, step: StepCost) -> Quantity:
+    """Dynamic joules of one chip with its core at the lowest voltage."""
+    core = sum((step.joules[level] for level in CORE_LEVELS), start=0.0)  # without clocks, which draw nothing here
+    return step.dynamic_joules - (1.0 - conditions.chip.least_voltage_ratio**2) * core
+
+
 def _wired(conditions: Conditions, step: StepCost) -> Quantity:
-    """Bytes of one chip that cross wires of the die, from the joules of each level over those of a byte."""
+    """Bytes of one chip that cross wires of the die, from the joules of each level over those of a byte.
+
+    Wires of the core carry them at its lowest voltage, which counts as fewer bytes.
+    """
     main = conditions.chip.memory
     per_byte = {
         "weights": conditions.weights.joules_per_byte_total,
         "kv": conditions.cache.joules_per_byte_total,
         "activations": main.joules_per_byte_total,
-        "far_sram": conditions.chip.on_chip_joules_per_byte,
+        "far_sram": conditions.chip.on_chip_joules_per_byte / conditions.chip.least_voltage_ratio**2,
     }
     return sum((step.joules[level] / joules for level, joules in per_byte.items()), start=0.0)
 
@@ -149,8 +160,8 @@ class Bounds:
     """Lower bounds by (chips with memory, links): chip-seconds and joules of an output token, seconds per token.
 
     wired: bytes that cross wires, of an output token; with the wires' joules a byte they add to `joules`.
-    idle_s: chip-seconds of an output token in which idle watts are drawn.  throttled_j: dynamic joules that the chips
-    must get rid of meanwhile: over the watts of a chip they bound `chip_s` as well.
+    idle_s: chip-seconds of an output token in which idle watts are drawn.  throttled_j: least dynamic joules that the
+    chips must get rid of meanwhile: over the watts of a chip they bound `chip_s` as well.
     """
 
     chip_s: Values

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
 from flashstill.cost.operations import operation_joules, operation_seconds, streaming_watts
+from flashstill.cost.throttle import clocked_seconds
 from flashstill.parallel import Exchange, Sharded, experts_last
 from flashstill.workload import Operation, Quantity
 
@@ -20,11 +21,15 @@ BOUNDS = ("compute", "memory", "links", "overhead", "power")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChipWork:
-    """Work of one chip: seconds by BOUNDS, and dynamic joules by LEVELS; static energy is added by `on_chips`."""
+    """Work of one chip: seconds by BOUNDS, and dynamic joules by LEVELS; static energy is added by `on_chips`.
+
+    clocked_s: those of its seconds that grow as the clock of the core falls (throttle.py).
+    """
 
     shares_s: dict[str, Quantity]
     joules: dict[str, Quantity]
     macs: Quantity
+    clocked_s: Quantity
 
     @property
     def seconds(self) -> Quantity:
@@ -37,6 +42,7 @@ class ChipWork:
             shares_s={name: self.shares_s[name] + times * other.shares_s[name] for name in BOUNDS},
             joules={level: self.joules[level] + times * other.joules[level] for level in LEVELS},
             macs=self.macs + times * other.macs,
+            clocked_s=self.clocked_s + times * other.clocked_s,
         )
 
     def at(self, places: npt.NDArray[np.intp], axis: int = -1) -> ChipWork:
@@ -52,6 +58,7 @@ class ChipWork:
             shares_s={name: taken(seconds) for name, seconds in self.shares_s.items()},
             joules={level: taken(joules) for level, joules in self.joules.items()},
             macs=taken(self.macs),
+            clocked_s=taken(self.clocked_s),
         )
 
     def times(self, times: Quantity) -> ChipWork:
@@ -67,7 +74,7 @@ class ChipWork:
         return replace(self, shares_s={**dict.fromkeys(BOUNDS, 0.0), **shares_s})
 
 
-NO_WORK = ChipWork(shares_s=dict.fromkeys(BOUNDS, 0.0), joules=dict.fromkeys(LEVELS, 0.0), macs=0.0)
+NO_WORK = ChipWork(shares_s=dict.fromkeys(BOUNDS, 0.0), joules=dict.fromkeys(LEVELS, 0.0), macs=0.0, clocked_s=0.0)
 
 
 def chip_work(
@@ -80,14 +87,15 @@ def chip_work(
 ) -> ChipWork:
     """One chip's share of the operations, the collectives it takes part in, `overhead_s` of software, in which it
     waits, and `sampling_s` of sorting logits, which streams memory; all of it after the work `before`."""
-    shares_s, joules, macs = dict(before.shares_s), dict(before.joules), before.macs
+    shares_s, joules, macs, clocked_s = dict(before.shares_s), dict(before.joules), before.macs, before.clocked_s
     for operation in operations:
         timing = operation_seconds(conditions, operation)
         count, floor_s = operation.count, timing.floor_s
         work_s = timing.seconds - floor_s
-        computes = np.asarray(timing.compute_s) >= timing.memory_s
-        shares_s["compute"] = shares_s["compute"] + count * np.where(computes, work_s, 0.0)
-        shares_s["memory"] = shares_s["memory"] + count * np.where(computes, 0.0, work_s)
+        computes, all_s = np.asarray(timing.compute_s) >= timing.memory_s, count * work_s
+        shares_s["compute"] = shares_s["compute"] + np.where(computes, all_s, 0.0)
+        shares_s["memory"] = shares_s["memory"] + np.where(computes, 0.0, all_s)
+        clocked_s = clocked_s + count * clocked_seconds(conditions.chip, work_s, timing.compute_s)
         shares_s["overhead"] = shares_s["overhead"] + count * floor_s
         for level, spent in operation_joules(conditions, operation).items():
             if not _is_zero(spent):
@@ -101,7 +109,7 @@ def chip_work(
     if not _is_zero(sampling_s):
         shares_s["memory"] = shares_s["memory"] + sampling_s
         joules["activations"] = joules["activations"] + sampling_s * streaming_watts(conditions)
-    return ChipWork(shares_s=shares_s, joules=joules, macs=macs)
+    return ChipWork(shares_s=shares_s, joules=joules, macs=macs, clocked_s=clocked_s)
 
 
 def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity, Quantity]:

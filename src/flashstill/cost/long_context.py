@@ -162,6 +162,7 @@ def _looked_up(work: ChipWork, places: npt.NDArray[np.intp], count: int) -> Chip
         shares_s={name: at(value) for name, value in work.shares_s.items()},
         joules={name: at(value) for name, value in work.joules.items()},
         macs=at(work.macs),
+        clocked_s=at(work.clocked_s),
     )
 
 

@@ -44,7 +44,8 @@ def two_batches(
     sending = chip_work(conditions, (), sent).times(2.0)
     if np.any(units_ratio):
         slower = computing.shares_s["compute"] * units_ratio / (1.0 - units_ratio)
-        computing = computing.lasting("compute", either(conditions.chip.compute_units, lambda: slower, lambda: 0.0))
+        more_s = either(conditions.chip.compute_units, lambda: slower, lambda: 0.0)
+        computing = replace(computing.lasting("compute", more_s), clocked_s=computing.clocked_s + more_s)
     exposed_s = np.maximum(sending.seconds - computing.seconds, 0.0)
     hidden = replace(sending, shares_s={**sending.shares_s, "links": exposed_s})
     return on_chips(conditions, computing.plus(hidden), chips, pue)

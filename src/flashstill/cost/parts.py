@@ -78,9 +78,9 @@ def _of_part(
 
 def as_table(works: Sequence[ChipWork], rows: int) -> Values:
     """(works, numbers of a `ChipWork`, steps, rows): works as one array, whose numbers are of rows and steps."""
-    found = [(*work.shares_s.values(), *work.joules.values(), work.macs) for work in works]
+    found = [(*work.shares_s.values(), *work.joules.values(), work.macs, work.clocked_s) for work in works]
     steps = max(np.shape(number)[1] for numbers in found for number in numbers if np.ndim(number))
-    table = np.zeros((len(works), len(BOUNDS) + len(LEVELS) + 1, steps, rows))
+    table = np.zeros((len(works), len(BOUNDS) + len(LEVELS) + 2, steps, rows))
     for columns, numbers in zip(table, found, strict=True):
         for column, number in zip(columns, numbers, strict=True):
             column[:] = np.reshape(number, np.shape(number)[:2]).T if np.ndim(number) else number
@@ -99,6 +99,7 @@ def from_table(table: Values, axes: int) -> list[ChipWork]:
             shares_s={name: next(numbers) for name in BOUNDS},
             joules={level: next(numbers) for level in LEVELS},
             macs=next(numbers),
+            clocked_s=next(numbers),
         )
 
     return [work(number(column) for column in numbers) for numbers in table]

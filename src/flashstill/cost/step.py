@@ -1,7 +1,7 @@
 """Seconds and joules of one step: kernels, collectives and software overhead, with energy split by level.
 
     t = sum of kernel times + layer overhead x blocks + collectives + step overhead
-    if joules / t exceeds the power limit, the chip throttles: t grows until it is met
+    if joules / t exceeds the power limit, the chip throttles: throttle.py
 
     joules = MACs x pJ/MAC                                 arithmetic
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
@@ -13,7 +13,7 @@
 
 A chip is busy while it computes or streams memory.  While it waits for kernel launches, links or the host, most of its
 clocks are gated, and of its active power it draws only the waiting share.  Throttling lowers the clock: the cycles of
-a step and the energy of each stay the same, so the added seconds count as waiting.
+a step stay the same, and so the added seconds count as waiting, but each takes less energy.
 
 Host power and facility overhead (PUE) multiply this (`wall_joules`).  Every quantity may be an array.
 """
@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from flashstill.cost.chip_work import BOUNDS, ChipWork, sharded_work
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.throttle import CORE_LEVELS, throttled
 from flashstill.parallel import Sharded
 from flashstill.workload import Quantity
 
@@ -148,15 +149,16 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
     chip = conditions.chip
     shares = dict(work.shares_s)
     seconds = sum(shares.values(), start=0.0)
-    dynamic = sum(work.joules.values(), start=0.0)
-    waiting_w = chip.waiting_w
-    clocked = (chip.static_w - waiting_w) * sum((shares[name] for name in BUSY_BOUNDS), start=0.0)
-    least_s = (dynamic + clocked) / (chip.power_limit_w - waiting_w)  # chips are validated: power_limit_w > static_w
-    shares["power"] = np.maximum(least_s - seconds, 0.0)
+    clocks = (chip.static_w - chip.waiting_w) * sum((shares[name] for name in BUSY_BOUNDS), start=0.0)
+    spent = {**work.joules, "active": clocks}
+    core = sum((spent[level] for level in CORE_LEVELS), start=0.0)
+    others = sum((spent[level] for level in spent if level not in CORE_LEVELS), start=0.0)
+    shares["power"], core_ratio = throttled(chip, seconds, work.clocked_s, core, others)
     seconds = seconds + shares["power"]
-    joules = {level: chips * value for level, value in work.joules.items()}
-    joules["idle"] = chips * waiting_w * seconds
-    joules["active"] = chips * clocked
+    joules = {level: chips * value for level, value in spent.items()}
+    if np.ndim(core_ratio) or core_ratio != 1.0:
+        joules |= {level: joules[level] * core_ratio for level in CORE_LEVELS}
+    joules["idle"] = chips * chip.waiting_w * seconds
     return StepCost(
         seconds=seconds,
         joules=joules,

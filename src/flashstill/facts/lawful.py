@@ -56,6 +56,7 @@ RANGES = {
     "software_share_ratio": (0.0, 1.0),
     "mac_energy_ratio": (0.01, 100.0),
     "logic_energy_ratio": (0.01, 100.0),
+    "least_voltage_ratio": (0.3, 0.99),
     "served_tpot_ratio": (0.05, 20.0),
     "served_ttft_ratio": (0.05, 20.0),
     "matmul_ratio": (0.01, 100.0),

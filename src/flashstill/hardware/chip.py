@@ -35,6 +35,7 @@ class Chip:
     on_chip_bytes: cache or SRAM available to activations.
     active_w: power of clocks and leakage while working, in addition to idle_w.  waiting_power_ratio: share of active_w
     drawn while waiting for kernel launches, links or the host.
+    least_voltage_ratio: lowest voltage of the core over that at its full clock.
     topology: its fast links.  system: the domain they connect, the scale-out network and the server.
     wired: the one model whose weights are in the wiring; None for a chip that runs any model.
     stacked: number of chips if this stands for many, with arrays for numbers (stacked.py); 0 for one chip.
@@ -58,6 +59,7 @@ class Chip:
     idle_w: float
     active_w: float
     waiting_power_ratio: float
+    least_voltage_ratio: float
     calibration: Calibration
     wired: Wired | None = None
     stacked: int = 0
@@ -207,6 +209,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         power_limit_w=limit,
         active_w=active * limit,
         waiting_power_ratio=needs.number("waiting_power_ratio"),
+        least_voltage_ratio=needs.number("least_voltage_ratio"),
         idle_w=needs.number("idle_w"),
         calibration=calibration,
         wired=wired,

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.cost import Conditions, make_conditions, step_cost, uniform
+from flashstill.cost import Conditions, make_conditions, uniform
+from flashstill.cost.chip_work import sharded_work
 from flashstill.facts import Fact, Facts, table
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.parallel import Layout, shard
@@ -66,13 +67,13 @@ def _product(facts: Facts, row: Mapping[str, str]) -> MeasuredProduct:
 
 
 def product_joules(chip: Chip, product: MeasuredProduct) -> float:
-    """Predicted joules of the product: dynamic, plus static power over the measured time."""
+    """Predicted joules of the product at its measured time: dynamic and static ones, at most those of the limit."""
     conditions: Conditions = make_conditions(chip, uniform(product.precision))
     m, n, k = product.rows, product.columns, product.depth
     work = matmul("gemm", m, n, k, conditions.widths)
-    cost = step_cost(conditions, shard([work], Layout()))
-    dynamic = float(cost.dynamic_joules)
-    return dynamic + chip.static_w * float(work.flops) / product.flops_per_s
+    dynamic = sum(float(joules) for joules in sharded_work(conditions, shard([work], Layout())).joules.values())
+    seconds = float(work.flops) / product.flops_per_s
+    return min(dynamic + chip.static_w * seconds, chip.power_limit_w * seconds)
 
 
 def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
