@@ -114,9 +114,13 @@ def test_a_prediction_is_that_of_kernels_alone(facts: Facts, tmp_path: Path) -> 
 def test_joules_of_a_product_are_predicted_at_its_measured_rate(facts: Facts, tmp_path: Path) -> None:
     rows = {"gemm": ROWS["gemm"][:1]}
     joules = "joules at the measured seconds"
-    one = _of(compare_own(facts, _write(tmp_path, rows)), "gemm", joules)
-    two = _of(compare_own(facts, _write(tmp_path, rows, sustained=2.5)), "gemm", joules)
-    assert two.predicted - one.predicted == pytest.approx(1e-3 * chip_from_facts(facts, "h200-sxm").static_w)
+    chip = chip_from_facts(facts, "h200-sxm")
+    found = [
+        float(_of(compare_own(facts, _write(tmp_path, rows, sustained=ms)), "gemm", joules).predicted[0])
+        for ms in (0.5, 4.0, 5.0)
+    ]
+    assert found[0] == pytest.approx(0.5e-3 * chip.power_limit_w)  # no product draws more than the limit
+    assert found[2] - found[1] == pytest.approx(1e-3 * chip.static_w)
 
 
 def test_the_device_of_the_row_names_the_chip(facts: Facts, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def throttled(
     watts = chip.power_limit_w - chip.waiting_w  # chips are validated: power_limit_w > static_w
     over = (core_joules + other_joules) / watts > seconds
     if not np.any(over):
-        return Throttled(0.0, 1.0)
+        return Throttled(0.0 * seconds, 1.0)
     core = np.maximum(core_joules, _NEXT_TO_NONE * other_joules + 1e-100)
     least, fixed_s = chip.least_voltage_ratio, seconds - clocked_s
     constant = watts * clocked_s / core
