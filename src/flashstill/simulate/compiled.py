@@ -1,10 +1,21 @@
-"""Compile the inner loop with Numba where it is installed; without it the same functions run as plain Python."""
+"""Compile the inner loop with Numba where it is installed; without it the same functions run as plain Python.
+
+Numba keeps compiled code on disk and compiles a function anew when its own file has changed, but not when a function
+that is compiled into it has.  Old code that meets new arrays may write beyond their end, so that what is on disk is
+only used for the very sources of this package that it was made from.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
+
+from flashstill.errors import DiskTrouble
+from flashstill.files import write_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,12 +32,40 @@ def compiled(function: F) -> F:
     It must not make arrays (`with_arrays`): references to those that it gets are not counted, which took half of the
     event loop's time, as each count is an atomic operation.  Whoever calls it holds its arrays until it returns.
     """
-    return function if njit is None else njit(cache=True, nogil=True, _nrt=False)(function)
+    return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=False)(function))
 
 
 def with_arrays(function: F) -> F:
     """The same for a function that makes arrays. It returns none to one that is only `compiled`: nobody frees it."""
-    return function if njit is None else njit(cache=True, nogil=True, _nrt=True)(function)
+    return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=True)(function))
+
+
+def _with_cache(dispatcher: Any) -> Any:
+    discard_stale(Path(dispatcher.stats.cache_path), sources())
+    return dispatcher
+
+
+@cache
+def sources() -> str:
+    """A digest of all modules of this package, which is what compiled code was made from."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def discard_stale(folder: Path, made_from: str) -> None:
+    """Remove Numba's files in a folder that were made from other sources, or from unknown ones."""
+    stamp = folder / "flashstill-sources.txt"
+    with suppress(OSError, UnicodeDecodeError):
+        if stamp.read_text(encoding="ascii") == made_from:
+            return
+    for path in [*folder.glob("*.nbi"), *folder.glob("*.nbc")]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError, DiskTrouble):  # without a stamp they are removed again next time
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(stamp, made_from)
 
 
 IS_COMPILED = njit is not None
