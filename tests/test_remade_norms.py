@@ -80,3 +80,29 @@ def test_an_output_that_is_written_to_is_kept() -> None:
     assert slopes[0] is not None
     assert slopes[1] is not None
     assert torch.equal(slopes[0], slopes[1])
+
+
+def test_what_is_written_to_before_the_backward_pass_is_an_error() -> None:
+    """As without hooks: autograd checks no versions of tensors that go through them."""
+    model = tiny("llama").train()
+    layer = model.model.layers[0]
+    norm, project = layer.input_layernorm, layer.self_attn.o_proj
+    for place in range(3):
+        x = torch.randn(2, 3, model.config.hidden_size).requires_grad_()
+        with fused_norms(model), remade_norms():
+            stream = x * 1.0
+            normed = norm(stream)
+            gate = normed.exp()
+            out = project(normed).sum() + (gate * gate).sum()
+            with torch.no_grad():
+                (stream, norm.weight, gate)[place].mul_(0.5)
+            with pytest.raises(RuntimeError, match="written to"):
+                out.backward()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_model_in_training_reads_without_gradients(mode: Any) -> None:
+    model = tiny("llama")
+    expected = model(TOKENS, use_cache=False).logits
+    with fused(model, True), mode():
+        assert torch.equal(model(TOKENS, use_cache=False).logits, expected)

@@ -58,12 +58,21 @@ def _widened(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Recipe:
-    """How an output of a norm is made again. version: of the output, which changes if it is written to."""
+    """How an output of a norm is made again. versions: of the output and of what it is made from; they change if one
+    is written to."""
 
     x: Tensor
     weight: Tensor
     epsilon: float
-    version: int
+    versions: tuple[int, int, int]
+
+    def still(self, output: Tensor) -> bool:
+        """Whether it still gives `output`."""
+        return self.versions == (output._version, self.x._version, self.weight._version)
+
+    def check(self) -> None:
+        _check_unchanged(self.x, self.versions[1])
+        _check_unchanged(self.weight, self.versions[2])
 
     def made(self) -> Tensor:
         wide = _widened(self.x)
@@ -73,10 +82,21 @@ class _Recipe:
 
 def _forward(module: Any, hidden_states: Tensor) -> Tensor:
     normed: Any = _RmsNorm.apply(hidden_states, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
-    x, weight = hidden_states.detach(), module.weight.detach()
-    normed.made_by = _Recipe(x, weight, module.variance_epsilon, normed._version)
+    if torch.is_grad_enabled():  # else nothing is kept, and tensors of inference mode have no versions
+        x, weight = hidden_states.detach(), module.weight.detach()
+        versions = (normed._version, x._version, weight._version)
+        normed.made_by = _Recipe(x, weight, module.variance_epsilon, versions)
     output: Tensor = normed
     return output
+
+
+def _check_unchanged(tensor: Tensor, version: int) -> None:
+    """What autograd checks by itself of tensors that go through no hooks."""
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor of shape {list(tensor.shape)} that the backward pass needs was written to: it is at version"
+            f" {tensor._version}, expected version {version}"
+        )
 
 
 @contextmanager
@@ -87,14 +107,17 @@ def remade_norms() -> Iterator[None]:
     def kept(tensor: Tensor) -> Any:
         base = tensor if tensor._base is None else tensor._base
         recipe = getattr(base, "made_by", None)
-        if recipe is None or base._version != recipe.version or not base.is_contiguous():
-            return tensor.detach()  # an output that refers to its own autograd node would never be freed
+        if recipe is None or not recipe.still(base) or not base.is_contiguous() or base.dtype != tensor.dtype:
+            # detached: an output that refers to its own autograd node would never be freed
+            return tensor.detach(), tensor._version
         return recipe, tensor.shape, tensor.stride(), tensor.storage_offset()
 
     def again(stored: Any) -> Tensor:
-        if isinstance(stored, Tensor):
-            return stored
+        if isinstance(stored[0], Tensor):
+            _check_unchanged(*stored)
+            return stored[0]
         recipe, *view = stored
+        recipe.check()
         if not last or last[0][0] is not recipe:
             last[:] = [(recipe, recipe.made())]
         remade: Tensor = last[0][1].as_strided(*view)
