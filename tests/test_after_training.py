@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flashstill.distill import students
 from flashstill.distill.training import loop
@@ -36,7 +37,10 @@ class TestMessages:
         assert one.value.missing == ("a",)
 
     def test_memory(self, tmp_path: Path) -> None:
-        for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")):
+        with pytest.raises(RuntimeError, match="memory") as refused:  # what torch says here
+            torch.empty(2**50)
+        told = RuntimeError("DefaultCPUAllocator: not enough memory: you tried")  # and elsewhere
+        for error in (MemoryError(), refused.value, told):
             expected = pytest.raises(BadInput, match="out of memory; the student is trained and kept in")
             with expected, kept_after_errors("the student is trained", tmp_path):
                 raise error

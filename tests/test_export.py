@@ -119,6 +119,10 @@ def test_a_rule_that_is_not_known_is_refused(tmp_path: Path) -> None:
         assert plain.backend_tokenizer.pre_tokenizer is None, "as transformers read it"
     with pytest.raises(BadInput, match=r"splits text by llama\.cpp's rule 'deepseek-llm', which is not known here"):
         conversion._split_as_told(plain, "deepseek-llm", tmp_path)
+    for header, name in (("", "default"), ("smollm", "smollm"), (None, "of a very long name")):
+        assert conversion._rule(header) == name
+    with pytest.raises(BadInput, match="rule 'of a very long name', which is not known"):
+        conversion._split_as_told(plain, conversion._rule(None), tmp_path)
     conversion._split_as_told(plain, "smollm", tmp_path)
     pieces = [piece for piece, _ in plain.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")]
     assert pieces == ["a", "\u0120\u0120", "1", "2"]

@@ -223,6 +223,12 @@ def test_padding_of_short_documents_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert learned.sum() == 32 + 7
     assert real is not None
     assert torch.equal(learned, real)
+    places = torch.zeros_like(starts)
+    places[0, [10, 40]] = True
+    found, learned, real, _ = apart(model, tokens, places, None, starts)
+    assert found[:, 0].tolist() == [3, 43], "if not all fit, those in which something is learned"
+    assert learned is not None
+    assert learned.sum() == 2
     monkeypatch.undo()
     assert apart(model, tokens, None, None, starts * 0)[3] is None
 

@@ -191,14 +191,18 @@ class TestTables:
             ('a,b\n1,2\n3,"x\n4,5\n', "has a quote in row 2 that is never closed"),
             ('a,b\n1,2\n3,"x', "has a quote in row 2 that is never closed"),
             (b"a,b\n1,\xff\n", "is not UTF-8"),
-            ("a,b\n1," + "x" * 3000 + "\n", "has a line of more than 2,000 characters"),
-            ("a,b\n1,\"" + "x\n" * 1500 + "\"\n", "field larger than field limit"),
+            ("a,b\n1," + "x" * 3000 + "\n", "has a row of more than 2,000 characters"),
+            ("a,b\n1,\"" + "x\n" * 1500 + "\"\n", "has a row of more than 2,000 characters"),
+            ("a,b\n1,\"" + "x\n\",\"" * 500 + "\"\n", "has a row of more than 2,000 characters"),
+            ("a,b,a\n1,2,3\n", "names the column 'a' twice in its first line"),
+            ("a,b\n" + "1,2\n" * 1500, ""),
         ],
     )  # fmt: skip
     def test_hostile_csv(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Any, why: str | None) -> None:
         monkeypatch.setattr("flashstill.distill.data.json_rows.MOST_LINE_CHARACTERS", 2000)
-        if why is None:
-            assert csv_rows(tmp_path, text) == [{"a": 1, "b": 2}]
+        if not why:
+            count = 1 if why is None else 1500  # a budget is one of a row
+            assert csv_rows(tmp_path, text) == [{"a": 1, "b": 2}] * count
             return
         with pytest.raises(BadInput, match=why) as refused:
             csv_rows(tmp_path, text)

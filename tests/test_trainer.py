@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -257,6 +258,21 @@ class TestStops:
         monkeypatch.setattr(loop, "_run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
+
+    @pytest.mark.parametrize(("rank", "expected"), [(0, [[0, 1], [2]]), (1, [[3, 4], [5]])])
+    def test_passes_stay_within_the_share_of_a_process(self, rank: int, expected: list[list[int]]) -> None:
+        """Of a batch with fewer windows than a step's, whose share is no multiple of a pass."""
+        seen: list[list[int]] = []
+
+        def rows(part: slice) -> Any:
+            seen.append(list(range(6))[part])
+            return SimpleNamespace(to=lambda _: SimpleNamespace(mask=torch.ones(len(seen[-1]), 1)))
+
+        batch = SimpleNamespace(tokens=range(6), mask=torch.ones(6, 1), rows=rows)
+        world = SimpleNamespace(rank=rank, size=2, device="cpu", total=lambda value: value)
+        whole: Any = [batch, lambda *_: torch.ones((), requires_grad=True), Mock(), lambda _: [], 2, world, None, None]
+        loop._run_micro_steps(*whole)
+        assert seen == expected
 
     @pytest.mark.parametrize(
         ("coefficient", "said"), [(0.0, "its passes), or"), (0.1, "student.balance_loss is that of")]

@@ -53,10 +53,13 @@ class InfeasiblePlan(FlashstillError):
         self.reasons = dict(reasons or {})
 
 
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python or torch, on a CPU or a GPU, says that memory ran out."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 def shortened(text: str, most: int = 80) -> str:

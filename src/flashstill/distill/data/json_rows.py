@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,7 @@ from typing import IO, Any
 from flashstill.bounded import is_deeper
 from flashstill.distill.data.compressed import opened
 from flashstill.distill.data.rows import Row
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shortened
 
 MOST_LINE_CHARACTERS = 64 * 2**20
 CHUNK = 2**20
@@ -164,14 +165,17 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
     stands in the first line."""
     shown = f"data file {path}"
     with opened(path, shown) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        lines = _text_lines(text, shown)
+        budget = _Budget(shown)
+        lines = _text_lines(text, budget)
         try:
             first = next(lines, "")
             if separator == "," and "," not in first and ";" in first:
                 separator = ";"
             reader = csv.reader(_again(first, lines), delimiter=separator)
-            records = _closed(_records(reader), shown)
+            records = _closed(_records(reader, budget), shown)
             heading = next(records, [])
+            if twice := next((name for name, count in Counter(heading).items() if name and count > 1), ""):
+                raise BadInput(f"{shown} names the column {shortened(twice)!r} twice in its first line")
             for number, cells in enumerate(records, 1):
                 name, where = f"{path.name}:{number}", f"{shown}, row {number} (line {reader.line_num})"
                 if cells and len(cells) != len(heading):
@@ -185,7 +189,24 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
             raise BadInput(f"{shown} is no table: {error}") from error
 
 
-def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+class _Budget:
+    """Characters that a record may still have: quotes let it go on over any number of lines."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown, self._taken = shown, 0
+
+    def take(self, line: str) -> None:
+        """Count a line; BadInput if its record has more than MOST_LINE_CHARACTERS."""
+        self._taken += len(line)
+        if self._taken >= MOST_LINE_CHARACTERS:
+            raise BadInput(f"{self._shown} has a row of more than {MOST_LINE_CHARACTERS:,} characters")
+
+    def renew(self) -> None:
+        """A record is over."""
+        self._taken = 0
+
+
+def _records(reader: Iterator[list[str]], budget: _Budget) -> Iterator[list[str]]:
     """The records of a csv.reader with fields of up to MOST_LINE_CHARACTERS; the limit is one of the whole process, so
     that it is put back after each record."""
     while True:
@@ -196,6 +217,7 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
             csv.field_size_limit(before)
         if record is None:
             return
+        budget.renew()
         yield record
 
 
@@ -209,10 +231,9 @@ def _closed(records: Iterator[list[str]], shown: str) -> Iterator[list[str]]:
         yield record
 
 
-def _text_lines(text: IO[str], shown: str) -> Iterator[str]:
+def _text_lines(text: IO[str], budget: _Budget) -> Iterator[str]:
     while line := text.readline(MOST_LINE_CHARACTERS):
-        if len(line) >= MOST_LINE_CHARACTERS:
-            raise BadInput(f"{shown} has a line of more than {MOST_LINE_CHARACTERS:,} characters")
+        budget.take(line)
         yield line
 
 

@@ -52,12 +52,17 @@ def convert_gguf(file: Path, target: Path, as_transformers: bool = False) -> Non
         raise BadInput(f"{file} cannot be read as a GGUF model: {first_line(error)}") from error
     check_loaded(file, loaded, info)
     if facts.get("tokenizer.ggml.model") == "gpt2" and not as_transformers:
-        _split_as_told(tokenizer, str(facts.get("tokenizer.ggml.pre") or "default"), file)
+        _split_as_told(tokenizer, _rule(facts.get("tokenizer.ggml.pre", "")), file)
     # transformers refuses to save a model that was loaded quantised, even once dequantised: copy it to a fresh one.
     fields = without_weights(loaded.config.to_dict())
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     plain.load_state_dict(loaded.state_dict())
     save_model(plain, tokenizer, target)
+
+
+def _rule(named: Any) -> str:
+    """The rule's name. named: as the header gives it, None if it is too long for a name."""
+    return "of a very long name" if named is None else str(named) or "default"
 
 
 def _split_as_told(tokenizer: Any, name: str, file: Path) -> None:

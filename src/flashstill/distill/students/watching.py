@@ -46,7 +46,7 @@ def apart(
 
     It stays as it is if the model keeps documents apart by their positions; else each becomes a row, padded on the
     right, and `starts` is None.  If padding would make it more than MOST_PADDED times as long, documents are left out,
-    evenly over the text.
+    evenly over the text, those in which nothing is learned first.
     """
     if starts is None or not bool(starts[:, 1:].any()):
         return tokens, learned, real, None
@@ -54,6 +54,9 @@ def apart(
         return tokens, learned, real, starts
     firsts, lengths = spans(starts)
     most = max(1, MOST_PADDED * tokens.numel() // int(lengths.max()))
+    if len(firsts) > most and learned is not None:  # of what is read, what is learned from matters first
+        counts = torch.stack([part.any() for part in learned.flatten().split(lengths.tolist())])
+        firsts, lengths = firsts[counts], lengths[counts]
     if len(firsts) > most:
         evenly = torch.linspace(0, len(firsts) - 1, most).round().long()
         firsts, lengths = firsts[evenly], lengths[evenly]

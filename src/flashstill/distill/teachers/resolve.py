@@ -23,6 +23,10 @@ ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
 _CONVERSION = "2"  # part of the cache key: increase it when the conversion writes something different
 _PACKAGED_CONVERSION = "1"
 """the packaged model keeps the tokenizer of all runs so far, without its own rule for digits (docs/export.md)"""
+OTHER_TOKENS = (
+    "its tokenizer cuts several blanks before a digit, and digits of other scripts, into other tokens than it was"
+    " trained on (docs/export.md says why)"
+)
 _MERGE = "1"  # the same for merged adapters
 
 
@@ -109,6 +113,8 @@ def _converted(file: Path, progress: Progress, is_packaged: bool = False) -> Pat
     if not target.is_dir():
         _tidied(target.parent)
         progress.say(f"converting {file.name} to safetensors, once")
+        if is_packaged:
+            progress.say(OTHER_TOKENS)
         convert_gguf(file, target, as_transformers=is_packaged)
     return target
 

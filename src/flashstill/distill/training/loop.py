@@ -193,8 +193,9 @@ def _run_micro_steps(
     windows = len(batch.tokens)
     share = windows // world.size
     micro, total = -(-share // micro_steps), 0.0  # a batch of attempts may have fewer windows than a step's
-    for first in range(world.rank * share, (world.rank + 1) * share, micro):
-        part = batch.rows(slice(first, first + micro)).to(world.device)
+    own = range(world.rank * share, (world.rank + 1) * share)
+    for first in own[::micro]:
+        part = batch.rows(slice(first, min(first + micro, own.stop))).to(world.device)
         terms: Sequence[Term] = objective(part)
         weights = part.mask.flatten().float() / counted  # divide by the tokens of the step, not of the micro-step
 
