@@ -55,7 +55,7 @@ def apart(
     firsts, lengths = spans(starts)
     most = max(1, MOST_PADDED * tokens.numel() // int(lengths.max()))
     if len(firsts) > most and learned is not None:  # of what is read, what is learned from matters first
-        counts = torch.stack([part.any() for part in learned.flatten().split(lengths.tolist())])
+        counts = torch.stack([part.any() for part in torch.split(learned.flatten(), lengths.tolist())])
         firsts, lengths = firsts[counts], lengths[counts]
     if len(firsts) > most:
         evenly = torch.linspace(0, len(firsts) - 1, most).round().long()
