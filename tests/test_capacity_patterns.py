@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 import flashstill as fs
 from flashstill.capacity import prices, solve
 from flashstill.capacity.gangs import Search, chosen_gangs
-from flashstill.capacity.patterns import patterned_gangs
+from flashstill.capacity.patterns import Patterns, patterned_gangs, patterns_of
 from flashstill.capacity.problem import Problem, problem_of
 from flashstill.capacity.reader import plan_of
 from flashstill.capacity.relaxed import solve_relaxed
 from flashstill.capacity.solver import solve_linear
+from flashstill.capacity.stretches import Stretch
 from flashstill.facts import load
 
 DAY = 24
@@ -61,6 +63,30 @@ def test_a_plan_of_many_steps_or_of_too_much_work_has_no_patterns() -> None:
     problem = problem_of(load(), plan_of(plan(72, True)))
     assert patterned_gangs(problem, solve_relaxed(problem), solve.FEW) is None
     assert patterned_gangs(day(1), solve_relaxed(day(1)), solve.FEW) is None
+
+
+def patterns(kinds: int, points: range) -> tuple[list[Stretch], Patterns]:
+    """Those of a run with one unit of work; a chip does one in each step, so that any stretch does all of it."""
+    pairs = itertools.product(range(kinds), itertools.combinations(points, 2))
+    stretches = [Stretch(kind, 0, first, last, 0.1, 8.0, True) for kind, (first, last) in pairs]
+    hours = np.array([float(each.last - each.first) for each in stretches])
+    return stretches, patterns_of(stretches, hours, hours, 1.0, points[-1])
+
+
+def test_patterns_are_all_stretches_that_do_not_overlap() -> None:
+    stretches, found = patterns(2, range(0, 10, 2))
+    follow = [
+        chain for count in (1, 2, 3) for chain in itertools.permutations(range(len(stretches)), count)
+        if all(stretches[one].last <= stretches[other].first for one, other in itertools.pairwise(chain))
+    ]  # fmt: skip
+    assert {tuple(one for one in row if one >= 0) for row in found.stretches.tolist()} == set(follow)
+
+
+def test_many_kinds_and_break_points_have_patterns_of_one_stretch() -> None:
+    """Their pairs and triples are counted before any is made: 3.3 million and 10^9 here."""
+    stretches, found = patterns(9, range(32))
+    assert found.stretches[:, 0].tolist() == list(range(len(stretches)))
+    assert not (found.stretches[:, 1:] >= 0).any()
 
 
 def test_deadlines_are_worth_the_same_with_and_without_solving_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,13 +151,9 @@ def _patterns(problem: Problem, base: Programme, stretches: Sequence[Stretch]) -
 def patterns_of(stretches: Sequence[Stretch], paces: Values, costs: Values, need: float, steps: int) -> Patterns:
     """All patterns of a run's stretches that do its work. paces, costs: work and cost of one chip of each stretch."""
     first, last = np.array([each.first for each in stretches]), np.array([each.last for each in stretches])
-    follows = last[:, None] <= first[None]
-    groups = [np.arange(len(stretches))[:, None], np.argwhere(follows)]
-    if int((follows.astype(np.int64) @ follows).sum()) <= MOST_PATTERNS:
-        groups.append(np.argwhere(follows[:, :, None] & follows[None]))
     rows = []
     least, most = np.array([each.least for each in stretches]), np.array([each.most for each in stretches])
-    for group in [group for group in groups if len(group) <= MOST_PATTERNS]:
+    for group in _sets(first, last):
         orders = list(itertools.permutations(range(group.shape[1])))
         for level, order in itertools.product(LEVELS if group.shape[1] == 2 else LEVELS[:1], orders):
             filled = _filled(group, order, level, (paces, least, most), need)
@@ -176,6 +172,19 @@ def patterns_of(stretches: Sequence[Stretch], paces: Values, costs: Values, need
         kind=(inside * kind[..., None]).sum(axis=1),
         cost=(size * costs[found]).sum(axis=1),
     )
+
+
+def _sets(first: Any, last: Any) -> list[Any]:
+    """Places of each stretch alone, of two that follow each other, and of three, as far as they are few."""
+    sets = [np.arange(len(first))[:, None]]
+    before, after = np.searchsorted(np.sort(last), first, "right"), len(first) - np.searchsorted(np.sort(first), last)
+    for count in (after.sum(), (before * after).sum()):  # counted before they are made
+        if count > MOST_PATTERNS:
+            break
+        goes_on = sets[-1][after[sets[-1][:, -1]] > 0]
+        place, following = np.nonzero(last[goes_on[:, -1]][:, None] <= first)
+        sets.append(np.column_stack([goes_on[place], following]))
+    return sets
 
 
 def _filled(
