@@ -81,6 +81,15 @@ def test_steps_of_several_sequences_pay_for_their_rows_once() -> None:
     assert again.batches.tolist() == changed.batches.tolist()
 
 
+def test_ranks_that_step_together_pay_as_well() -> None:
+    """Times of ranks are drawn between the tables of all of them and of one alone, at the same knots."""
+    plain = fleet().tables
+    ranks = plain._replace(alone_decode_s=plain.decode_s, alone_extra_s=plain.extra_s)
+    changed = with_served_steps(ranks, TRUE)
+    assert np.array_equal(changed.alone_decode_s, changed.decode_s)
+    assert np.array_equal(changed.alone_extra_s, changed.extra_s)
+
+
 def test_rows_are_those_of_one_stack() -> None:
     own = FACTS.with_rows(rows_of(TRUE))
     for deployment, model, expected in (

@@ -119,7 +119,11 @@ def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
     has_prompts, decoding = (tables.tokens > 0.0)[None, :, None], tables.batches[:, None, None]
     added_s = np.where(decoding == 0.0, served.step_s, 0.0) + np.where(decoding <= 1.0, served.several_s, 0.0)
     extra_s = served.prompt * tables.extra_s + np.where(has_prompts, added_s, 0.0)
-    return tables._replace(decode_s=served.kernel * tables.decode_s + own_s, extra_s=extra_s)
+    changed = tables._replace(decode_s=served.kernel * tables.decode_s + own_s, extra_s=extra_s)
+    if not len(tables.alone_decode_s):
+        return changed
+    alone_extra_s = served.prompt * tables.alone_extra_s + np.where(has_prompts, added_s, 0.0)
+    return changed._replace(alone_decode_s=served.kernel * tables.alone_decode_s + own_s, alone_extra_s=alone_extra_s)
 
 
 def _with_batch(tables: StepTables, batch: float) -> StepTables:
@@ -129,11 +133,12 @@ def _with_batch(tables: StepTables, batch: float) -> StepTables:
         return tables
     before, beyond = tables.batches[after - 1], tables.batches[after]
     share = (batch - before) / (beyond - before)
-    extras = [
-        np.insert(extra, after, (1.0 - share) * extra[after - 1] + share * extra[after], axis=0)
-        for extra in (tables.extra_s, tables.extra_j)
-    ]
-    return tables._replace(batches=np.insert(tables.batches, after, batch), extra_s=extras[0], extra_j=extras[1])
+    extras = {
+        name: np.insert(extra, after, (1.0 - share) * extra[after - 1] + share * extra[after], axis=0)
+        for name in ("extra_s", "extra_j", "alone_extra_s")
+        if len(extra := getattr(tables, name))
+    }
+    return tables._replace(batches=np.insert(tables.batches, after, batch), **extras)
 
 
 def _spaced(ratio: float, last: float) -> Values:
