@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flashstill.simulate import compiled
-from flashstill.simulate.loop import advance
 
 
 def _kept(folder: Path) -> list[str]:
@@ -40,6 +42,15 @@ def test_any_module_of_the_package_counts(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(not compiled.IS_COMPILED, reason="Numba is not installed")
-def test_the_cache_in_use_is_of_these_sources() -> None:
-    folder = Path(advance.stats.cache_path)  # type: ignore[attr-defined]
-    assert (folder / "flashstill-sources.txt").read_text() == compiled.sources()
+@pytest.mark.parametrize("disabled", ["0", "1"])
+def test_the_loop_is_there_compiled_or_not(disabled: str) -> None:
+    """Compiled code in use is of these sources; where Numba is told to compile nothing there is none."""
+    code = (
+        "from pathlib import Path\nfrom flashstill.simulate import compiled\n"
+        "from flashstill.simulate.loop import advance\n"
+        "at = getattr(advance, 'stats', None)\n"
+        "print(at and (Path(at.cache_path) / 'flashstill-sources.txt').read_text() == compiled.sources())"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == {"0": "True", "1": "None"}[disabled]

@@ -41,7 +41,8 @@ def with_arrays(function: F) -> F:
 
 
 def _with_cache(dispatcher: Any) -> Any:
-    discard_stale(Path(dispatcher.stats.cache_path), sources())
+    if not config.DISABLE_JIT:  # it is the plain function then, and nothing is kept
+        discard_stale(Path(dispatcher.stats.cache_path), sources())
     return dispatcher
 
 
@@ -62,7 +63,10 @@ def discard_stale(folder: Path, made_from: str) -> None:
         if stamp.read_text(encoding="ascii") == made_from:
             return
     for path in [*folder.glob("*.nbi"), *folder.glob("*.nbc")]:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DiskTrouble(f"{path} was compiled from other sources and cannot be removed: {error}") from error
     with suppress(OSError, DiskTrouble):  # without a stamp they are removed again next time
         folder.mkdir(parents=True, exist_ok=True)
         write_text(stamp, made_from)
