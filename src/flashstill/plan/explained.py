@@ -94,11 +94,13 @@ def _stacks(facts: Facts, conditions: Sequence[Conditions]) -> Stacks:
         )
         for one in conditions
     )  # fmt: skip
-    if key not in known:
+    found = known.get(key)  # read once, as another thread may clear what is known
+    if found is None:
+        found = list(stacked_alike([essential(one) for one in conditions], len(conditions)))
         if len(known) >= MOST_STACKS:
             known.clear()
-        known[key] = list(stacked_alike([essential(one) for one in conditions], len(conditions)))
-    return known[key]
+        known[key] = found
+    return found
 
 
 def _priced(facts: Facts, groups: Sequence[Members], conditions: Conditions, bounded: bool) -> Iterator[_Priced]:
