@@ -82,9 +82,10 @@ def test_distances() -> None:
 def test_the_chips_proposed_for_2025_with_rows_of_2022() -> None:
     """The design is nearer to B200 and TPU v7 than the lines of all makers; NVIDIA's own line is nearer still.
 
-    The search is nearer than Google's line alone: at the power limit the voltage falls with the clock, so that it takes
-    more multipliers than a maker would sell at their full clock.  Said before it was run: for GPT-3 (the model of then whose shape is published), 512 tokens in and 128 out, 16 in
-    flight (the defaults), without bounds; 16-bit dense FLOP/s.  By the designs of `asic`, and by the search.
+    The search is nearer than Google's line alone: at the power limit the voltage falls with the clock, so that it
+    takes more multipliers than a maker would sell at their full clock. Said before it was run: for GPT-3 (the model of
+    then whose shape is published), 512 tokens in and 128 out, 16 in flight (the defaults), without bounds; 16-bit
+    dense FLOP/s. By the designs of `asic`, and by the search.
     """
     answer = fs.trends(year=2025, as_of=2022, against=CAME, model="gpt-3")
     guesses = {guess.name: guess for guess in answer.guesses}
