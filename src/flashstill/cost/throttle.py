@@ -48,15 +48,16 @@ def throttled(
     watts = chip.power_limit_w - chip.waiting_w  # chips are validated: power_limit_w > static_w
     over = (core_joules + other_joules) / watts > seconds
     if not np.any(over):
-        return Throttled(0.0 * seconds, 1.0)
-    core = np.maximum(core_joules, _NEXT_TO_NONE * other_joules + 1e-100)
-    least, fixed_s = chip.least_voltage_ratio, seconds - clocked_s
-    constant = watts * clocked_s / core
-    linear = np.maximum((other_joules - watts * fixed_s) / core, constant - 1.0)  # full clock below the limit
-    clock = np.maximum(_clock(linear, constant), least)
-    slowed_s = np.maximum(fixed_s + clocked_s / clock, (least**2 * core_joules + other_joules) / watts)
-    core_ratio = (watts * slowed_s - other_joules) / core
-    return Throttled(np.where(over, slowed_s - seconds, 0.0), np.where(over, core_ratio, 1.0))
+        return Throttled(np.zeros(np.shape(seconds))[()], 1.0)  # seconds may be infinite
+    with np.errstate(invalid="ignore"):  # of steps that never end, which no limit makes longer
+        core = np.maximum(core_joules, _NEXT_TO_NONE * other_joules + 1e-100)
+        least, fixed_s = chip.least_voltage_ratio, seconds - clocked_s
+        constant = watts * clocked_s / core
+        linear = np.maximum((other_joules - watts * fixed_s) / core, constant - 1.0)  # full clock below the limit
+        clock = np.maximum(_clock(linear, constant), least)
+        slowed_s = np.maximum(fixed_s + clocked_s / clock, (least**2 * core_joules + other_joules) / watts)
+        core_ratio = (watts * slowed_s - other_joules) / core
+        return Throttled(np.where(over, slowed_s - seconds, 0.0), np.where(over, core_ratio, 1.0))
 
 
 def _clock(linear: Quantity, constant: Quantity) -> Quantity:
