@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.simulate import state as field
-from flashstill.simulate.compiled import compiled
+from flashstill.simulate.compiled import compiled, with_arrays
 from flashstill.simulate.state import (
     BUCKET,
     CHAINED,
@@ -185,7 +185,7 @@ def forget(fleet: Fleet, r: int) -> None:
     fleet.counts[r, field.UNUSED] = 0 if size else NONE
 
 
-@compiled
+@with_arrays  # two tables might overlap, so that Numba copies the part that it assigns
 def rehash(old: Counts, new: Counts) -> None:
     """Copy a table [6, S] into a larger one of which nothing is used."""
     size, larger = old.shape[1], new.shape[1]
