@@ -11,7 +11,8 @@ other rows of the batch are, and however the work was split over processes or re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,11 @@ class Sampling:
             raise BadInput(f"top_p is {self.top_p:g}; give more than 0 and at most 1")
         if self.top_k < 0 or self.vocabulary < 0 or not 0 <= self.seed < 2**64:
             raise BadInput("top_k, vocabulary and seed must not be negative, nor the seed beyond 64 bits")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What texts depend on of the settings: not on the batch size, but for the rounding of logits."""
+        return {name: value for name, value in asdict(self).items() if name != "batch"}
 
 
 def uniforms(settings: Sampling, rows: Sequence[int]) -> Tensor:

@@ -106,11 +106,6 @@ def problems_hash(problems: Sequence[Problem]) -> str:
     return hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode()).hexdigest()
 
 
-def settings_key(how: Sampling) -> dict[str, Any]:
-    """What texts depend on of the settings: not on the batch size, but for the rounding of logits."""
-    return {name: value for name, value in asdict(how).items() if name != "batch"}
-
-
 @contextmanager
 def memory_for(how: Sampling) -> Iterator[None]:
     """Context of sampling: running out of memory becomes a BadInput that says what to lower."""
@@ -127,7 +122,7 @@ def memory_for(how: Sampling) -> Iterator[None]:
 
 def chain_key(model: str, tokenizer: str, problems: Sequence[Problem], attempts: int, how: Sampling) -> dict[str, Any]:
     """The key of stored chains. model, tokenizer: fingerprints."""
-    settings = settings_key(how)
+    settings = how.key
     known = {"kind": "chains", "model": model, "tokenizer": tokenizer, "problems": problems_hash(problems)}
     return json.loads(json.dumps({**known, "attempts": attempts, **settings}))  # type: ignore[no-any-return]
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.losses import Term, Workspace, one_hot, reverse_kl
-from flashstill.distill.reasoning.chains import memory_for, problems_hash, settings_key
+from flashstill.distill.reasoning.chains import memory_for, problems_hash
 from flashstill.distill.reasoning.choosing import packed_rows
 from flashstill.distill.reasoning.judging import Judges
 from flashstill.distill.reasoning.matching import Extract
@@ -109,7 +109,7 @@ class Rewarded:
         )  # fmt: skip
         self.key: dict[str, object] = {
             "problems": problems_hash(problems), "task": judges.task.key, "extract": asdict(extract),
-            "per_step": self.per_step, "group": asdict(group), "sampling": settings_key(self.sampling),
+            "per_step": self.per_step, "group": asdict(group), "sampling": self.sampling.key,
         }  # fmt: skip
         self._longest = max(map(len, prompts)) + new_tokens - 1
         self._space = Workspace()

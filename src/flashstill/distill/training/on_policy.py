@@ -76,7 +76,7 @@ class OnPolicy:
 
     @property
     def key(self) -> dict[str, object]:
-        return {"packing": self.packed.hash, "mixing": asdict(self.mixing), "sampling": asdict(self.sampling)}
+        return {"packing": self.packed.hash, "mixing": asdict(self.mixing), "sampling": self.sampling.key}
 
     def batch(self, step: int, student: Student) -> Batch:
         begun = time.perf_counter()

@@ -85,9 +85,8 @@ def differences(own: Mapping[str, Any], theirs: Mapping[str, Any], may_change: C
         if name == "threads":  # in keys of before 2026-11-29
             continue
         ours, other = own.get(name), theirs.get(name)
-        for each in (ours, other):  # texts at a time, which is no part of what is sampled
-            if name == "sampling" and isinstance(each, dict):
-                each.pop("batch", None)
+        if name == "sampling" and isinstance(other, dict):  # texts at a time: in keys of before 2026-11-30
+            other.pop("batch", None)
         if name == "recipe" and isinstance(ours, dict) and isinstance(other, dict):
             fields = [each for each in {**other, **ours} if each not in may_change and each in other]
             differ = [
