@@ -285,6 +285,46 @@ def test_an_approximate_index_reads_pages_of_a_drive() -> None:
     assert together.seconds == pytest.approx(1e6 * (1.0 - 0.99**1000) / 2.5e6, rel=1e-6)
 
 
+def test_pages_of_a_drive_count_before_the_power_limit() -> None:
+    """100 million reads of 4 KiB a second take more than the 72 W of an L4: the pass lasts as long as 60 W need.
+
+    Joules that do not wait: 1e7 pages of 4,096 bytes, the multiplications at the lowest voltage, and no busy clocks.
+    """
+    chip = chip_from_facts(FACTS, "l4")
+    hbf = replace(store_of(FACTS, chip, "hbf"), accesses_per_s=1e8)
+    scan = Scan(
+        name="s", dimensions=256, precision="int8", store=hbf, rent=rent_of(FACTS, chip, "rented"), visited_ratio=0.1
+    )
+    cost = pass_cost(scan, 1e8, 100.0, 1.0, 1.0)
+    pages = 1e7 * 4096 * hbf.memory.joules_per_byte_total
+    assert cost.joules["weights"] == pytest.approx(pages, rel=1e-9)
+    assert cost.watts_per_chip == pytest.approx(72.0, rel=1e-9)
+    assert cost.seconds == pytest.approx(pages / (72.0 - chip.waiting_w), rel=0.02)
+    assert sum(cost.shares_s.values()) == pytest.approx(cost.seconds, rel=1e-9)
+
+
+def test_waiting_for_pages_leaves_a_chip_below_its_power_limit() -> None:
+    """A scan that would be slowed by the limit is not where it waits longer for pages: they come while it multiplies.
+
+    10,000 questions look at 1 - 0.99^10,000, all, of 1e7 vectors: 1e7 reads at 1.25e8 a second, 80 ms, in which the
+    multiplications of an L4 take less than its power on average.
+    """
+    chip = chip_from_facts(FACTS, "l4")
+    rent = rent_of(FACTS, chip, "rented")
+    tier = replace(store_of(FACTS, chip, "hbf"), access_bytes=256.0)
+    scan = Scan(name="s", dimensions=256, precision="int8", store=tier, rent=rent, visited_ratio=0.01)
+    fast, slow = (
+        pass_cost(replace(scan, store=replace(tier, accesses_per_s=rate)), 1e7, 100.0, 1.0, 10000.0)
+        for rate in (1e12, 1.25e8)
+    )
+    assert fast.shares_s["power"] > 0.0
+    assert fast.seconds < 1e7 / 1.25e8
+    assert slow.seconds == pytest.approx(1e7 / 1.25e8, rel=1e-9)
+    assert slow.shares_s["power"] == 0.0
+    assert slow.watts_per_chip < chip.power_limit_w
+    assert slow.joules["arithmetic"] > fast.joules["arithmetic"]  # at full voltage: nothing asks for less
+
+
 def test_tiers() -> None:
     """An H200 has HBM, its host's DRAM over PCIe at 63 GB/s, a drive of 7.68 TB and 13 GB/s, or 8 stacks of HBF."""
     chip = chip_from_facts(FACTS, "h200-sxm")

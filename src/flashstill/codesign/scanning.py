@@ -24,10 +24,13 @@ from flashstill.codesign.fewest import fewest
 from flashstill.codesign.rent import Rent
 from flashstill.codesign.stage import StageCost, Traffic, paid
 from flashstill.codesign.tiers import Store
-from flashstill.cost import Conditions, StepCost, make_conditions, step_cost, uniform
+from flashstill.cost import Conditions, StepCost, make_conditions, uniform
+from flashstill.cost.chip_work import ChipWork, sharded_work
 from flashstill.cost.conditions import stored_bytes
 from flashstill.cost.footprint import usable_bytes
 from flashstill.cost.queues import wait_seconds
+from flashstill.cost.step import on_chips
+from flashstill.cost.throttle import clocked_beside
 from flashstill.errors import InfeasiblePlan
 from flashstill.parallel import Exchange, Sharded
 from flashstill.workload import Matmul
@@ -90,20 +93,28 @@ def pass_cost(scan: Scan, items: float, kept: float, shards: float, questions: f
         group=shards,
         tier="context",
     )
-    step = step_cost(conditions, Sharded(operations=(product,), exchanges=(results,) if shards > 1 else ()), shards)
+    work = sharded_work(conditions, Sharded(operations=(product,), exchanges=(results,) if shards > 1 else ()))
     if scan.visited_ratio == 1.0 or scan.store.accesses_per_s is None:
-        return step
+        return on_chips(conditions, work, shards)
     reads = items / shards * share * max(scan.item_bytes / scan.store.access_bytes, 1.0)
-    late = max(reads / scan.store.accesses_per_s - float(step.seconds), 0.0)
-    waiting = conditions.chip.waiting_w * shards * late
-    beside = max(scan.store.access_bytes - scan.item_bytes, 0.0) * reads * shards  # bytes of whole pages
-    moved = beside * scan.store.memory.joules_per_byte_total
-    return replace(
-        step,
-        seconds=step.seconds + late,
-        joules={**step.joules, "idle": step.joules["idle"] + waiting, "weights": step.joules["weights"] + moved},
-        shares_s={**step.shares_s, "memory": step.shares_s["memory"] + late},
-    )
+    return _at_random_places(scan, work, shards, reads)
+
+
+def _at_random_places(scan: Scan, work: ChipWork, shards: float, reads: float) -> StepCost:
+    """The pass if each chip reads whole pages at so many places: it waits for them, and their bytes take energy.
+
+    Pages come while the chip multiplies, so that what follows its clock may take the longer time.  Both count before
+    the power limit: waiting lowers the mean power, pages raise it.
+    """
+    chip, store = scan.conditions.chip, scan.store
+    late = max(reads / store.accesses_per_s - float(work.seconds), 0.0) if store.accesses_per_s else 0.0
+    beside = max(store.access_bytes - scan.item_bytes, 0.0) * reads  # bytes of whole pages
+    moved = work.joules["weights"] + beside * store.memory.joules_per_byte_total
+    clocked_s = clocked_beside(chip, work.clocked_s, late)
+    work = replace(work, joules={**work.joules, "weights": moved}, clocked_s=clocked_s)
+    step = on_chips(scan.conditions, work.lasting("overhead", late), shards)  # without the clocks of a busy chip
+    overhead_s, memory_s = step.shares_s["overhead"] - late, step.shares_s["memory"] + late
+    return replace(step, shares_s={**step.shares_s, "overhead": overhead_s, "memory": memory_s})
 
 
 def fewest_shards(scan: Scan, items: float) -> int:

@@ -78,3 +78,10 @@ def clocked_seconds(chip: Chip, seconds: Quantity, compute_s: Quantity) -> Quant
     least = chip.least_voltage_ratio
     slower: Quantity = np.maximum(np.minimum(compute_s, seconds) - least * seconds, 0.0)
     return slower / (1.0 - least)
+
+
+def clocked_beside(chip: Chip, clocked_s: Quantity, more_s: Quantity) -> Quantity:
+    """Those of a kernel's `clocked_seconds` that are left if it takes `more_s` longer for what the clock leaves alone."""
+    least = chip.least_voltage_ratio
+    left: Quantity = np.maximum(clocked_s - least / (1.0 - least) * more_s, 0.0)
+    return left
