@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flashstill.arch import load_architecture
-from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
 from flashstill.codesign.whatif_answer import WhatIfs, what_ifs
 from flashstill.errors import BadInput
 from flashstill.hardware import known_chips
 from flashstill.hardware.wiring import WIRED
-from flashstill.plan.scenario import Scenario
-from flashstill.plan.space import BATCHES, SearchSpace
+from flashstill.plan.space import BATCHES
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -60,25 +59,17 @@ def codesign(
     """
     table = facts_of(facts, set)
     asked = [model] if not isinstance(model, Sequence) or isinstance(model, str) else list(model)
-    models = [load_architecture(one) if isinstance(one, str) else one for one in asked]
+    models = list(dict.fromkeys(load_architecture(one) if isinstance(one, str) else one for one in asked))
     if not models:
         raise BadInput("name a model with `model`")
     names = _chips(table, chip)
-    space = SearchSpace(
-        chips=names,
-        max_chips=max_chips,
-        batches=tuple(batches),
-        precisions=tuple(precisions),
-        kv_precisions=tuple(kv_precisions),
-        tiers=tuple(tiers),
-        engine=engine,
-        redundant_experts=tuple(redundant_experts),
-        overlaps=tuple(overlaps),
-    )
-    scenario = Scenario(
-        model=models[0], isl=isl, osl=osl, burst_share=burst_share, batching_steps=batching_steps, cohort=cohort,
-        cached_ratio=cached_ratio, max_ttft_s=max_ttft_s, max_tpot_s=max_tpot_s, min_tokens_per_s=min_tokens_per_s,
-    )  # fmt: skip
+    scenario, space = search_by_keywords({
+        "model": models[0], "chips": names, "max_chips": max_chips, "batches": batches, "precisions": precisions,
+        "kv_precisions": kv_precisions, "tiers": tiers, "engine": engine, "redundant_experts": redundant_experts,
+        "overlaps": overlaps, "isl": isl, "osl": osl, "burst_share": burst_share, "batching_steps": batching_steps,
+        "cohort": cohort, "cached_ratio": cached_ratio, "max_ttft_s": max_ttft_s, "max_tpot_s": max_tpot_s,
+        "min_tokens_per_s": min_tokens_per_s,
+    })  # fmt: skip
     one_pair = len(models) == 1 and len(names) == 1
     return what_ifs(table, models, scenario, space, price, one_pair if doubling is None else doubling)
 
@@ -90,4 +81,6 @@ def _chips(facts: Facts, chip: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in known_chips(facts) if facts.find(name, WIRED) is None)
     if not asked:
         raise BadInput(f"name a chip with `chip`, or {ALL!r}")
+    if ALL in [name.lower() for name in asked]:
+        raise BadInput(f"{ALL!r} stands for every chip that runs any model; leave the other names out, or {ALL!r}")
     return tuple(dict.fromkeys(facts.machine(name).name for name in asked))

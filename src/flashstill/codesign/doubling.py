@@ -86,8 +86,8 @@ def doubled(question: Question, subject: Subject, entries: Sequence[Entry], toda
 
 
 def ratio(after: float, before: float) -> float | None:
-    """The cost after a change over that before it; None if nothing is feasible then."""
-    return after / before if math.isfinite(after) else None
+    """The cost after a change over that before it; None if nothing is feasible then, or if it was free before."""
+    return after / before if math.isfinite(after) and before > 0.0 else None
 
 
 def improved(parameter: Parameter, factor: float = 2.0) -> float:

@@ -173,7 +173,7 @@ def _scaled_ones(
 def _slopes(costs: Values) -> list[list[float | None]]:
     """Slopes of each number, by row of costs at nothing changed, the first number up, down, the second up ..."""
     above, below = costs[:, 1::2], costs[:, 2::2]
-    known = np.isfinite(above) & np.isfinite(below)
+    known = np.isfinite(above) & np.isfinite(below) & (above > 0.0) & (below > 0.0)  # what is free has no slope
     with np.errstate(invalid="ignore", divide="ignore"):
         slopes = np.where(above == below, 0.0, np.log(above / below) / (2.0 * math.log1p(STEP)))
     return [

@@ -223,7 +223,9 @@ def _of_model(
     combinations = len(space.precisions) * len(space.kv_precisions) * len(space.overlaps)
     check_size(len(possible), len(space.batches), sum(len(each) for each in placements) * combinations)
     counted = [Counter({why: times * len(space.batches) for why, times in refused.items()}) for _ in subjects]
-    entries = entries_of(facts, model, subjects, space, placements, counted, chosen.shape[0] * chosen.shape[1], known)
+    configurations = chosen.shape[0] * chosen.shape[1]
+    entries = entries_of(facts, model, subjects, space, placements, counted, configurations, known)
+    entries = entries if possible else []
     found = sensitivities(question, subjects, entries, counted)
     pairs = []
     for place, (subject, one) in enumerate(zip(subjects, found, strict=True)):

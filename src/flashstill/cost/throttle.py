@@ -81,7 +81,7 @@ def clocked_seconds(chip: Chip, seconds: Quantity, compute_s: Quantity) -> Quant
 
 
 def clocked_beside(chip: Chip, clocked_s: Quantity, more_s: Quantity) -> Quantity:
-    """Those of a kernel's `clocked_seconds` that are left if it takes `more_s` longer for what the clock leaves alone."""
+    """What is left of a kernel's `clocked_seconds` if it takes `more_s` longer for what does not follow the clock."""
     least = chip.least_voltage_ratio
     left: Quantity = np.maximum(clocked_s - least / (1.0 - least) * more_s, 0.0)
     return left

@@ -178,6 +178,8 @@ def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) ->
         raise BadInput(f"batch has {len(space.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
     if not all(1 <= batch <= MOST_BATCH for batch in space.batches):
         raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(space.batches):,}")
+    if fewest := [number for number in space.redundant_experts if number is not None and number < 0]:
+        raise BadInput(f"redundant experts are at least 0, not {fewest[0]}")
     if space.disaggregated and scenario.osl == 1:
         raise BadInput("with one output token nothing is decoded; leave disaggregated out, or raise osl")
     check_bounds(scenario)
