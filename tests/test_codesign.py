@@ -205,6 +205,52 @@ def test_impossible_questions_are_refused() -> None:
     assert sum(refused.value.reasons.values()) > 0
 
 
+SMALL: dict[str, Any] = {"model": "qwen3-0.6b", "chip": "h100-sxm", "max_chips": 1, "batches": (1, 8)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"batches": ()}, "batches is empty"),
+        ({"precisions": ()}, "precisions is empty"),
+        ({"tiers": ()}, "tiers is empty"),
+        ({"overlaps": ()}, "overlaps is empty"),
+        ({"max_chips": "four"}, "max_chips"),
+        ({"isl": 1.5}, "isl"),
+        ({"redundant_experts": (-1,)}, "redundant experts are at least 0, not -1"),
+        ({"model": "qwen3-30b-a3b", "redundant_experts": (-1,)}, "redundant experts are at least 0, not -1"),
+        ({"chip": ["all", "l4"]}, "'all' stands for every chip"),
+    ],
+)
+def test_lists_are_checked_as_in_a_search_of_deployments(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        fs.codesign(**{**SMALL, **asked})
+
+
+def test_layouts_that_are_all_refused_are_counted_and_leave_other_models_alone() -> None:
+    with pytest.raises(InfeasiblePlan) as refused:
+        fs.codesign(**SMALL, redundant_experts=(3,))
+    assert refused.value.reasons == {"redundant experts without experts": 2}
+    both = fs.codesign(**{**SMALL, "model": ["qwen3-0.6b", "qwen3-30b-a3b"], "max_chips": 2}, redundant_experts=(64,))
+    dense, sparse = both.pairs
+    assert not dense.sensitivity.optima
+    assert sparse.sensitivity.optima
+
+
+def test_a_chip_for_nothing_has_no_slope_of_dollars() -> None:
+    free = fs.codesign(**SMALL, set={"h100-sxm.usd_per_hour": 0.0})
+    assert free.pairs[0].sensitivity.optima["usd"].cost == 0.0
+    assert {of["usd"] for of in free.elasticities.values()} == {None}
+    assert {of["usd"] for of in free.doubling.values()} == {None}
+    assert free.elasticities["memory_bytes_per_s"]["seconds"] is not None
+
+
+def test_a_model_that_is_named_twice_counts_once() -> None:
+    once, twice = fs.codesign(**SMALL), fs.codesign(**{**SMALL, "model": ["qwen3-0.6b", "Qwen/Qwen3-0.6B"]})
+    assert len(twice.pairs) == 1
+    assert once.as_dict() == twice.as_dict()
+
+
 def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     line = "codesign --model qwen3-8b --chip h100-sxm --max-chips 2 --batch 1,64 --no-doubling"
     page = tmp_path / "page.html"
