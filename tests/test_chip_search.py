@@ -190,6 +190,20 @@ def test_a_small_search_has_values_enough_and_only_formats_known_by_then() -> No
     assert then.space.narrowest == ("bf16", "fp8")
 
 
+def test_a_year_of_which_no_row_tells_and_a_demand_for_no_package_are_refused() -> None:
+    for as_of, sentence in ((2030, "as_of is 2030, and no row tells"), (1980, "as_of must lie between 1990 and 2100")):
+        with pytest.raises(BadInput, match=sentence):
+            asked_space(FACTS, year=None, as_of=as_of, nodes=(), memories=(), designs=1)
+    with pytest.raises(BadInput, match="demand must lie between 1e-09"):
+        chip_search(model="qwen3-0.6b", demand=1e-300)
+    with pytest.raises(BadInput, match="weights must lie between 1e-09"):
+        chip_search(model="qwen3-0.6b", weights=(1e-300,))
+    with pytest.raises(
+        BadInput, match=r"a volume of 10 packages and a demand of 0\.01 times today's in the future 'today'"
+    ):
+        chip_search(model="qwen3-0.6b", demand=0.01, volume=10.0, designs=1)
+
+
 def test_more_loads_than_a_search_can_price_are_refused() -> None:
     model = load_architecture("qwen3-0.6b")
     shares = tuple(Share(model=model, weight=1.0, isl=100 + place, osl=8) for place in range(65))
@@ -295,6 +309,8 @@ def test_the_answer_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture
         (("--max-chips", "0"), 2, "max_chips"),
         (("--memory", "hbf"), 2, "can hold a cache"),
         (("--chip", "h100-sxm"), 2, "--chip does not bear on a search"),
+        (("--future", ","), 2, "--future names nothing"),
+        (("--memory", ""), 2, "--memory names nothing"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(

@@ -111,11 +111,28 @@ MIX = [{"model": "llama-3.1-8b", "isl": 10, "osl": 10}]
         ({"future": [{"name": "a", "mix": MIX}, {"name": "a", "mix": MIX}]}, "name of its own"),
         ({"future": [{"name": "a", "mix": MIX, "probability": 1.0}, {"name": "b", "mix": MIX}]}, "left none"),
         ({"future": [{"name": "a", "mix": [{"model": "llama-3.1-8b", "isl": 0, "osl": 1}]}]}, "isl"),
+        ({"future": [{"name": "a", "mix": MIX, "probability": 0.0}]}, r"probability is 0; it must lie above 0"),
+        ({"future": [{"name": "a", "mix": MIX, "years": 0}]}, r"years is 0; it must be at least 1"),
+        ({"future": [{"name": "a", "mix": MIX, "demand": 1e-300}]}, r"demand is 1e-300; it must be at least 1e-09"),
+        ({"future": [{"name": "a", "mix": [{**MIX[0], "weight": 1e-300}]}]}, r"weight is 1e-300"),
+        ({"future": [{"name": "a", "mix": [{**MIX[0], "max_tpot_s": 0.0}]}]}, r"max_tpot_s is 0; it must be positive"),
+        (
+            {"future": [{"name": "a", "mix": MIX, "years": 4, "growth": {"osl": 1e3}}]},
+            "osl makes 1e.10 tokens in year 4",
+        ),
+        ({"future": [{"name": "a", "mix": MIX, "years": 3, "growth": {"isl": 0.1}}]}, "isl makes 0.1 tokens in year 3"),
+        ({"future": [{"name": "a", "mix": [{**MIX[0], "experts": 0.5}]}]}, "fewer than a token uses; at least 1"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_sentence(tree: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         futures_of(FACTS, tree)
+
+
+def test_tokens_that_stop_growing_are_noted() -> None:
+    (soon,), (late,) = (standard_futures(FACTS, TODAY, year, kinds=(LONG_CONTEXT,)) for year in (2028, 2060))
+    assert not any("no further" in note for note in soon.notes)
+    assert any("grow up to 10,000,000, and no further" in note for note in late.notes)
 
 
 def test_unknown_kinds_are_refused() -> None:

@@ -11,14 +11,13 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.asked_search import asked_space, futures_of_words
 from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.search_answer import ChipSearch, answer_search
-from flashstill.codesign.search_question import Question, check_volume
+from flashstill.codesign.search_question import LEAST_TIMES, MOST_TIMES, Question, check_volume
 from flashstill.errors import BadInput, check_counts
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
 __all__ = ["chip_search"]
-MOST_TIMES = 1e9
 DESIGNS, MAX_CHIPS, MAX_BATCH = 1_000_000, 64, 1024
 """designs searched, and the most chips and requests of one deployment"""
 
@@ -68,8 +67,8 @@ def chip_search(
         raise BadInput(f"{len(models)} models need as many weights, not {len(weights)}")
     for name, values in (("weights", weights), ("demand", (demand,))):
         for value in values:
-            if not 0.0 < value <= MOST_TIMES:
-                raise BadInput(f"{name} must be above 0 and at most {MOST_TIMES:g}, not {value:g}")
+            if not LEAST_TIMES <= value <= MOST_TIMES:
+                raise BadInput(f"{name} must lie between {LEAST_TIMES:g} and {MOST_TIMES:g}, not {value:g}")
     check_counts({"max_chips": max_chips, "max_batch": max_batch, "isl": isl, "osl": osl})
     parts = list(weights) or [1.0] * len(models)
     mix = mix_of(

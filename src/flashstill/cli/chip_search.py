@@ -11,6 +11,7 @@ import click
 from flashstill.cli.documents import asked_facts, print_infeasible, understood
 from flashstill.cli.options import COUNT, WORD, Amount, given_options
 from flashstill.cli.paging import give
+from flashstill.cli.planning import words
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.units import show
 
@@ -75,6 +76,9 @@ def run_search(
     for name, spelled in given.items():
         if name not in (*_OWN, *_SHARED, *_COMMON):
             raise BadInput(f"{spelled} does not bear on a search; leave it out")
+    for name in ("future", "node", "memory", "weights"):
+        if name in given and not words(own[name]):
+            raise BadInput(f"{given[name]} names nothing; leave it out for its default")
     from flashstill.chip_searching import MAX_CHIPS, chip_search
 
     facts = asked_facts(facts_directories, edits, as_json)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flashstill.asic.designing import known_node
-from flashstill.codesign.dated import last_year
+from flashstill.codesign.dated import known_until
 from flashstill.codesign.designs import (
     ENOUGH,
     FORMATS,
@@ -46,8 +46,7 @@ def asked_space(
     designs: int,
 ) -> AskedSpace:
     """The space for a chip that lands in a year; BadInput for words that are not known, or not in volume by then."""
-    now = last_year(facts) if as_of is None else as_of
-    lands = landing_year(facts, now) if year is None else year
+    lands = landing_year(facts, known_until(facts, as_of)) if year is None else year
     plan, known = roadmap(facts, lands, as_of), facts_of(facts, lands, as_of)
     kinds = known_memories(known)
     made = known.value("chip-search", "production_years")

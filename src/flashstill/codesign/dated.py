@@ -56,6 +56,16 @@ def last_year(facts: Facts) -> int:
     return max(machine.year for machine in facts.machines.values())
 
 
+def known_until(facts: Facts, as_of: int | None) -> int:
+    """The last year whose rows may be used: as_of, or the newest machine's; BadInput if none tells of it."""
+    last = last_year(facts)
+    if as_of is None:
+        return last
+    if check_year("as_of", as_of) > last:
+        raise BadInput(f"as_of is {as_of}, and no row tells what was known after {last}; leave it out for all rows")
+    return as_of
+
+
 def known_by(facts: Facts, year: int) -> Facts:
     """The facts without chips, memories, processes and quotes that were not known at the end of `year`."""
     check_year("as_of", year)

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from flashstill.arch import Architecture
 from flashstill.arch.scaling import expansion, scaled
-from flashstill.codesign.dated import check_year, known_by, last_year
+from flashstill.codesign.dated import check_year, known_by, known_until
 from flashstill.codesign.future import DENSE, KINDS, LONG_CONTEXT, SPARSE, THINKING, Future, Mix, Share
 from flashstill.codesign.regression import Trend
 from flashstill.codesign.trends import quote_trend
@@ -69,7 +69,7 @@ def standard_futures(
     MissingFact where too few dated rows are known at the end of as_of.
     """
     check_year("year", year)
-    now = last_year(facts) if as_of is None else as_of
+    now = known_until(facts, as_of)
     if year < now:
         raise BadInput(f"the year must be {now} or later, not {year}")
     known = known_by(facts, now)
@@ -93,13 +93,16 @@ def _future(
         )
         for after, factor in enumerate(times)
     )
+    notes = [f"{trend.basis}; {times[0]:.3g} times those of {now} in {year}"]
+    if any(MOST_TOKENS in (share.isl, share.osl) for mix in mixes for share in mix.shares):
+        notes.append(f"the tokens of a prompt or an answer grow up to {MOST_TOKENS:,}, and no further")
     return Future(
         name=kind,
         kind=kind,
         mixes=mixes,
         demand=(demand,) * life,
         probability=probability,
-        notes=(f"{trend.basis}; {times[0]:.3g} times those of {now} in {year}",),
+        notes=tuple(notes),
     )
 
 

@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from flashstill.arch import load_architecture
+from flashstill.arch.scaling import expansion
 from flashstill.bounded import check_regular
 from flashstill.checked import between, built, one_of, sized, toml_tree
 from flashstill.codesign.future import KINDS, Future, Share, mix_of
 from flashstill.codesign.futures import MOST_TOKENS, grown, years_of_service
+from flashstill.codesign.search_question import LEAST_TIMES, MOST_TIMES
 from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
 
@@ -38,6 +40,8 @@ OWN = "own"
 _ROUNDING = 1e-6
 Times = Annotated[float, between(1e-3, 1e3)]
 Tokens = Annotated[int, between(1, MOST_TOKENS)]
+Amount = Annotated[float, between(LEAST_TIMES, MOST_TIMES)]
+Seconds = Annotated[float, between(0, 1e6, open_low=True)]
 Name = Annotated[str, sized(1, 80)]
 
 
@@ -53,29 +57,32 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One model of a mix. parameters, experts: times those of the model. Bounds in seconds; 0: none."""
+    """One model of a mix. parameters, experts: times those of the model. Bounds in seconds."""
 
     model: Name
     isl: Tokens
     osl: Tokens
-    weight: Annotated[float, between(0, 1e9, open_low=True)] = 1.0
+    weight: Amount = 1.0
     parameters: Times = 1.0
     experts: Times = 1.0
     precision: str = ""
-    max_ttft_s: Annotated[float, between(0, 1e6)] = 0.0
-    max_tpot_s: Annotated[float, between(0, 1e6)] = 0.0
+    max_ttft_s: Seconds | None = None
+    max_tpot_s: Seconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """A future as it is written. probability: 0 for an equal share of what the others leave."""
+    """A future as it is written. probability: default: an equal share of what the others leave.
+
+    years: default: the row roadmap.service_years.
+    """
 
     name: Name
     mix: Annotated[tuple[Served, ...], sized(1, 50)]
     kind: Annotated[str, one_of((*KINDS, OWN))] = OWN
-    demand: Annotated[float, between(0, 1e9, open_low=True)] = 1.0
-    probability: Annotated[float, between(0, 1)] = 0.0
-    years: Annotated[int, between(0, 20)] = 0
+    demand: Amount = 1.0
+    probability: Annotated[float, between(0, 1, open_low=True)] | None = None
+    years: Annotated[int, between(1, 20)] | None = None
     growth: Growth = field(default_factory=Growth)
 
 
@@ -99,36 +106,52 @@ def futures_of(facts: Facts, tree: Mapping[str, Any], where: str = "the futures"
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"{where}: two futures are called {name!r}; give each a name of its own")
-    given = sum(future.probability for future in written)
-    open_ones = sum(not future.probability for future in written)
+    given = sum(future.probability or 0.0 for future in written)
+    open_ones = sum(future.probability is None for future in written)
     if given > 1.0 + _ROUNDING or (not open_ones and abs(given - 1.0) > _ROUNDING):
         raise BadInput(f"{where}: the probabilities of the futures sum to {given:g}, not to 1")
     left = max(1.0 - given, 0.0) / max(open_ones, 1)
     if open_ones and left <= _ROUNDING:
         raise BadInput(f"{where}: futures without a probability are left none, as the others' sum to 1")
     life = years_of_service(facts)
-    return tuple(_future(future, future.years or life, future.probability or left) for future in written)
+    return tuple(
+        _future(future, future.years or life, future.probability or left, f"{where}: future[{place}]")
+        for place, future in enumerate(written)
+    )
 
 
-def _future(written: Written, years: int, probability: float) -> Future:
+def _future(written: Written, years: int, probability: float, where: str) -> Future:
     growth = written.growth
-    first = [_share(served) for served in written.mix]
+    first = [_share(served, f"{where}.mix[{place}]") for place, served in enumerate(written.mix)]
     mixes = []
     for after in range(years):
         times = {name: getattr(growth, name) ** after for name in ("parameters", "isl", "osl")}
+        for name, share in ((name, share) for name in ("isl", "osl") for share in first):
+            tokens = getattr(share, name) * times[name]
+            if not 0.5 <= tokens <= MOST_TOKENS:
+                raise BadInput(
+                    f"{where}.growth.{name} makes {tokens:.3g} tokens in year {after + 1}; they must lie between 1 and"
+                    f" {MOST_TOKENS:,}"
+                )
         mixes.append(mix_of(f"{written.name}, year {after + 1}", tuple(grown(share, **times) for share in first)))
     demand = tuple(written.demand * growth.demand**after for after in range(years))
     return Future(name=written.name, kind=written.kind, mixes=tuple(mixes), demand=demand, probability=probability)
 
 
-def _share(served: Served) -> Share:
+def _share(served: Served, where: str) -> Share:
+    model = load_architecture(served.model)
+    if served.experts * expansion(model) < 1.0 - _ROUNDING:
+        raise BadInput(
+            f"{where}.experts is {served.experts:g}, with which {model.name} has fewer than a token uses; at least"
+            f" {1.0 / expansion(model):.3g}"
+        )
     share = Share(
-        model=load_architecture(served.model),
+        model=model,
         weight=served.weight,
         isl=served.isl,
         osl=served.osl,
-        max_ttft_s=served.max_ttft_s or None,
-        max_tpot_s=served.max_tpot_s or None,
+        max_ttft_s=served.max_ttft_s,
+        max_tpot_s=served.max_tpot_s,
         precision=served.precision or None,
     )
     return grown(share, parameters=served.parameters, experts=served.experts)

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flashstill.codesign.dated import check_year, known_by, last_year
+from flashstill.codesign.dated import check_year, known_by, known_until
 from flashstill.codesign.future import MemoryKind, Roadmap, Spread
 from flashstill.codesign.roadmap_prices import (
     byte_usd,
@@ -146,7 +146,7 @@ _STACK = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit")
 
 def _known(facts: Facts, year: int, as_of: int | None) -> tuple[Facts, int]:
     check_year("year", year)
-    last = last_year(facts) if as_of is None else check_year("as_of", as_of)
+    last = known_until(facts, as_of)
     if year < last:
         raise BadInput(f"the year must be {last} or later, the last of which the rows tell, not {year}")
     return known_by(facts, last), last

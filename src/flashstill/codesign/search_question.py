@@ -22,6 +22,8 @@ ASKED = (*OBJECTIVES, REGRET)
 """what a design can be chosen by"""
 MOST_LOADS = 64
 """models with their traffic in all futures together: each is priced on every design that may be the best"""
+LEAST_TIMES, MOST_TIMES = 1e-9, 1e9
+"""between which weights and demands lie"""
 TODAY = "today"
 """name of the one future of a search without futures"""
 
@@ -96,6 +98,12 @@ def tasks_of(question: Question) -> Tasks:
             f" the {MOST_LOADS} of a search; merge some"
         )
     demands = [sum(future.demand) / len(future.demand) for future in question.futures]
+    for future, demand in zip(question.futures, demands, strict=True):
+        if question.volume * demand < 1.0:
+            raise BadInput(
+                f"a volume of {question.volume:g} packages and a demand of {demand:g} times today's in the future"
+                f" {future.name!r} make less than one package"
+            )
     wanted = [
         Wanted(loads=tuple(parts.items()), volume=question.volume * demand, objective=question.base)
         for parts, demand in zip(lists, demands, strict=True)
