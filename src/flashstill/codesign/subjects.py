@@ -70,6 +70,7 @@ class Entry:
     conditions: Conditions
     tiers: tuple[str, str, str]
     precision: str
+    engine: str
     overlap: str
     formats: tuple[tuple[str, str], ...]
     key: Hashable = None
@@ -99,7 +100,7 @@ class Entry:
             "kv_precision": self.conditions.precisions.kv,
             "weights_in": self.tiers[1],
             "kv_in": self.tiers[2],
-            "engine": self.conditions.software.name,
+            "engine": self.engine,
             "overlap": self.overlap,
         }
 
@@ -140,8 +141,8 @@ def entries_of(
             tiers = (subject.chip.memory.name, conditions.weights.name, conditions.cache.name)
             found.append(
                 Entry(
-                    subject=place, conditions=kept, tiers=tiers, precision=precision, overlap=overlap, formats=formats,
-                    key=key,
+                    subject=place, conditions=kept, tiers=tiers, precision=precision, engine=conditions.software.name,
+                    overlap=overlap, formats=formats, key=key,
                 )
             )  # fmt: skip
     return found

@@ -13,13 +13,13 @@ from dataclasses import replace
 from flashstill.cost.conditions import Conditions
 from flashstill.errors import MissingFact
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory
-from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Kernel
+from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Collective, Kernel
 from flashstill.hardware.later import Later
 from flashstill.hardware.stacked import alike, stack
 from flashstill.hardware.wiring import WIRING
 
-MAIN, WEIGHTS, CACHE = "main", "weights", "cache"
-"""names of memory tiers in essential conditions: of activations, weights and cache"""
+MAIN, WEIGHTS, CACHE, ENGINE = "main", "weights", "cache", "engine"
+"""names in essential conditions: of the memory tiers of activations, weights and cache, and of the engine"""
 _ROLES = ("linear", "attention", "experts", "exact")
 _OF_WEIGHTS = ("matmul", "experts")
 _ALWAYS = ("bf16", "fp8")
@@ -29,12 +29,18 @@ _ALWAYS = ("bf16", "fp8")
 def essential(conditions: Conditions) -> Conditions:
     """Conditions that price every model alike, with only the formats, tiers and kernels that they ask for.
 
-    Formats have the names that are asked for, whatever the chip multiplies them in, and memory tiers those of their
-    roles (MAIN, WEIGHTS, CACHE), so that chips with weights in different tiers share a stack.
+    Formats have the names that are asked for, whatever the chip multiplies them in; memory tiers and engines those of
+    their roles (MAIN, WEIGHTS, CACHE, ENGINE), so that chips with weights in different tiers, or with different
+    engines, share a stack.  Engines without kernels of their own on the chip have the same ones, so that the fastest of
+    them is any.
     """
-    chip, engines = conditions.chip, [engine.name for engine in conditions.software.fastest_of]
-    runs_in = dict(formats_of_use(conditions))
-    calibration = _looked_up(conditions, runs_in, engines or [conditions.software.name])
+    chip, software, runs_in = conditions.chip, conditions.software, dict(formats_of_use(conditions))
+    engines = [engine.name for engine in software.fastest_of]
+    if any(_has_own(conditions.calibration, engine) for engine in engines):
+        calibration = _looked_up(conditions, runs_in, {engine: engine for engine in engines})
+    else:
+        calibration = _looked_up(conditions, runs_in, {ENGINE: engines[0] if engines else software.name})
+        software = replace(software, name=ENGINE, fastest_of=())
     kept = replace(
         chip,
         flops_per_s={name: chip.flops_per_s[used] for name, used in runs_in.items()},
@@ -50,6 +56,7 @@ def essential(conditions: Conditions) -> Conditions:
         conditions,
         chip=kept,
         calibration=calibration,
+        software=software,
         input_bytes=inputs,
         weights=_named(conditions.weights, WEIGHTS),
         cache=_named(conditions.cache, CACHE),
@@ -88,8 +95,14 @@ def _precision(chip: Chip, asked: str) -> str | None:
         return None
 
 
-def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Sequence[str]) -> Calibration:
-    """The coefficients as `engines` look them up, by the formats that are asked for.
+def _has_own(calibration: Calibration, engine: str) -> bool:
+    """Whether an engine has kernels or collectives of its own on the chip."""
+    kernels = any(condition.endswith(f" {engine}") for _, condition in calibration.kernels)
+    return kernels or any(owner == engine for _, owner in calibration.collectives)
+
+
+def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Mapping[str, str]) -> Calibration:
+    """The coefficients as engines look them up, by the formats that are asked for. engines: by the names that they get.
 
     Kernels of weights are those of the format that the chip multiplies in, those of attention of the cache's own.
     """
@@ -98,7 +111,8 @@ def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Sequ
     def kernel(key: tuple[str, str]) -> Kernel:
         kind, (name, _, engine) = key[0], key[1].partition(" ")
         used = runs_in.get(name, name)
-        return calibration.kernel(kind, (name if used in name else used) if kind in _OF_WEIGHTS else name, engine)
+        precision = (name if used in name else used) if kind in _OF_WEIGHTS else name
+        return calibration.kernel(kind, precision, engines.get(engine, engine))
 
     kernels = [(kind, f"{name} {engine}") for kind, name, engine in itertools.product(KINDS, runs_in, engines)] + [
         ("matmul", "bf16")
@@ -106,10 +120,13 @@ def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Sequ
     collectives = [(kind, "") for kind in COLLECTIVES] + [
         (kind, engine)
         for kind, engine in itertools.product(COLLECTIVES, engines)
-        if not software.fastest_of or (kind, engine) in calibration.collectives
+        if engine == ENGINE or (kind, engine) in calibration.collectives
     ]
+
+    def collective(key: tuple[str, str]) -> Collective:
+        kind, engine = key
+        return calibration.collective(kind, software.name if engine == ENGINE else engine)
+
     return replace(
-        calibration,
-        kernels=Later(kernels, kernel),
-        collectives=Later(collectives, lambda key: calibration.collective(*key)),
+        calibration, kernels=Later(kernels, kernel), collectives=Later(collectives, collective)
     )

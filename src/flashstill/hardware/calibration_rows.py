@@ -15,7 +15,7 @@ engines.  A what-if edit of a coefficient overrides all of these.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -125,11 +125,10 @@ def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
     """
     shared = "" if len(owners) < 2 or has_measured_engines(facts, owners[-2]) else owners[-1]
     found = {
-        row.condition: None
+        condition: None
         for owner in owners
-        for name in _NAMES[Kernel.__name__]
-        for row in facts.rows.get((owner, f"{kind}.{name}"), ())
-        if not (owner == shared and " " in row.condition)
+        for condition in _by_condition(Kernel, facts, owner, kind)
+        if not (owner == shared and " " in condition)
     }
     return [condition for condition in found if condition.partition(" ")[0] in PRECISIONS]
 
@@ -165,17 +164,27 @@ def _coefficients(
     return made_of(**{**base, **corrections}) if corrections else None
 
 
-def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> dict[str, Fact]:
+def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> Mapping[str, Fact]:
     """Field name -> row of one owner."""
-    return {
-        name: row
-        for name in _NAMES[made_of.__name__]
-        for row in facts.rows.get((owner, f"{kind}.{name}"), ())
-        if row.condition == condition
-    }
+    return _by_condition(made_of, facts, owner, kind).get(condition, {})
 
 
-def _are_edits(rows: dict[str, Fact]) -> bool:
+def _by_condition(
+    made_of: type[_Coefficients], facts: Facts, owner: str, kind: str
+) -> Mapping[str, Mapping[str, Fact]]:
+    """Condition -> field name -> row of one owner, gathered once: chips of a class ask for the same ones."""
+
+    def gathered() -> dict[str, dict[str, Fact]]:
+        found: dict[str, dict[str, Fact]] = {}
+        for name in _NAMES[made_of.__name__]:
+            for row in facts.rows.get((owner, f"{kind}.{name}"), ()):
+                found.setdefault(row.condition, {})[name] = row
+        return found
+
+    return facts.derived(("coefficients", owner, kind), gathered)
+
+
+def _are_edits(rows: Mapping[str, Fact]) -> bool:
     return all(row.kind == WHAT_IF for row in rows.values())
 
 
