@@ -153,3 +153,17 @@ def test_chips_that_multiply_in_fewer_bits_share_a_stack_with_others() -> None:
     together = priced(model, stack(same), chosen, 1000.0, 100.0, None)
     for place, one in enumerate(plain):
         _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+
+
+def test_chips_with_different_engines_share_a_stack() -> None:
+    """An engine's kernels on an H100, and the fastest of all engines on a chip where none has kernels of its own."""
+    model, chosen = load_architecture("qwen3-8b"), _small("qwen3-8b")
+    plain = [
+        conditions_of(FACTS, model, chip_from_facts(FACTS, name), Deployment(chip=name, engine=engine))
+        for name, engine in (("h100-sxm", "vllm"), ("groq-lpu", "none"), ("h100-sxm", "sglang"), ("h100-sxm", "none"))
+    ]
+    same = [essential(one) for one in plain]
+    assert alike(same) == [[0, 1, 2], [3]], "on an H100 the fastest kernel of each kind is another engine's"
+    together = priced(model, stack(same[:3]), chosen, 1000.0, 100.0, None)
+    for place, one in enumerate(plain[:3]):
+        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))

@@ -127,6 +127,4 @@ def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Mapp
         kind, engine = key
         return calibration.collective(kind, software.name if engine == ENGINE else engine)
 
-    return replace(
-        calibration, kernels=Later(kernels, kernel), collectives=Later(collectives, collective)
-    )
+    return replace(calibration, kernels=Later(kernels, kernel), collectives=Later(collectives, collective))
