@@ -84,7 +84,7 @@ def labels(places: Sequence[tuple[float, float, str]], frame: Box, taken: Sequen
             continue
         for left, foot in _around(x, y, CHARACTER * len(words)):
             box = (left, foot - HIGH, left + CHARACTER * len(words), foot)
-            if _inside(box, frame) and not any(_overlap(box, other) for other in boxes):
+            if _inside(box, frame) and not _covers_any(box, boxes):
                 boxes.append(box)
                 parts.append(text(left, foot - 3.0, words, "start", "label"))
                 break
@@ -109,5 +109,10 @@ def _inside(box: Box, frame: Box) -> bool:
     return box[0] >= frame[0] and box[1] >= frame[1] and box[2] <= frame[2] and box[3] <= frame[3]
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _covers_any(box: Box, others: Sequence[Box]) -> bool:
+    """Whether a box overlaps one of many: a chart of a thousand marks asks this a hundred thousand times."""
+    left, top, right, foot = box
+    for x_low, y_low, x_high, y_high in others:  # half the time of any() of a generator
+        if left < x_high and x_low < right and top < y_high and y_low < foot:
+            return True
+    return False
