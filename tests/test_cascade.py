@@ -16,7 +16,7 @@ import flashstill as fs
 from flashstill.cli import main
 from flashstill.codesign.cascade import Everything, cascade_total, crossover_items, priced_stages, traffic_of
 from flashstill.codesign.cascade_plan import CascadePlan, plan_of
-from flashstill.codesign.index_tiers import free_from
+from flashstill.codesign.index_tiers import free_from, index_tiers
 from flashstill.codesign.knowledge import stored_or_retrieved
 from flashstill.codesign.long_context import attention_ratio, attention_takes_over, one_question
 from flashstill.codesign.modules import module_costs
@@ -240,6 +240,27 @@ def test_replicas_that_make_memory_free() -> None:
     assert (cost.replicas, cost.group_chips, cost.chips) == (20, 60, 1200)
 
 
+def test_tiers_of_an_index_are_those_that_are_fast_enough() -> None:
+    """A vector of 256 bytes in each of 1e8 items: 25.6 GB, over a bound that drives miss on any number of chips.
+
+    2,000 questions a second are looked up eight at a time; a tier that keeps up has the figures of `scan_cost`.
+    """
+    chip, traffic = chip_from_facts(FACTS, "h200-sxm"), Traffic(per_s=2000.0, load_ratio=0.7)
+    stores = [store for store in stores_of(FACTS, chip) if store.name in ("memory", "flash")]
+    scan = Scan(
+        name="s", dimensions=256, precision="int8", store=stores[0], rent=rent_of(FACTS, chip, "rented"), together=8,
+        max_s=1e-5, visited_ratio=1e-3,
+    )  # fmt: skip
+    slow = replace(scan, max_s=1e-6)
+    assert [tier.chips for tier in index_tiers(slow, stores, 1e8, 100.0, traffic)] == [None, None]
+    memory, flash = index_tiers(replace(scan, max_s=None), stores, 1e8, 100.0, traffic)
+    cost = scan_cost(replace(scan, max_s=None), 1e8, 100.0, 1.0, traffic)
+    assert (memory.chips, memory.seconds, memory.usd) == (cost.chips, cost.seconds, cost.usd)
+    assert (memory.holds, flash.holds) == (1, 1)
+    assert memory.replicas_for_free == pytest.approx(7.68e12 / chip.memory.visible_bytes)
+    assert flash.free_from_per_s is None  # no slower one
+
+
 def test_questions_looked_up_alone_wait_in_a_queue() -> None:
     """Work of T seconds before one server that is busy for a share r: r T / (2 (1 - r)) of waiting (Pollaczek 1930).
 
@@ -444,6 +465,36 @@ def test_bad_plans_give_one_sentence(sentence: str) -> None:
         fs.cascade({**TABLES, **BAD[sentence]})
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_answer_to_a_small_plan_holds_together() -> None:
+    """What an answer says beside its stages follows from them."""
+    scan = {**SCAN, "chip": "l4", "keep": 50, "together": 4, "visited_ratio": 0.1, "max_s": 0.5}
+    asked = {
+        "corpus_tokens": 1e8, "questions_per_s": 2.0, "recall": 0.5, "contexts": [1e5], "stages": [scan, ANSWER],
+        "modules": [{"name": "m", "chip": "h200-sxm", "tier": "host", "uses_per_s": 0.1, "bytes": 1e9}],
+    }  # fmt: skip
+    answer = fs.cascade(asked)
+    document = json.loads(json.dumps(answer.as_dict(), allow_nan=False))
+    stages, total = document["stages"], document["total"]
+    for name in ("seconds", "joules", "usd", "chips"):
+        assert total[name] == pytest.approx(sum(stage[name] for stage in stages))
+    assert total["recall"] == pytest.approx(math.prod(stage["recall"] for stage in stages))
+    tiers = {tier["tier"]: tier for tier in document["tiers"]}
+    assert set(tiers) == {"memory", "host", "flash", "hbf"}
+    for figure in ("chips", "replicas", "seconds", "usd", "together"):
+        assert tiers["memory"][figure] == pytest.approx(stages[0][figure])
+    sizes = document["sizes"]
+    assert sizes["usd"] <= total["usd"] * (1.0 + 1e-9)
+    assert sizes["recall"] >= 0.5
+    (module,) = document["modules"]
+    assert module["fetch_s"] > 0.0
+    assert any("looks at 10.00% of the vectors" in note for note in document["notes"])
+    corpora = [point["tokens"] for point in document["curve"]]
+    assert corpora == sorted(corpora)
+    assert [record["name"] for record in answer.as_records()] == ["scan", "answer"]
+    assert "<table" in answer._repr_html_()
 
 
 def test_files_that_are_no_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,11 +22,12 @@ from flashstill.codesign.design_chips import draw_of
 from flashstill.codesign.design_prices import OBJECTIVES, designs_at
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
-from flashstill.codesign.future import Share, mix_of
+from flashstill.codesign.future import Future, Share, mix_of
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of
 from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
+from flashstill.codesign.search_answer import answer_search
 from flashstill.codesign.search_question import Question, tasks_of, today
 from flashstill.codesign.silicon import REASONS, ground_of, rates_of
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
@@ -264,6 +265,55 @@ def test_regrets_are_those_of_every_design() -> None:
     assert found.mean.cost == pytest.approx((np.array([0.25, 0.75]) @ ratios).min(), rel=1e-12)
     for row, one in enumerate(found.best):
         assert found.regrets[found.chosen.index(one.design), row] == 0.0
+
+
+def test_the_answer_of_a_small_space_holds_together() -> None:
+    """Every figure of an answer that follows from others of it, over two futures on a few designs."""
+    space = design_space(
+        FACTS, nodes=(5,), designs=24, memories=("hbm3e",), dies=(2,), narrowest=("bf16",), edges=(128,), stacks=(2, 4),
+        lanes=(32,), wirings=("torus 3d",), macs=(2.0**16, 2.0**19), sram_bytes=(2.0**26, 2.0**27),
+    )  # fmt: skip
+    model = load_architecture("qwen3-0.6b")
+    loads = {"prompts": (4000, 10), "answers": (50, 2000)}
+    futures = tuple(
+        Future(
+            name=name, kind="own", mixes=(mix_of(name, (Share(model=model, weight=1.0, isl=isl, osl=osl),)),),
+            demand=(1.0,), probability=chance,
+        )
+        for (name, (isl, osl)), chance in zip(loads.items(), (0.25, 0.75), strict=True)
+    )  # fmt: skip
+    question = Question(space=space, futures=futures, objective="regret", volume=1e5, max_chips=1, max_batch=64)
+    found = json.loads(json.dumps(answer_search(FACTS, question, ("a note",)).as_dict(), allow_nan=False))
+    table = found["regret"]["designs"]
+    for row in table:
+        assert min(row["regret"].values()) >= 0.0
+        assert row["largest"] == max(row["regret"].values())
+        assert row["mean"] == pytest.approx(0.25 * row["regret"]["prompts"] + 0.75 * row["regret"]["answers"])
+        assert all(row["regret"][name] == 0.0 for name in row["best_for"] if name in loads)
+    (chosen,) = (row for row in table if "least largest regret" in row["best_for"])
+    assert chosen["largest"] == min(row["largest"] for row in table)
+    assert chosen["design"]["words"] == found["best"]["words"]
+    for future in found["futures"]:
+        assert future["chosen_regret"] == pytest.approx(future["chosen_cost"] / future["cost"] - 1.0)
+        assert future["chosen_regret"] == pytest.approx(chosen["regret"][future["name"]])
+    assert {one["name"] for one in found["insurance"]} >= {"a narrower format", "more links", "more SRAM"}
+    for one in found["insurance"]:
+        assert one["area"] > 0.0 or one["multipliers"] < 0.0
+        mean = 0.25 * one["as_is"]["prompts"] + 0.75 * one["as_is"]["answers"]
+        assert one["premium"] == pytest.approx(max(mean, 0.0), abs=1e-12)
+        pays = one["premium"] / (one["premium"] + one["gain"]) if one["gain"] else None
+        assert one["pays_above"] == pytest.approx(pays)
+    narrower = next(one for one in found["insurance"] if one["name"] == "a narrower format")
+    assert narrower["gain"] > 0.05  # weights of half the bytes, where decoding reads weights
+    near = found["best"]["nearest"]
+    assert [one["distance"] for one in near] == sorted(one["distance"] for one in near)
+    for one in near:
+        squares = [math.log(ratio) ** 2 for ratio in one["ratios"].values()]
+        assert one["distance"] == pytest.approx(math.sqrt(sum(squares) / len(squares)))
+    objectives = ("usd", "joules", "latency")
+    for one, other in product(found["front"], repeat=2):
+        assert one is other or not all(other[name] <= one[name] for name in objectives)
+    assert found["notes"] == ["a note"]
 
 
 @pytest.mark.slow

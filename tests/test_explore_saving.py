@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,8 +16,12 @@ from hypothesis import strategies as st
 
 from flashstill.cli import main
 from flashstill.errors import BadInput
+from flashstill.explore import saving
+from flashstill.explore.answers import Answers
 from flashstill.explore.grid import grid_of, query_of
-from flashstill.explore.saving import check_place
+from flashstill.explore.saving import check_place, save_page
+from flashstill.explore.starting import answers_of
+from flashstill.progress import Silent
 
 MODELS = [{"value": name, "label": name.upper()} for name in "abcdefgh"]
 TOLD: list[dict[str, Any]] = [
@@ -81,3 +89,52 @@ def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         main(["explore", "--save", "page.txt"])
     assert ended.value.code == 2
     assert "its name ends in .html, not 'page.txt'" in capsys.readouterr().err
+
+
+def saved_answers() -> Answers:
+    """Answers with two views that are priced in milliseconds."""
+    answers = answers_of(model="qwen3-0.6b", chip="l4")
+    answers.kinds = {name: answers.kinds[name] for name in ("model", "byte")}
+    return answers
+
+
+def held_in(page: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """What a saved page says of itself, and its answers by part."""
+    (told,) = re.findall(r'<script type="application/json" id="saved">(.*?)</script>', page)
+    parts = re.findall(r'<script type="text/plain" id="(.*?)">(.*?)</script>', page)
+    return json.loads(told), {name: json.loads(gzip.decompress(base64.b64decode(text))) for name, text in parts}
+
+
+def test_a_saved_page_holds_the_answers_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "MOST_STATES", 4)
+    answers, out = saved_answers(), tmp_path / "page.html"
+    saved = save_page(answers, out, Silent())
+    assert saved.bytes == out.stat().st_size
+    told, parts = held_in(out.read_text("utf-8"))
+    assert saved.states == sum(len(places) for places in told["places"].values()) <= 8
+    for view, places in told["places"].items():
+        part, number = places[0]  # the state in which the page opens
+        held = dict(parts[part][number])
+        held["sources"] = parts["part-sources"][held["sources"]]
+        meant = json.loads(answers.view_json(view, f"view={view}"))
+        assert held == {name: value for name, value in meant.items() if name not in ("query", "state")}
+        for control in told["controls"][view]:
+            assert ("values" in control) != ("fixed" in control)
+
+
+def test_a_page_that_is_too_large_holds_fewer_states_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "MOST_STATES", 8)
+    answers, out = saved_answers(), tmp_path / "page.html"
+    whole = save_page(answers, out, Silent())
+    out.unlink()
+    monkeypatch.setattr(saving, "MOST_BYTES", whole.bytes - 3_000)
+    less = save_page(answers, out, Silent())
+    assert less.states < whole.states
+    assert less.bytes <= whole.bytes - 3_000
+    out.unlink()
+    monkeypatch.setattr(saving, "MOST_BYTES", 1000)
+    with pytest.raises(BadInput, match="larger than 0 MB with one state of each view"):
+        save_page(answers, out, Silent())
+    assert list(tmp_path.iterdir()) == []
