@@ -19,7 +19,9 @@ from flashstill.arch.adapter.gguf import FAMILIES
 from flashstill.cli import main
 from flashstill.distill.export import export_gguf, formats, scores, splitting, tensors
 from flashstill.distill.export.vocabulary import vocabulary
-from flashstill.distill.models import conversion
+from flashstill.distill.models import conversion, load_tokenizer
+from flashstill.distill.models.gguf_splitting import RULES, guessed_rule
+from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput, DiskTrouble
 from flashstill.progress import Silent
 from tests import exported
@@ -94,7 +96,7 @@ def test_our_own_reader_takes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", BYTE_LEVEL)
 def test_our_own_reader_splits_text_as_the_file_says(kind: str, tmp_path: Path) -> None:
     """Also by the rule that transformers does not know."""
-    from flashstill.distill.models import convert_gguf, load_tokenizer
+    from flashstill.distill.models import convert_gguf
 
     saved = tokenizer(kind, begins=True)
     exported.made("llama", vocab_size=512, num_hidden_layers=1).save_pretrained(tmp_path / "model")
@@ -114,18 +116,57 @@ def test_our_own_reader_splits_text_as_the_file_says(kind: str, tmp_path: Path) 
 
 def test_a_rule_that_is_not_known_is_refused(tmp_path: Path) -> None:
     plain = SimpleNamespace(backend_tokenizer=SimpleNamespace(pre_tokenizer=None))
-    for name in ("default", "gpt-2", "qwen2", "llama-bpe"):
+    for name in ("gpt-2", "qwen2", "llama-bpe"):
         conversion._split_as_told(plain, name, tmp_path)
         assert plain.backend_tokenizer.pre_tokenizer is None, "as transformers read it"
     with pytest.raises(BadInput, match=r"splits text by llama\.cpp's rule 'deepseek-llm', which is not known here"):
         conversion._split_as_told(plain, "deepseek-llm", tmp_path)
-    for header, name in (("", "default"), ("smollm", "smollm"), (None, "of a very long name")):
+    for header, name in (("", ""), ("smollm", "smollm"), (None, "of a very long name")):
         assert conversion._rule(header) == name
     with pytest.raises(BadInput, match="rule 'of a very long name', which is not known"):
         conversion._split_as_told(plain, conversion._rule(None), tmp_path)
     conversion._split_as_told(plain, "smollm", tmp_path)
     pieces = [piece for piece, _ in plain.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a  12")]
     assert pieces == ["a", "\u0120\u0120", "1", "2"]
+
+
+@pytest.mark.parametrize("kind", BYTE_LEVEL)
+def test_a_rule_without_a_name_is_guessed_from_the_vocabulary(kind: str) -> None:
+    """GPT-2's rule and the one with single digits are told apart; vocabularies of others are cut by both."""
+    if kind in RULES:
+        name, guess = guessed_rule(tokenizer(kind), Path("x.gguf"))
+        assert name == kind
+        assert guess.startswith("x.gguf does not say how its tokenizer splits text; guessed from its vocabulary: ")
+    else:
+        with pytest.raises(BadInput, match=r"GPT-2's rule cuts \d+ of \d+ tokens .*; give the model's Hugging Face"):
+            guessed_rule(tokenizer(kind), Path("x.gguf"))
+
+
+@pytest.mark.slow
+def test_a_guess_is_told_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a file without a name is converted, and when the converted one is taken from the disk."""
+    monkeypatch.setenv("FLASHSTILL_HOME", str(tmp_path / "home"))
+    exported.made("llama", vocab_size=512, num_hidden_layers=1).save_pretrained(tmp_path / "model")
+    tokenizer("smollm").save_pretrained(tmp_path / "model")
+    with monkeypatch.context() as nameless:
+        nameless.setitem(splitting.NAMES, next(key for key, name in splitting.NAMES.items() if name == "smollm"), "")
+        export_gguf(tmp_path / "model", tmp_path / "x.gguf", "f32", Silent())
+    for expected in ("each digit by itself", "guessed when it was converted"):
+        told = Said()
+        found = resolve_teacher(str(tmp_path / "x.gguf"), told)
+        assert any(expected in line for line in told.lines)
+    split = load_tokenizer(found).backend_tokenizer.pre_tokenizer
+    assert [piece for piece, _ in split.pre_tokenize_str("12")] == ["1", "2"]
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 @pytest.mark.parametrize("kind", some_slow([*(kind for kind in BYTE_LEVEL if kind != "smollm"), "prefixed"], ["gpt-2"]))

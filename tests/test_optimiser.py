@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from flashstill.distill.training import TrainRecipe, fused_ops, mixed_precision
-from flashstill.distill.training.fused_ops import fused_norms, sparse_embedding
+from flashstill.distill.training.fused_ops import fused_norms
 from flashstill.distill.training.mixed_precision import ADAM_BETAS, MixedPrecisionAdamW
+from flashstill.distill.training.tied_embedding import sparse_embedding
 from tests.marks import examples
 from tests.pretended_device import pretended
 
@@ -299,3 +300,51 @@ class TestEmbedding:
         with sparse_embedding(model):
             _, found = pull(model)
         assert all(each.layout is torch.strided for each in found.values())
+
+    def test_the_sum_lies_where_the_heads_gradient_lay(self) -> None:
+        """No second tensor of the embedding's size; and the same bits as autograd's sum of both."""
+        model = decoder("llama", torch.float32, tied=True)
+        embedding: Any = model.get_input_embeddings()
+        made: list[int] = []
+
+        class Head(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+                ctx.grad = torch.linspace(-1.0, 1.0, weight.numel()).view_as(weight)
+                return hidden.sum()
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+                made.append(ctx.grad.data_ptr())
+                return 0.1 * torch.ones(2, 20, 32), ctx.__dict__.pop("grad")
+
+        def grad() -> Tensor:
+            embedding.weight.grad = None
+            Head.apply(embedding(TOKENS).cos(), embedding.weight).backward()  # type: ignore[no-untyped-call]
+            found: Tensor = embedding.weight.grad
+            return found
+
+        embedding.sparse = True
+        plain = grad()
+        assert plain.data_ptr() != made[-1]
+        embedding.sparse = False
+        with sparse_embedding(model):
+            ours = grad()
+            assert ours.data_ptr() == made[-1]
+            twice = ours.clone()
+            pull(copy.deepcopy(model))  # a copy has a gradient of its own
+            assert torch.equal(ours, twice)
+        assert torch.equal(ours, plain)
+        assert isinstance(embedding.weight, nn.Parameter)
+        assert type(embedding).forward is nn.Embedding.forward
+
+    def test_gradients_of_several_passes_add_up(self) -> None:
+        model = decoder("llama", torch.float32, tied=True)
+        weight = model.get_input_embeddings().weight
+        with sparse_embedding(model):
+            for _ in range(2):
+                model(input_ids=TOKENS).logits.square().sum().backward()
+            once = weight.grad / 2
+            model.zero_grad()
+            model(input_ids=TOKENS).logits.square().sum().backward()
+        torch.testing.assert_close(once, weight.grad)

@@ -84,6 +84,22 @@ class TestColumns:
         table_to(tmp_path / name, {"messages": MESSAGES, "id": [1, 2]})
         assert said(load_documents(str(tmp_path / name))) == TURNS
 
+    def test_categories_of_several_row_groups(self, tmp_path: Path) -> None:
+        """Roles as categories, as pandas and polars write them: every row group has a dictionary of its own."""
+        import pyarrow
+        import pyarrow.parquet
+
+        flat = [message for turns in MESSAGES for message in turns]
+        columns = [pyarrow.array([each["role"] for each in flat]).dictionary_encode()]
+        columns += [pyarrow.array([each["content"] for each in flat])]
+        objects = pyarrow.StructArray.from_arrays(columns, names=["role", "content"])
+        ends = [0]
+        for turns in MESSAGES:
+            ends.append(ends[-1] + len(turns))
+        table = pyarrow.table({"messages": pyarrow.ListArray.from_arrays(ends, objects)})
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+        assert said(load_documents(str(tmp_path / "a.parquet"))) == TURNS
+
     def test_call_of_a_tool(self, tmp_path: Path) -> None:
         call = {"type": "function", "function": {"name": "add", "arguments": json.dumps({"a": 1})}}
         calls = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "tool_calls": [call]}]
@@ -147,6 +163,14 @@ def test_other_readers_of_csv_keep_their_limit(tmp_path: Path) -> None:
     rows = json_rows.table_rows(path, ",")
     assert len(next(rows).value["text"]) == 250_000
     assert csv.field_size_limit() == before
+
+
+def test_columns_without_a_name_are_told_by_their_place(tmp_path: Path) -> None:
+    """An index that pandas wrote, and the commas at the end of lines of a spreadsheet: none takes another's place."""
+    (tmp_path / "a.csv").write_text(",text,,\n0,words,x,y\n")
+    assert [row.value for row in json_rows.table_rows(tmp_path / "a.csv", ",")] == [
+        {"column 1": "0", "text": "words", "column 3": "x", "column 4": "y"}
+    ]
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.losses import DenseTeacher, Sparse, as_head, forward_kl, sparse_loss
-from flashstill.distill.models import parts
+from flashstill.distill.losses import DenseTeacher, Head, Sparse, as_head, forward_kl, logits, sparse_loss
+from flashstill.distill.models import STORED, parts
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, kind, signal_key, store
 from flashstill.distill.signals.kinds import narrowest, systematic
 from flashstill.distill.training import take
@@ -66,6 +66,30 @@ class TestExact:
         assert signals.head is not None
         assert torch.equal(signals.head.weight, parts(teacher).head.weight.cpu())
         assert signals.bytes > packed.token_count * 32 * 2
+
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_a_head_kept_in_bfloat16_multiplies_in_float32(self, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same logits as those of a head that was widened whole, with and without a place to write them."""
+        monkeypatch.setattr(logits, "PART_ROWS", 7)  # several parts, the last one smaller
+        monkeypatch.setattr(logits, "PART_ELEMENTS", 1)
+        drawn = torch.randn(51, 33, generator=torch.Generator().manual_seed(0)).to(STORED)
+        stored = Head(weight=drawn[:, 1:], bias=drawn[:, 0].contiguous() if bias else None, cap=5.0)
+        hidden = torch.randn(5, 32, generator=torch.Generator().manual_seed(1)).to(STORED)
+        narrow, whole = stored.kept_narrow(torch.float32), stored.to(torch.float32)
+        assert narrow.weight.dtype == STORED and narrow.dtype == torch.float32
+        for rows in (None, 20):
+            kept, expected = narrow.first(rows), whole.first(rows).raw(hidden)
+            torch.testing.assert_close(kept.raw(hidden), expected, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(kept.raw(hidden, torch.empty_like(expected)), expected, rtol=1e-6, atol=1e-6)
+        assert torch.equal(narrow.widened().weight, whole.weight) and narrow.widened().multiplied_in is None
+        assert narrow.kept_narrow(STORED).dtype == STORED
+
+    def test_signals_keep_the_head_as_it_is_stored(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        made(teacher, packed, tmp_path, Hidden())
+        signals = Signals(tmp_path, signal_key(Hidden(), "teacher", "tokenizer", packed), torch.float32)
+        assert signals.head is not None
+        assert signals.head.dtype == torch.float32
+        assert signals.head.weight.dtype == (STORED if teacher.device.type == "cpu" else torch.float32)
 
 
 class TestSampled:

@@ -236,6 +236,20 @@ class TestTables:
         parquet.write_table(table[:0], tmp_path / "none.parquet")
         assert tables.parquet_table(tmp_path / "none.parquet", spool).num_rows == 0
 
+    def test_categories_in_lists_and_objects_of_several_row_groups(self, tmp_path: Path) -> None:
+        """pyarrow cannot join the dictionaries of two row groups inside a nested column."""
+        roles = pa.array([f"r{n // 50}" for n in range(200)]).dictionary_encode()
+        objects = pa.StructArray.from_arrays([roles, pa.array(range(200))], names=["role", "n"])
+        table = pa.table({
+            "list": pa.ListArray.from_arrays(range(0, 201, 2), objects),
+            "fixed": pa.FixedSizeListArray.from_arrays(roles, 2),
+            "map": pa.MapArray.from_arrays(range(0, 201, 2), pa.array(["a", "b"] * 100), roles),
+        })  # fmt: skip
+        parquet.write_table(table, tmp_path / "a.parquet", row_group_size=30)
+        spool = tmp_path / "spool"
+        spool.mkdir()
+        assert tables.parquet_table(tmp_path / "a.parquet", spool).to_pylist() == table.to_pylist()
+
     def test_hostile_parquet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A kilobyte that stands for a megabyte in each of 3,000 rows is a file of a few kilobytes."""
         path, spool = tmp_path / "a.parquet", tmp_path / "spool"

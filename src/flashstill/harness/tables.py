@@ -94,7 +94,7 @@ def parquet_table(path: Path, folder: Path) -> Any:
     try:
         with Spool(folder, shown) as spool, parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             waiting: list[Any] = []
-            for batch in file.iter_batches(ROWS_AT_A_TIME, use_threads=False):
+            for batch in _batches(file):
                 rows += batch.num_rows
                 waiting.append(_plain(batch))
                 if sum(each.nbytes for each in waiting) > PART_BYTES or len(waiting) == ROWS_AT_A_TIME:
@@ -108,6 +108,12 @@ def parquet_table(path: Path, folder: Path) -> Any:
         raise BadInput(f"{shown} is not a Parquet file that can be read ({first_line(error)})") from error
 
 
+def _batches(file: Any) -> Iterator[Any]:
+    """Some rows at a time of one row group: each has dictionaries of its own, which a batch cannot join."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(ROWS_AT_A_TIME, row_groups=[group], use_threads=False)
+
+
 def _flush(waiting: list[Any], spool: Spool) -> None:
     import pyarrow as pa
 
@@ -119,13 +125,27 @@ def _flush(waiting: list[Any], spool: Spool) -> None:
 
 def _plain(rows: Any) -> Any:
     """A batch or table without metadata, whose categories are values."""
+    return type(rows).from_arrays([column.cast(_values(column.type)) for column in rows.columns], rows.schema.names)
+
+
+def _values(kind: Any) -> Any:
+    """An Arrow type with the values of categories in place of categories, also inside lists, objects and maps."""
     import pyarrow as pa
 
-    columns = [
-        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for column in rows.columns
-    ]
-    return type(rows).from_arrays(columns, names=rows.schema.names)
+    def inside(field: Any) -> Any:
+        return field.with_type(_values(field.type))
+
+    if pa.types.is_dictionary(kind):
+        return _values(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([inside(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(inside(kind.key_field), inside(kind.item_field))
+    if pa.types.is_list(kind):
+        return pa.list_(inside(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inside(kind.value_field))
+    return pa.list_(inside(kind.value_field), kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
 
 
 def csv_table(path: Path, folder: Path) -> Any:

@@ -161,8 +161,10 @@ class _Values:
 
 
 def table_rows(path: Path, separator: str) -> Iterator[Row]:
-    """The rows of a CSV or TSV file by the names of its first line; separator: "," also means ";" where only that
-    stands in the first line."""
+    """The rows of a CSV or TSV file by the names of its first line; where it names nothing, "column 3" is the third.
+
+    separator: "," also means ";" where only that stands in the first line.
+    """
     shown = f"data file {path}"
     with opened(path, shown) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         budget = _Budget(shown)
@@ -173,8 +175,8 @@ def table_rows(path: Path, separator: str) -> Iterator[Row]:
                 separator = ";"
             reader = csv.reader(_again(first, lines), delimiter=separator)
             records = _closed(_records(reader, budget), shown)
-            heading = next(records, [])
-            if twice := next((name for name, count in Counter(heading).items() if name and count > 1), ""):
+            heading = [name or f"column {place}" for place, name in enumerate(next(records, []), 1)]
+            if twice := next((name for name, count in Counter(heading).items() if count > 1), ""):
                 raise BadInput(f"{shown} names the column {shortened(twice)!r} twice in its first line")
             for number, cells in enumerate(records, 1):
                 name, where = f"{path.name}:{number}", f"{shown}, row {number} (line {reader.line_num})"

@@ -101,7 +101,8 @@ def _batches(path: str, columns: list[str]) -> Iterator[Any]:
     if path.lower().endswith(".parquet"):
         with pyarrow.parquet.ParquetFile(path) as file:
             kept = _kept(file.schema_arrow.names, columns)
-            yield from file.iter_batches(ROWS_AT_A_TIME, columns=kept, use_threads=False)
+            for group in range(file.num_row_groups):  # each has dictionaries of its own, which a batch cannot join
+                yield from file.iter_batches(ROWS_AT_A_TIME, row_groups=[group], columns=kept, use_threads=False)
         return
     with pyarrow.OSFile(path) as source:
         is_file = source.read(6) == b"ARROW1"

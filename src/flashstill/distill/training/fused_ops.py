@@ -1,4 +1,4 @@
-"""RMS norms and the gradient of a tied embedding with less memory traffic than in transformers, and the same result.
+"""RMS norms with less memory traffic than in transformers, and the same result; all fused operations of a step.
 
 Norms: in transformers a norm is a chain of operations that allocates six float32 tensors and keeps three of them for
 the backward pass; here it is one operation that keeps its input and one number per token, and works in place.
@@ -6,9 +6,6 @@ the backward pass; here it is one operation that keeps its input and one number 
 
 On a CPU what a norm returned is not kept for the backward pass of the layers that read it, but made again, bit for bit,
 from its input and that number per token: of a gated block of Llama, a sixth of all that is kept.
-
-Tied embedding: its gradient [V, d] is zero except in the rows of the batch's tokens; only these rows are added to the
-gradient of the head.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from flashstill.distill.models import Model
 from flashstill.distill.training.fused_mlp import forward_of, fused_ffns
+from flashstill.distill.training.tied_embedding import sparse_embedding
 
 PROBE_ROWS = 16
 
@@ -137,21 +135,6 @@ def fused(model: Model, alone: bool) -> Iterator[None]:
             stack.enter_context(sparse_embedding(model))
             stack.enter_context(remade_norms())  # a GPU would wait for the operations
         yield
-
-
-@contextmanager
-def sparse_embedding(model: Model) -> Iterator[None]:
-    """Context in which an embedding tied to the head has a sparse gradient; the head's makes the sum dense."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = isinstance(embedding, nn.Embedding) and head is not None and head.weight is embedding.weight
-    before = embedding.sparse if tied else False
-    try:
-        if tied:
-            embedding.sparse = True
-        yield
-    finally:
-        if tied:
-            embedding.sparse = before
 
 
 @contextmanager
