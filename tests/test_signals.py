@@ -76,12 +76,14 @@ class TestExact:
         stored = Head(weight=drawn[:, 1:], bias=drawn[:, 0].contiguous() if bias else None, cap=5.0)
         hidden = torch.randn(5, 32, generator=torch.Generator().manual_seed(1)).to(STORED)
         narrow, whole = stored.kept_narrow(torch.float32), stored.to(torch.float32)
-        assert narrow.weight.dtype == STORED and narrow.dtype == torch.float32
+        assert narrow.weight.dtype == STORED
+        assert narrow.dtype == torch.float32
         for rows in (None, 20):
             kept, expected = narrow.first(rows), whole.first(rows).raw(hidden)
             torch.testing.assert_close(kept.raw(hidden), expected, rtol=1e-6, atol=1e-6)
             torch.testing.assert_close(kept.raw(hidden, torch.empty_like(expected)), expected, rtol=1e-6, atol=1e-6)
-        assert torch.equal(narrow.widened().weight, whole.weight) and narrow.widened().multiplied_in is None
+        assert torch.equal(narrow.widened().weight, whole.weight)
+        assert narrow.widened().multiplied_in is None
         assert narrow.kept_narrow(STORED).dtype == STORED
 
     def test_signals_keep_the_head_as_it_is_stored(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@
 
 The fields of a `Head` are measured on the model itself (models/head.py).
 
-A teacher's head can be kept in bfloat16 and multiplied in float32: parts of it are widened as they are used, small enough
-to be read again from the cache, so that the product is as fast as that of a head that was widened before (docs/log.md).
+A teacher's head can be kept in bfloat16 and multiplied in float32: parts of it are widened as they are used, small
+enough to be read again from the cache, so that the product takes no longer than with a head that was widened before
+(docs/log.md).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 
 PART_ELEMENTS, PART_ROWS = 2**19, 256
 """of a part that is widened: as many elements, and no fewer rows"""

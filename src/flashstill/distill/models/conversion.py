@@ -1,8 +1,8 @@
 """Convert a GGUF file to a Hugging Face directory.
 
 How text is split before merging is a name in the file, of a rule that is code of llama.cpp.  transformers' reader knows
-some of the names and takes GPT-2's rule for all others; those of which this is wrong are set here or refused.  Without a name
-the rule is guessed from the vocabulary (gguf_splitting.py).
+some of the names and takes GPT-2's rule for all others; those of which this is wrong are set here or refused.  Without
+a name the rule is guessed from the vocabulary (gguf_splitting.py).
 """
 
 from __future__ import annotations
