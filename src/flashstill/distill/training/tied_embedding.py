@@ -58,5 +58,5 @@ def _alias(weight: Tensor) -> Tensor:
             weight.grad.add_(rows)
 
     alias = weight.detach().requires_grad_()
-    alias.register_post_accumulate_grad_hook(handed_on)
+    alias.register_post_accumulate_grad_hook(handed_on)  # type: ignore[no-untyped-call]
     return alias
