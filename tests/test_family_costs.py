@@ -297,7 +297,7 @@ class TestFamily:
         assert found.usd_per_million_tokens == pytest.approx(known.served.usd_per_million_tokens * times)
 
     def test_a_run_without_a_number_of_chips_has_no_days(self) -> None:
-        found = costs(training__chips=0)
+        found = costs(training__chips=None)
         assert found.teacher.run.days == 0.0
         assert found.prerequisite_usd == pytest.approx(found.teacher.run.usd)
         assert any("no interest is counted" in note for note in found.notes)
@@ -395,6 +395,25 @@ def _at(path: str) -> float:
         ({"money__life_years": 1e-300}, "money.life_years is 1e-300"),
         ({"serving__tokens_per_day": 1e-300}, "serving.tokens_per_day is 1e-300"),
         ({"students": []}, "students is"),
+        ({"training__chips": 0}, "training.chips is 0; it must be at least 1"),
+        *(
+            ({f"{path}__{key}": zero}, rf"{key} is 0; it must (be positive|lie above 0 and up to 1|be at least 1)")
+            for path in ("teacher", "students__0")
+            for key, zero in (
+                ("flops", 0.0),
+                ("mfu", 0.0),
+                ("usd", 0.0),
+                ("parameters", 0),
+                ("active_parameters", 0.0),
+                ("loss", 0),
+                ("tokens", 0.0),
+                ("chips", 0),
+                ("length", 0),
+                ("batch", 0),
+                ("usd_per_chip_hour", 0.0),
+                ("usd_per_million_tokens", 0.0),
+            )
+        ),
         ({"teachr": {}}, "unknown key 'teachr'"),
     ],
 )

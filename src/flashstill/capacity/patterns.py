@@ -45,6 +45,10 @@ class Cut(NamedTuple):
     slope: Values
 
 
+Known = dict[tuple[int, ...], tuple[int, float]]
+"""run and the patterns of all others (-1: as in the relaxed programme) -> its cheapest pattern under the same cuts"""
+
+
 class Tried(NamedTuple):
     """A linear programme with given stretches: its cost, the chips of each stretch, and its cut."""
 
@@ -64,8 +68,7 @@ class Patterns:
 
     def taken(self, place: int, kinds: int) -> Values:
         """The chips [K, T] that a pattern takes."""
-        found: Values = np.where(np.arange(kinds)[:, None] == self.kind[place], self.chips[place], 0.0)
-        return found
+        return np.where(np.arange(kinds)[:, None] == self.kind[place], self.chips[place], 0.0)
 
 
 def patterned_gangs(problem: Problem, relaxed: Relaxed, breaks: int, around: Gangs | None = None) -> Gangs | None:
@@ -215,9 +218,9 @@ def searched(
     tried: set[tuple[tuple[int, int], ...]] = set()
     slopes = {run: [_slope(each, first)] for run, each in runs.items()}
     orders = itertools.cycle(itertools.islice(itertools.permutations(runs), MOST_ORDERS))
-    useless = 0
+    useless, known = 0, Known()
     while len(tried) < MOST_ROUNDS and useless < MOST_ORDERS:
-        at, promised = _descended(runs, cuts, slopes, next(orders), start)
+        at, promised = _descended(runs, cuts, slopes, next(orders), start, known)
         chosen = tuple((run, int(one)) for run, each in runs.items() for one in each.stretches[at[run]] if one >= 0)
         if chosen in tried or (best is not None and promised >= best[0]):
             useless += 1
@@ -231,6 +234,7 @@ def searched(
         if best is None or found.cost < best[0]:
             best = (found.cost, list(chosen), found.chips)
         cuts.append(found.cut)
+        known.clear()
         for run, each in runs.items():
             slopes[run].append(_slope(each, found.cut))
     return None if best is None else best[1:]
@@ -242,6 +246,7 @@ def _descended(
     slopes: dict[int, list[Values]],
     order: Sequence[int],
     start: dict[int, Values],
+    known: Known,
 ) -> tuple[dict[int, int], float]:
     """Each run's cheapest pattern beside the others', chosen in this order, and what all cost under the cuts."""
     kinds = len(cuts[0].slope)
@@ -250,8 +255,11 @@ def _descended(
     for _ in range(PASSES):
         before = dict(at)
         for run in order:
-            others = sum((chips for one, chips in taken.items() if one != run), np.zeros_like(cuts[0].slope))
-            at[run], promised = _cheapest(runs[run], cuts, slopes[run], others)
+            beside = (run, *(at[one] for one in runs if one != run))
+            if beside not in known:
+                others = sum((chips for one, chips in taken.items() if one != run), np.zeros_like(cuts[0].slope))
+                known[beside] = _cheapest(runs[run], cuts, slopes[run], others)
+            at[run], promised = known[beside]
             taken[run] = runs[run].taken(at[run], kinds)
         if at == before:
             break
@@ -259,8 +267,7 @@ def _descended(
 
 
 def _slope(patterns: Patterns, cut: Cut) -> Values:
-    found: Values = cut.slope[patterns.kind, np.arange(patterns.chips.shape[1])] * patterns.chips
-    return found
+    return np.asarray(cut.slope[patterns.kind, np.arange(patterns.chips.shape[1])] * patterns.chips)
 
 
 def _cheapest(patterns: Patterns, cuts: list[Cut], slopes: list[Values], others: Values) -> tuple[int, float]:

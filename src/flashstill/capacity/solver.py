@@ -15,8 +15,8 @@ import numpy as np
 from flashstill.capacity.curves import Values
 from flashstill.errors import FlashstillError
 
-LARGE = 60_000
-"""variables from which on the interior-point method is the faster one"""
+SMALL, LARGE = 2_000, 60_000
+"""variables up to which presolving takes longer than it saves, and from which on the interior-point method is faster"""
 OPTIMAL, STOPPED, INFEASIBLE, UNBOUNDED, TROUBLE = range(5)
 
 
@@ -65,6 +65,7 @@ def solve_linear(cost: Values, rows: Rows, lower: Values, upper: Values) -> Solv
         found = linprog(
             cost, A_ub=matrix[inside], b_ub=rows.side[inside], A_eq=matrix[~inside], b_eq=rows.side[~inside],
             bounds=np.stack([lower, upper], axis=1), method="highs-ipm" if len(cost) > LARGE else "highs-ds",
+            options={"presolve": len(cost) > SMALL},
         )  # fmt: skip
     if found.status == INFEASIBLE:
         return None

@@ -27,7 +27,10 @@ SHORTEST_LIFE_YEARS = 1e-3
 _Positive = between(0, LARGEST, open_low=True)
 _Amount = Annotated[float, between(0, LARGEST)]
 _Ratio = Annotated[float, between(0, 1)]
-_Count = Annotated[int, between(0, 10**9)]
+_Told = Annotated[float, between(0, LARGEST, open_low=True)]
+_ToldRatio = Annotated[float, between(0, 1, open_low=True)]
+_ToldCount = Annotated[int, between(1, 10**9)]
+"""what may be left out, which is 0 in Python: a written 0 is a mistake, as it would mean something else"""
 _Name = Annotated[str, sized(1, 100)]
 
 
@@ -50,17 +53,17 @@ class Money:
 class Training:
     """Chips and batches of training runs. batch: sequences of a step.  framework: as `predict --phase train`, or "own".
 
-    usd_per_chip_hour: 0 for the price rows.
+    usd_per_chip_hour: left out for the price rows.
     """
 
     chip: str = ""
-    chips: _Count = 0
+    chips: _ToldCount = 0
     length: Annotated[int, between(1, 10**9)] = 4096
     batch: Annotated[int, between(1, 10**9)] = 1024
     microbatch: Annotated[int, between(1, 10**6)] = 1
     precision: str = "bf16"
     framework: str = ""
-    usd_per_chip_hour: _Amount = 0.0
+    usd_per_chip_hour: _Told = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,26 +98,26 @@ class Member:
 
     name: _Name = ""
     model: str = ""
-    parameters: _Amount = 0.0
-    active_parameters: _Amount = 0.0
-    tokens: _Amount = 0.0
+    parameters: _Told = 0.0
+    active_parameters: _Told = 0.0
+    tokens: _Told = 0.0
     share: _Ratio = 0.0
     exists: bool = False
-    flops: _Amount = 0.0
-    mfu: _Ratio = 0.0
-    usd: _Amount = 0.0
+    flops: _Told = 0.0
+    mfu: _ToldRatio = 0.0
+    usd: _Told = 0.0
     other_usd: _Amount = 0.0
-    loss: _Amount = 0.0
-    usd_per_million_tokens: _Amount = 0.0
+    loss: _Told = 0.0
+    usd_per_million_tokens: _Told = 0.0
     signal: Annotated[str, one_of(SIGNALS)] = "online"
     passes: Annotated[float, between(1, 1e6)] = 1.0
     chip: str = ""
-    chips: _Count = 0
-    length: _Count = 0
-    batch: _Count = 0
+    chips: _ToldCount = 0
+    length: _ToldCount = 0
+    batch: _ToldCount = 0
     precision: str = ""
     framework: str = ""
-    usd_per_chip_hour: _Amount = 0.0
+    usd_per_chip_hour: _Told = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
