@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from flashstill.codesign.counts import Counted, counted
+from flashstill.codesign.counts import Bests, Counted, counted
 from flashstill.codesign.nearby import priced_nearby
 from flashstill.codesign.parameters import COUNT
 from flashstill.codesign.pool import Pool, pool_of
-from flashstill.codesign.rows import OBJECTIVES, Question, Values, ground_of
+from flashstill.codesign.rows import OBJECTIVES, Places, Question, Values, ground_of
 from flashstill.codesign.subjects import Entry, Subject
 from flashstill.hardware import Chip
 from flashstill.plan.layouts import Degrees
@@ -88,26 +87,20 @@ def sensitivities(
         bests.append(best)
         near.append(_near(pool, mine, best, subject.chip))
     counts = counted(pool, bests)
-    priced = priced_nearby(pool, np.concatenate(near) if near else np.zeros(0, np.intp), 1.0 + STEP)
-    found, start = [], 0
-    for place, subject in enumerate(subjects):
-        rows = near[place]
-        costs = priced[start : start + len(rows)]
-        start += len(rows)
-        of = _scaled_ones(subject, bests[place], rows, costs) | _counts(counts, place, subject, bests[place])
-        found.append(
-            Sensitivity(
-                optima={
-                    name: _optimum(pool, subject, cost, row)
-                    for name, (cost, row) in zip(OBJECTIVES, bests[place], strict=True)
-                    if row >= 0
-                },
-                elasticities=of,
-                infeasible=dict(reasons[place]),
-                configurations=_tried(question, entries, place),
-            )
+    found = _scaled_ones(pool, bests, near)
+    return [
+        Sensitivity(
+            optima={
+                name: _optimum(pool, subject, cost, row)
+                for name, (cost, row) in zip(OBJECTIVES, bests[place], strict=True)
+                if row >= 0
+            },
+            elasticities=found[place] | _counts(counts, place, subject, bests[place]),
+            infeasible=dict(reasons[place]),
+            configurations=_tried(question, entries, place),
         )
-    return found
+        for place, subject in enumerate(subjects)
+    ]
 
 
 def _tried(question: Question, entries: Sequence[Entry], subject: int) -> int:
@@ -115,9 +108,7 @@ def _tried(question: Question, entries: Sequence[Entry], subject: int) -> int:
     return sum(entry.subject == subject for entry in entries) * layouts * batches
 
 
-def _near(
-    pool: Pool, mine: npt.NDArray[np.intp], bests: Sequence[tuple[float, int]], chip: Chip
-) -> npt.NDArray[np.intp]:
+def _near(pool: Pool, mine: Places, bests: Sequence[tuple[float, int]], chip: Chip) -> Places:
     """Of the rows of a subject those that are the best, or could become it."""
     margin = MARGIN * STEP * _leverage(chip)
     mine = mine[pool.prices.nearly[mine]]
@@ -125,7 +116,8 @@ def _near(
     for which, (cost, row) in enumerate(bests):
         if row >= 0:
             close |= pool.prices.bare[which, mine] * pool.prices.gain[mine] <= cost * (1.0 + margin)
-    return mine[close]
+    near: Places = mine[close]
+    return near
 
 
 def _leverage(chip: Chip) -> float:
@@ -147,39 +139,44 @@ def _optimum(pool: Pool, subject: Subject, cost: float, row: int) -> Optimum:
     return Optimum(cost=cost, deployment=deployment)
 
 
-def _scaled_ones(
-    subject: Subject, bests: Sequence[tuple[float, int]], rows: npt.NDArray[np.intp], costs: Sequence[Values]
-) -> dict[str, dict[str, Elasticity]]:
-    """Elasticities of the numbers that were scaled up and down. costs: of each row, (objectives, changes)."""
-    parameters = [one for one in subject.parameters if one.kind != COUNT]
-    found: dict[str, dict[str, Elasticity]] = {one.name: {} for one in parameters}
-    if not len(rows):
+def _scaled_ones(pool: Pool, bests: Bests, near: Sequence[Places]) -> list[dict[str, dict[str, Elasticity]]]:
+    """By subject, elasticities of the numbers that are scaled up and down. near: rows of each subject."""
+    subjects = pool.ground.subjects
+    found: list[dict[str, dict[str, Elasticity]]] = [
+        {one.name: {} for one in subject.parameters if one.kind != COUNT} for subject in subjects
+    ]
+    some = [place for place, rows in enumerate(near) if len(rows)]
+    if not some:
         return found
-    whole = np.stack(costs)  # (rows, objectives, changes)
-    least = whole.min(axis=0)
-    at = {int(row): number for number, row in enumerate(rows.tolist())}
-    known = [which for which in range(len(OBJECTIVES)) if bests[which][1] >= 0]
-    today = np.stack([whole[at[bests[which][1]], which] for which in known]) if known else whole[:0, 0]
-    values, fixed = _slopes(least[known]), _slopes(today)
-    better = (least[known, 1:] < today[:, 1:]).reshape(len(known), -1, 2).any(axis=2).tolist()
-    for place, which in enumerate(known):
-        for number, one in enumerate(parameters):
-            found[one.name][OBJECTIVES[which]] = Elasticity(
-                value=values[place][number], fixed=fixed[place][number], jumps=better[place][number]
-            )
+    rows = np.concatenate(near)
+    costs = priced_nearby(pool, rows, 1.0 + STEP)  # (objectives, rows, changes)
+    lengths = np.array([len(near[place]) for place in some])
+    least = np.minimum.reduceat(costs, np.cumsum(lengths) - lengths, axis=1)
+    at = np.full(len(pool.rows), -1)
+    at[rows] = np.arange(len(rows))
+    for which, objective in enumerate(OBJECTIVES):
+        known = [number for number, place in enumerate(some) if bests[place][which][1] >= 0]
+        today = costs[which, at[[bests[some[number]][which][1] for number in known]]]
+        best = least[which, known]
+        better = (best[:, 1:] < today[:, 1:]).reshape(len(known), -1, 2).any(axis=2)
+        each = (_slopes(best).tolist(), _slopes(today).tolist(), better.tolist())
+        for number, *columns in zip(known, *each, strict=True):
+            for of, value, fixed, jumps in zip(found[some[number]].values(), *columns, strict=False):
+                of[objective] = Elasticity(value=_known(value), fixed=_known(fixed), jumps=jumps)
     return found
 
 
-def _slopes(costs: Values) -> list[list[float | None]]:
-    """Slopes of each number, by row of costs at nothing changed, the first number up, down, the second up ..."""
+def _slopes(costs: Values) -> Values:
+    """Slopes of each number, by row of costs at nothing changed, the first number up, down, the second up ...; NaN
+    where a cost is not known on both sides."""
     above, below = costs[:, 1::2], costs[:, 2::2]
-    known = np.isfinite(above) & np.isfinite(below) & (above > 0.0) & (below > 0.0)  # what is free has no slope
     with np.errstate(invalid="ignore", divide="ignore"):
         slopes = np.where(above == below, 0.0, np.log(above / below) / (2.0 * math.log1p(STEP)))
-    return [
-        [slope if there else None for slope, there in zip(row, mask, strict=True)]
-        for row, mask in zip(slopes.tolist(), known.tolist(), strict=True)
-    ]
+    return np.where(np.isfinite(above) & np.isfinite(below), slopes, np.nan)
+
+
+def _known(slope: float) -> float | None:
+    return None if math.isnan(slope) else slope
 
 
 def _slope(above: float, below: float, width: float) -> float | None:

@@ -69,32 +69,28 @@ def _used(entry: Entry, places: Sequence[str], chips: float) -> tuple[str, ...]:
     return tuple(place for place in places if place not in unused)
 
 
-def priced_nearby(pool: Pool, near: Places, factor: float) -> list[Values]:
-    """Costs of rows of the pool, each (objectives, changes of its subject), infinite where infeasible.
+def priced_nearby(pool: Pool, near: Places, factor: float) -> Values:
+    """Costs of rows of the pool, (objectives, rows, changes), infinite where infeasible; those without any change also
+    where a subject has fewer changes than another.
 
     A number that a configuration does not use leaves its cost exactly as it is.
     """
-    if not len(near):
-        return []
     own = _of_rows(pool, near, factor)
     lengths = np.array([len(one.ratios) for one in own])
     ends = np.cumsum(lengths)
+    first = ends - lengths
     places = tuple(dict.fromkeys(place for one in {id(one): one for one in own}.values() for place in one.places))
     at = {place: number for number, place in enumerate(places)}
     spread = {id(one): [at[place] for place in one.places] for one in own}
     table = np.ones((int(ends[-1]), len(places)))
-    for one, end, length in zip(own, ends, lengths, strict=True):
-        table[end - length : end, spread[id(one)]] = one.ratios
+    for one, start, end in zip(own, first, ends, strict=True):
+        table[start:end, spread[id(one)]] = one.ratios
     rows = pool.rows.at(np.repeat(near, lengths))
     prices = price(pool.ground, rows, dict(zip(places, table.T, strict=True)))
     costs = prices.costs
-    found = []
-    for one, end, length in zip(own, ends, lengths, strict=True):
-        mine = costs[:, end - length : end]
-        whole = np.repeat(mine[:, :1], one.many, axis=1)
-        whole[:, one.which] = mine
-        found.append(whole)
-    _with_prices(pool, near, found, prices.watts[ends - lengths], factor)
+    found = np.repeat(costs[:, first, None], max(one.many for one in own), axis=2)
+    found[:, np.repeat(np.arange(len(own)), lengths), np.concatenate([one.which for one in own])] = costs
+    _with_prices(pool, near, found, prices.watts[first], factor)
     return found
 
 
@@ -124,26 +120,24 @@ def _known_changes(pool: Pool, entry: Entry, factor: float, chips: float, reach:
     return found
 
 
-def _with_prices(pool: Pool, near: Places, found: Sequence[Values], watts: Values, factor: float) -> None:
+def _with_prices(pool: Pool, near: Places, found: Values, watts: Values, factor: float) -> None:
     """Write the dollars with each price changed: those of today times what the price makes of the chip's hour."""
     subjects = pool.ground.subjects
     owners = np.array([entry.subject for entry in pool.ground.entries], dtype=np.intp)[pool.rows.entry[near]]
     today = _hours(subjects, owners, watts, {})
     for place in ("rent", "purchase"):
-        columns = [_column(subject, place) for subject in subjects]
+        columns = np.array([_column(subject, place) for subject in subjects])[owners]
         for side, by in enumerate((factor, 1.0 / factor)):
             after = _hours(subjects, owners, watts, {place: by})
-            for number in np.flatnonzero(after != today).tolist():  # NaN, without a price, differs as well
-                column = columns[int(owners[number])]
-                if column is not None:
-                    found[number][0, column + side] *= after[number] / today[number]
+            changed = np.flatnonzero((after != today) & (columns >= 0))  # NaN, without a price, differs as well
+            found[0, changed, columns[changed] + side] *= after[changed] / today[changed]
 
 
-def _column(subject: Subject, place: str) -> int | None:
-    """Where the changes of a price begin in the list of all of the subject; None without such a price."""
+def _column(subject: Subject, place: str) -> int:
+    """Where the changes of a price begin in the list of all of the subject; -1 without such a price."""
     parameters = [one for one in subject.parameters if one.kind != COUNT]
     mine = [number for number, one in enumerate(parameters) if one.kind == PRICE and place in one.acts_on]
-    return 1 + 2 * mine[0] if mine else None
+    return 1 + 2 * mine[0] if mine else -1
 
 
 def _hours(subjects: Sequence[Subject], owners: Places, watts: Values, changed: Mapping[str, float]) -> Values:

@@ -24,6 +24,8 @@ Integers = npt.NDArray[np.int64]
 Places = npt.NDArray[np.intp]
 MOST = 0.9
 """share of distinct rows among all, above which a part is priced for all of them"""
+MOST_COMBINATIONS = 2**62
+"""of ratios that one integer tells apart"""
 _OF_EXCHANGES = ("link", "hop", "domain", "scale_out", "scale_out_hop", COLLECTIVE_FLOORS)
 _OF_OPERATIONS = ("on_chip", KERNEL_FLOORS, UNIT_LOADS)
 
@@ -101,11 +103,17 @@ def _number(values: Values) -> Integers:
 def _changed(ratios: Mapping[str, Values], bears: Callable[[str], bool]) -> Integers:
     """A number for each distinct combination of the ratios that bear on a part; 0 where all are 1."""
     number: Integers = np.zeros((), dtype=np.int64)
+    combinations = 1
     for name, values in ratios.items():
         at = np.flatnonzero(values != 1.0) if bears(name) else ()
-        if len(at):
-            own = np.zeros(len(values), dtype=np.int64)
-            few, which = np.unique(values[at], return_inverse=True)
-            own[at] = 1 + which.reshape(-1)
-            number = _numbered(number * (len(few) + 1) + own)
-    return number
+        if not len(at):
+            continue
+        few, which = np.unique(values[at], return_inverse=True)
+        if combinations > MOST_COMBINATIONS // (len(few) + 1):
+            number = _numbered(number)
+            combinations = int(number.max()) + 1
+        own = np.zeros(len(values), dtype=np.int64)
+        own[at] = 1 + which.reshape(-1)
+        number = number * (len(few) + 1) + own
+        combinations *= len(few) + 1
+    return _numbered(number)

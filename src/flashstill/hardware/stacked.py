@@ -15,6 +15,7 @@ asks whether a number is 0 (a chip without compute units, a torus or a switch), 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -55,35 +56,39 @@ def alike(values: Sequence[Any]) -> list[list[int]]:
     groups: dict[Hashable, list[int]] = {}
     structures: dict[int, Hashable] = {}
     for place, value in enumerate(values):
-        groups.setdefault(_structure(value, "", structures), []).append(place)
+        groups.setdefault(_structure(value, structures), []).append(place)
     return list(groups.values())
 
 
-def _structure(value: Any, name: str, known: dict[int, Hashable]) -> Hashable:
+def _structure(value: Any, known: dict[int, Hashable]) -> Hashable:
     """What must agree within a stack. known: structures of objects by id, as many chips share a calibration."""
-    if name in _COUNTED or isinstance(value, Tiling):
-        return value  # type: ignore[no-any-return]
     if isinstance(value, int | float):
         return float  # unlike an absent number
-    if isinstance(value, Kernel | Collective):
-        return None
+    if isinstance(value, tuple):
+        return tuple([_structure(one, known) for one in value])
+    if isinstance(value, dict):
+        return tuple([(key, _structure(one, known)) for key, one in value.items()])
     if isinstance(value, Later):
         return tuple(value)
-    if isinstance(value, dict):
-        return tuple((key, _structure(one, "", known)) for key, one in value.items())
-    if isinstance(value, tuple):
-        return tuple(_structure(one, "", known) for one in value)
-    if not is_dataclass(value):
+    if isinstance(value, Kernel | Collective):
+        return None
+    if isinstance(value, Tiling) or not is_dataclass(value):
         return value  # type: ignore[no-any-return]
     if id(value) not in known:
-        labels = _LABELS if isinstance(value, Chip) else ("joules_per_byte",) if isinstance(value, Memory) else ()
         parts = [
-            (field.name, _structure(getattr(value, field.name), field.name, known))
-            for field in fields(value)
-            if field.name not in labels
+            each if name in _COUNTED else _structure(each, known)
+            for name in _compared(type(value))
+            for each in (getattr(value, name),)
         ]
         known[id(value)] = (type(value).__name__, *parts)
     return known[id(value)]
+
+
+@functools.cache
+def _compared(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a dataclass that are not only labels."""
+    labels = _LABELS if kind is Chip else ("joules_per_byte",) if kind is Memory else ()
+    return tuple(field.name for field in fields(kind) if field.name not in labels)
 
 
 def _merged(values: tuple[Any, ...], merged: dict[tuple[int, ...], Any]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flashstill.parallel.exchange import Places, Sharded
 from flashstill.parallel.layout import Layout
+from flashstill.parallel.merged import merged
 from flashstill.parallel.sharding import shard
 from flashstill.workload import Experts, Operation
 
@@ -18,20 +19,20 @@ _Part = TypeVar("_Part")
 
 
 def remembered(layout: Layout, work: Callable[[], Iterable[Operation]], *depends: Any) -> Sharded:
-    """The operations that `work` makes, split over a layout; made once for all candidates of a search.
+    """The operations that `work` makes, split over a layout, equal ones as one; made once for a search's candidates.
 
     depends: all that the operations depend on besides the layout; arrays are told apart by their values.
     """
     shared = layout.shared
     if shared is None:
-        return shard(work(), layout)
+        return merged(shard(work(), layout))
     key = tuple((value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value for value in depends)
     try:
         hash(key)
     except TypeError:  # formats that differ within a stack of chips
-        return shard(work(), layout)
+        return merged(shard(work(), layout))
     if key not in shared.known:
-        shared.known[key] = _settled(shard(work(), shared.whole))
+        shared.known[key] = _settled(merged(shard(work(), shared.whole)))
     found: Sharded = shared.known[key]
     return found if shared.places is None else _some(found, shared.places)
 
