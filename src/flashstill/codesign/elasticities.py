@@ -170,9 +170,10 @@ def _slopes(costs: Values) -> Values:
     """Slopes of each number, by row of costs at nothing changed, the first number up, down, the second up ...; NaN
     where a cost is not known on both sides."""
     above, below = costs[:, 1::2], costs[:, 2::2]
+    known = np.isfinite(above) & np.isfinite(below) & (above > 0.0) & (below > 0.0)  # what is free has no slope
     with np.errstate(invalid="ignore", divide="ignore"):
         slopes = np.where(above == below, 0.0, np.log(above / below) / (2.0 * math.log1p(STEP)))
-    return np.where(np.isfinite(above) & np.isfinite(below), slopes, np.nan)
+    return np.where(known, slopes, np.nan)
 
 
 def _known(slope: float) -> float | None:

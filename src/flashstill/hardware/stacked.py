@@ -73,19 +73,20 @@ def _structure(value: Any, known: dict[int, Hashable]) -> Hashable:
     if isinstance(value, Kernel | Collective):
         return None
     if isinstance(value, Tiling) or not is_dataclass(value):
-        return value  # type: ignore[no-any-return]
+        return value
     if id(value) not in known:
+        kind: Any = type(value)
         parts = [
             each if name in _COUNTED else _structure(each, known)
-            for name in _compared(type(value))
+            for name in _compared(kind)
             for each in (getattr(value, name),)
         ]
-        known[id(value)] = (type(value).__name__, *parts)
+        known[id(value)] = (kind.__name__, *parts)
     return known[id(value)]
 
 
 @functools.cache
-def _compared(kind: type[Any]) -> tuple[str, ...]:
+def _compared(kind: Any) -> tuple[str, ...]:
     """The fields of a dataclass that are not only labels."""
     labels = _LABELS if kind is Chip else ("joules_per_byte",) if kind is Memory else ()
     return tuple(field.name for field in fields(kind) if field.name not in labels)

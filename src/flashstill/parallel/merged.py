@@ -53,13 +53,14 @@ def _equal(one: Any, other: Any) -> bool:
         return np.shape(one) == np.shape(other) and bool(np.all(one == other))
     if not is_dataclass(one):
         return bool(one == other)
-    return type(one) is type(other) and all(
-        _equal(getattr(one, name), getattr(other, name)) for name in _compared(type(one))
-    )
+    if type(one) is not type(other):
+        return False
+    kind: Any = type(one)
+    return all(_equal(getattr(one, name), getattr(other, name)) for name in _compared(kind))
 
 
 @functools.cache
-def _compared(kind: type[Any]) -> tuple[str, ...]:
+def _compared(kind: Any) -> tuple[str, ...]:
     """The fields on which the cost of one depends; those that follow from others are left out."""
     apart = ("count", "name") if issubclass(kind, Exchange) else ("count",)
     return tuple(field.name for field in fields(kind) if field.init and field.name not in apart)
