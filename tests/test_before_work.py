@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from flashstill.runs.distillation import run_distillation
 from flashstill.runs.limits import check_parts
 from tests import zoo
 from tests.distillations import written
+from tests.remote_configs import LING
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ def changed(recipe: Path, more: str) -> Path:
     """The recipe with more lines in its table [student]."""
     recipe.write_text(recipe.read_text().replace("keep_layers = 3\n", f"keep_layers = 3\n{more}\n"))
     return recipe
+
+
+def test_a_teacher_that_needs_code_of_its_own(recipe: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(tiny_teacher, tmp_path / "ling")
+    (own / "config.json").write_text(json.dumps(LING))
+    (own / "configuration_bailing_moe_v2.py").write_text("raise SystemExit('code of a model was run')")
+    sentence = refused(written(recipe, own, tmp_path / "text.txt"))
+    assert sentence.endswith(
+        "ling cannot be loaded: transformers has no model_type 'bailing_moe_v2', and code that comes with a model"
+        " (auto_map) is never run"
+    )
 
 
 def test_layers_that_the_model_has_not(recipe: Path) -> None:

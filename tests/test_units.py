@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashstill.units import parse_amount
+from flashstill.units import parse_amount, short_count
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,8 @@ def test_amounts_with_units(text: str, unit: str, value: float) -> None:
 )  # fmt: skip
 def test_what_is_no_amount(text: str, unit: str) -> None:
     assert parse_amount(text, unit) is None
+
+
+def test_counts_in_three_figures() -> None:
+    counts = (7, 999.4, 124_439_808, 999_400_000, 999_700_000, 70.55e9, 999.7e9, 1.0264e12)
+    assert [short_count(each) for each in counts] == ["7", "999", "124M", "999M", "1B", "70.5B", "1T", "1.03T"]

@@ -496,6 +496,29 @@ MORE_TWINS: list[tuple[str, Changes]] = [
         },
     ),
     ("beam", {**EIGHT, **MOE, "num_experts": 4, "num_hidden_layers": 6}),
+    (
+        "dbrx",
+        {
+            "d_model": 32,
+            "n_heads": 4,
+            "n_layers": 2,
+            "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
+            "ffn_config": {"ffn_hidden_size": 20, "moe_num_experts": 4, "moe_top_k": 2},
+        },
+    ),
+    (
+        "longcat_flash",
+        {
+            **MLA_DENSE,
+            "num_layers": 3,
+            "head_dim": 4,
+            "ffn_hidden_size": 40,
+            "expert_ffn_hidden_size": 20,
+            "n_routed_experts": 4,
+            "zero_expert_num": 0,  # transformers allocates matrices for those that do nothing, checkpoints have none
+            "moe_topk": 3,
+        },
+    ),
 ]
 FAMILY_TWINS += MORE_TWINS
 

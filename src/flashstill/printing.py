@@ -11,7 +11,7 @@ import click
 
 from flashstill.errors import printable
 from flashstill.tables import table_lines
-from flashstill.units import show
+from flashstill.units import short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts, Machine
@@ -51,7 +51,7 @@ def print_explanation(explanation: Explanation) -> None:
     layout = _layout(values["layout"])
     tiers = " and ".join(dict.fromkeys((resolved.tier.name, resolved.conditions.cache.name)))
     click.echo(
-        f"{printable(resolved.model.name)}, {resolved.model.parameters / 1e9:.3g}B parameters,"
+        f"{printable(resolved.model.name)}, {short_count(resolved.model.parameters)} parameters,"
         f" on {resolved.chips} x {resolved.chip.name}{layout},"
         f" batch {explanation.batch}, context {explanation.context},"
         f" {_formats(resolved)}, from {tiers}, {_engine(values['engine'])}"

@@ -44,6 +44,14 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     return f"{value / scale:.{digits}g} {prefix}{unit}"
 
 
+def short_count(count: float) -> str:
+    """A number of parameters or tokens in three figures: 350k, 124M, 70.6B, 1.03T; 999.7e9 is 1T, not 1e+03B."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.3g}"
+
+
 def _decimals(value: float, digits: int) -> int:
     if value == 0:
         return 0

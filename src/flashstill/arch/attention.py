@@ -3,7 +3,8 @@
 Symbols: d model width, h query heads, g key/value heads, e width of a query or key head, v width of a value head,
 q and r ranks of the compressed queries and of the KV latent, n and p head widths without and with rotary position.
 
-    grouped   d h e (twice with an output gate)  +  d g (e + v), or d g e where V is K  +  h v d
+    grouped   d h e (twice with an output gate), or d q + q h e with query rank
+              +  d g (e + v), or d g e where V is K  +  h v d
     latent    d q + q h (n + p), or d h (n + p) without query rank;  d (r + p);  r h (n + v);  h v d
     cache     g (e + v) values per token and layer;  latent: r + p  (DeepSeek-V2, arXiv 2405.04434, section 2.1)
 """
@@ -23,6 +24,8 @@ class Attention:
     """head width of queries and keys"""
     value_width: int | None = None
     """head width of values; None for `head_width`"""
+    query_rank: int | None = None
+    """rank of the queries, which share a projection and then a norm (Step-3, arXiv 2507.19427); None: full rank"""
     window: int | None = None
     """sliding-window length in tokens, including the query's own, or chunk length; None for full attention"""
     qkv_bias: bool = False
@@ -62,7 +65,7 @@ class Attention:
     @property
     def norms(self) -> int:
         """Number of norms between the projections."""
-        return 2 if self.qk_norm else 0
+        return (2 if self.qk_norm else 0) + (1 if self.query_rank else 0)
 
     @property
     def query_width(self) -> int:
@@ -73,6 +76,11 @@ class Attention:
     def gate_width(self) -> int:
         """Total width of the gates and additional columns of the input projection."""
         return (self.output_width if self.output_gate else 0) + self.extra_width
+
+    @property
+    def input_width(self) -> int:
+        """Output width of the input projection: queries or their shared low-rank form, gates, keys and values."""
+        return (self.query_rank or self.query_width) + self.gate_width + self.kv_width
 
     @property
     def kv_width(self) -> int:
@@ -105,13 +113,14 @@ class Attention:
     def matrix_parameters(self, width: int) -> int:
         """Parameters of the projections, without biases and norms."""
         scorer = self.indexer.matrix_parameters(width, width) if self.indexer else 0
-        return width * (self.query_width + self.gate_width + self.kv_width) + self.output_width * width + scorer
+        expansion = self.query_rank * self.query_width if self.query_rank else 0
+        return width * self.input_width + expansion + self.output_width * width + scorer
 
     def parameters(self, width: int) -> int:
         """All parameters: weights, biases, QK norms and sinks."""
-        biases = self.qkv_bias * (self.query_width + self.gate_width + self.kv_width) + self.output_bias * width
+        biases = self.qkv_bias * self.input_width + self.output_bias * width
         scorer = self.indexer.norm_parameters if self.indexer else 0
-        norms = self.qk_norm_parameters + scorer
+        norms = self.qk_norm_parameters + scorer + (self.query_rank or 0)
         return self.matrix_parameters(width) + biases + norms + self.sinks * self.heads + self.extra_parameters
 
 

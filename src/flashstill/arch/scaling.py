@@ -24,6 +24,7 @@ from flashstill.arch.formats import Formats
 from flashstill.arch.model import Architecture, Layer, Mixer
 from flashstill.arch.recurrent import LinearAttention
 from flashstill.errors import BadInput
+from flashstill.units import short_count
 
 _HALVINGS = 26
 _SMALLEST, _LARGEST = 1e-3, 1e3
@@ -105,15 +106,8 @@ def _shaped(like: Architecture, width: float, depth: float, experts: float | Non
 
 def _name(like: str, made: Architecture) -> str:
     whole, used = made.parameters, made.active_parameters
-    active = "" if not made.routed else f" ({_short(used)} active)"
-    return f"{_short(whole)}{active} like {like}"
-
-
-def _short(count: int) -> str:
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return str(count)
+    active = "" if not made.routed else f" ({short_count(used)} active)"
+    return f"{short_count(whole)}{active} like {like}"
 
 
 def _layer(layer: Layer, count: int, width: int, wide: int, experts: float | None) -> Layer:
@@ -137,6 +131,7 @@ def _mixer(mixer: Mixer, ratio: float) -> Mixer:
         kv_heads = heads if whole else _divisor(heads, mixer.kv_heads)
         return replace(
             mixer, heads=heads, kv_heads=kv_heads,
+            query_rank=None if mixer.query_rank is None else _rank(mixer.query_rank * ratio),
             qk_norm_parameters=(heads + kv_heads) * mixer.head_width if over_all else mixer.qk_norm_parameters,
             extra_width=round(mixer.extra_width * of_heads), extra_parameters=round(mixer.extra_parameters * of_heads),
         )  # fmt: skip

@@ -19,6 +19,7 @@ from flashstill.cli.options import (
     price_option,
 )
 from flashstill.errors import BadInput, printable
+from flashstill.units import short_count
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -189,8 +190,8 @@ def models(as_json: bool) -> None:
         rows.append(
             (
                 shape.name,
-                f"{shape.parameters / 1e9:.3g}B",
-                f"{shape.active_parameters / 1e9:.3g}B",
+                short_count(shape.parameters),
+                short_count(shape.active_parameters),
                 str(shape.depth),
                 f"{shape.context:,}",
             )

@@ -11,7 +11,7 @@ import click
 from flashstill.cli.documents import print_infeasible, print_json
 from flashstill.cli.options import COUNT, WORD, Amount, given_options
 from flashstill.errors import BadInput, InfeasiblePlan, printable, shortened
-from flashstill.units import parse_count, show
+from flashstill.units import parse_count, short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -157,7 +157,7 @@ def print_target(answer: TargetPlan) -> None:
     click.echo(
         printable(
             f"cheapest student: {best.model}, {best.depth} blocks of width {best.width}, on"
-            f" {_amount(best.training_tokens)} tokens ({best.tokens_per_parameter:,.0f} a parameter);"
+            f" {short_count(best.training_tokens)} tokens ({best.tokens_per_parameter:,.0f} a parameter);"
             f" {_usd(best.usd)} in all"
         )
     )
@@ -169,14 +169,14 @@ def print_target(answer: TargetPlan) -> None:
     if answer.teacher is not None:
         click.echo(f"  teacher  {_usd(best.teacher_usd)}: its reading of the training text")
     click.echo(
-        f"  serving  {_usd(best.serving_usd)}: {_amount(answer.tokens_served)} tokens at"
+        f"  serving  {_usd(best.serving_usd)}: {short_count(answer.tokens_served)} tokens at"
         f" ${best.usd_per_million_output_tokens:.4g} per million, {best.chips} x {best.chip}, batch {best.batch}"
     )
     print_table([list(_HEADING), *(_row(each) for each in (best, *answer.runners_up))], ("tokens a parameter",))
     if answer.reference is not None:
         own = answer.reference
         dollars = "does not fit these chips or days" if own.usd is None else f"{_usd(own.usd)} in all"
-        click.echo(printable(f"{own.model} itself, on {_amount(own.training_tokens)} tokens: {dollars}"))
+        click.echo(printable(f"{own.model} itself, on {short_count(own.training_tokens)} tokens: {dollars}"))
     if answer.doubt is not None:
         _print_doubt(answer.doubt)
     refused = "; ".join(f"{count} x {reason}" for reason, count in answer.reasons.items())
@@ -192,7 +192,7 @@ _HEADING = (
 
 def _row(each: Student) -> list[str]:
     return [
-        each.model.split(" like ")[0], f"{each.experts:.3g}", each.precision, _amount(each.training_tokens),
+        each.model.split(" like ")[0], f"{each.experts:.3g}", each.precision, short_count(each.training_tokens),
         f"{each.tokens_per_parameter:,.0f}", _usd(each.training_usd), _usd(each.teacher_usd), _usd(each.serving_usd),
         _usd(each.usd), f"{each.chips} x {each.chip}",
     ]  # fmt: skip
@@ -201,10 +201,10 @@ def _row(each: Student) -> list[str]:
 def _print_doubt(found: Doubt) -> None:
     click.echo(f"how sure ({found.kind}, {found.cases}): P10 / P50 / P90")
     for name, values, form in (
-        ("size of the cheapest", found.active_parameters, _amount),
-        ("its tokens", found.training_tokens, _amount),
+        ("size of the cheapest", found.active_parameters, short_count),
+        ("its tokens", found.training_tokens, short_count),
         ("its dollars", found.usd, _usd),
-        ("tokens that the student above needs", found.best_tokens, _amount),
+        ("tokens that the student above needs", found.best_tokens, short_count),
     ):
         click.echo(f"  {name}: {_three(values, form)}")
     worst = found.best_over_cheapest_p90
@@ -223,10 +223,3 @@ def _three(values: Quantiles, form: Callable[[float], str]) -> str:
 
 def _usd(amount: float) -> str:
     return show(amount, "USD")
-
-
-def _amount(count: float) -> str:
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.3g}"

@@ -10,7 +10,7 @@ import click
 from flashstill.cli.documents import print_json, understood
 from flashstill.cli.options import COUNT, WORD, given_options
 from flashstill.errors import BadInput, printable
-from flashstill.units import show
+from flashstill.units import short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -106,7 +106,7 @@ def print_training(answer: TrainingAnswer) -> None:
     degrees = " ".join(f"{name}{count}" for name, count in values["layout"].items() if count > 1)
     again = "nothing" if values["recompute"] == "none" else values["recompute"]
     click.echo(
-        f"training {printable(values['model'])}, {values['parameters'] / 1e9:.3g}B parameters,"
+        f"training {printable(values['model'])}, {short_count(values['parameters'])} parameters,"
         f" on {values['chips']} x {values['chip']}{f' ({degrees})' if degrees else ''},"
         f" {values['batch']:,} sequences of {values['length']:,} tokens a step, {values['precision']},"
         f" {again} computed again, overheads of {values['framework']}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flashstill.family.costs import TEACHER, FamilyCosts, MemberCosts
 from flashstill.family.taught import taught_loss
 from flashstill.quality import Law, published
+from flashstill.units import short_count
 
 DISTILLATION_LAW = "busbridge-2025"
 
@@ -66,6 +67,6 @@ def remarks(costs: FamilyCosts, law: Law) -> tuple[str, ...]:
         if each.model.is_mixture:
             found.append(
                 f"{each.name}, a mixture of experts, counts as a dense model of"
-                f" {each.model.dense_parameters / 1e9:.3g}B parameters, sqrt(active x all), a rule of thumb"
+                f" {short_count(each.model.dense_parameters)} parameters, sqrt(active x all), a rule of thumb"
             )
     return tuple(dict.fromkeys(found))

@@ -51,11 +51,17 @@ def _grouped(
 ) -> list[Operation]:
     tokens = batch * queries
     seen, pairs = attended(queries, past, mixer.limit, prompt)
-    projected = mixer.query_width + mixer.gate_width + mixer.kv_width
+    projection = matmul(
+        "query, key, value", tokens, mixer.input_width, width, widths, "attention",
+        "none" if mixer.query_rank else "columns",
+    )  # fmt: skip
+    rank = mixer.query_rank
+    up = [matmul("query up", tokens, mixer.query_width, rank, widths, "attention")] if rank else []
     indexer = scoring(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
     return [
         *indexer,
-        matmul("query, key, value", tokens, projected, width, widths, "attention"),
+        projection,
+        *up,
         Attention(
             name="attention",
             sequences=batch,

@@ -80,6 +80,11 @@ def glm4(fields: Fields) -> Architecture:
     return glm(fields, norms=4)
 
 
+def glm_ocr(fields: Fields) -> Architecture:
+    """GLM-OCR: GLM-4 of 2025 without biases."""
+    return uniform(fields, grouped(fields), dense(fields), norms=4)
+
+
 def exaone4(fields: Fields) -> Architecture:
     """QK norms; windows follow a pattern, given as a period or as letters such as LLLG."""
     return uniform(fields, grouped(fields, qk_norm="head"), dense(fields), kinds=_lettered(fields))

@@ -211,3 +211,15 @@ def ernie_moe(fields: Fields) -> Architecture:
     last = fields.depth - 1 if last == -1 else last
     ffn = lambda i: sparse if (i + 1) % step == 0 and first <= i <= last else dense
     return uniform(fields, grouped(fields), ffn, tied=True)
+
+
+def deepseek(fields: Fields) -> Architecture:
+    """DeepSeekMoE, and models of version 2 without MLA (DeepSeek-VL2-Tiny, DeepSeek-OCR): multi-head attention."""
+    for name in ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+        if fields.value(name):
+            raise fields.fail(f" sets {name}, which multi-head attention does not have")
+    fields.ignore("lm_head", "rm_head")
+    bias = fields.flag("attention_bias", False)
+    own = fields.changed({"kv_lora_rank": None})
+    attention = grouped(own, qkv_bias=bias, output_bias=bias)
+    return uniform(own, attention, deepseek_experts(own, 0))

@@ -15,6 +15,8 @@ from flashstill.arch.adapter import (
     mixed,
     older,
     relatives,
+    remote,
+    remote_experts,
     routed,
     state_space,
     streams,
@@ -167,7 +169,15 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "xlm-roberta-xl": older.bert_like(embedding_norm=False, final_norm=True),
     "xlstm": state_space.xlstm,
     "youtu": relatives.latent_dense,
+    "dbrx": remote_experts.dbrx,
+    "longcat_flash": remote_experts.longcat_flash,
     # Text models of multimodal families, with their own model_type.
+    "cosmos3_edge_text": relatives.arcee,
+    "glm_ocr_text": dense.glm_ocr,
+    "granite4_vision_text": dense.llama,
+    "hunyuan_vl_text": dense.hunyuan,
+    "molmo2_text": relatives.molmo2,
+    "muse_glimmer_text": relatives.muse_glimmer,
     "glm4v_moe_text": experts.glm4_moe,
     "glm4v_text": dense.glm4,
     "granite_docling_text": dense.llama,
@@ -182,19 +192,59 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "qwen3_omni_moe_text": experts.qwen3_moe,
 }
 
+# Families without a class in transformers: their checkpoints come with their own code, which is never run.
+REMOTE: dict[str, Callable[[Fields], Architecture]] = {
+    "PanguEmbedded": remote.pangu,
+    "aquila": dense.llama,
+    "arctic": remote_experts.arctic,
+    "baichuan": remote.baichuan,
+    "bailing_moe": remote_experts.bailing,
+    "bailing_moe_linear": remote_experts.bailing_linear,
+    "bailing_moe_v2": remote_experts.bailing,
+    "chatglm": remote.chatglm,
+    "deepseek": experts.deepseek,
+    "exaone": remote.exaone,
+    "grok-1": remote_experts.grok,
+    "internlm": remote.internlm,
+    "internlm2": remote.internlm,
+    "mimo": remote.mimo,
+    "mimo_v2": mixed.mimo_v2,
+    "minicpm": remote.minicpm,
+    "minimax_m3_text": routed.minimax_m3,
+    "nemotron-nas": remote.nemotron_nas,
+    "orion": remote.orion,
+    "qwen": remote.qwen,
+    "sarvam_mla": remote_experts.sarvam_latent,
+    "sarvam_moe": remote_experts.bailing,
+    "step3_text": remote_experts.step3,
+    "telechat3": dense.llama,
+    "xverse": dense.llama,
+    # Multimodal models whose config states the language model's fields beside those of the other parts.
+    "Keye": dense.qwen3,
+    "KeyeVL1_5": dense.qwen3,
+    "dots_ocr": remote.dots_ocr,
+}
+FAMILIES |= REMOTE
+
 # Known families that `Layer` cannot represent.
+_NOT_FOUND = "no published configuration of it was found that its reading could be checked against"
 _PAIR = "it is the decoder of a pair, which also reads what an encoder made"
 _ENCODER = "it is an encoder with parts of its own that no decoder here has"
 REFUSED = {
     "axk2": "its norms have matrices of their own",
     "blt": "it is several models over bytes and patches of them",
+    "cohere_compass_text": "it makes embeddings, not text",
+    "diffusion_gemma_text": "it fills in whole blocks of tokens over many steps instead of one token after another",
+    "ernie4_5_vl_moe_text": "it has other experts for images than for text",
     "git": "its text part reads images through an encoder of its own",
-    "hrm_text": "its blocks run several times over",
+    "glm5_next_text": "its residual streams carry delta attention and indexers over pooled keys",
+    **dict.fromkeys(("hrm_text", "iquestloopcoder", "ouro"), "its blocks run several times over"),
     "inkling2_text": "its attention adds learned relative positions, and its blocks short convolutions",
     "inkling_text": "its attention adds learned relative positions, and its blocks short convolutions",
-    "longcat_flash": "its blocks hold two attentions and experts that do nothing",
+    **dict.fromkeys(("minicpmo", "minicpmv"), "which language model it has is told by a version alone"),
     "mllama_text_model": "some of its blocks read images only",
     "moshi": "it is two models that take turns within a step",
+    "phi3small": "its attention is sparse in blocks",
     "qwen4_exp_text": "its tables of n-grams and residual streams are of a kind of their own",
     "reformer": "its attention goes by hashes",
     "xlm": "its embeddings of languages are not described",
@@ -202,6 +252,10 @@ REFUSED = {
     "zamba": "its blocks share weights",
     "zamba2": "its blocks share weights",
     "zaya": "its attention works on convolutions of keys and queries, and its router is a network",
+    **dict.fromkeys(
+        ("deepseek_v41", "k2_horizon", "pangu_ultra_moe", "param2moe", "plamo2", "plamo3", "step1", "telechat"),
+        _NOT_FOUND,
+    ),
     **dict.fromkeys(
         (
             "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "musicgen",

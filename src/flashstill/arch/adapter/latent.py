@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flashstill.arch.adapter.build import ForLayer, assemble
-from flashstill.arch.adapter.experts import deepseek_experts, predictors
+from flashstill.arch.adapter.experts import deepseek, deepseek_experts, predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.attention import Indexer, LatentAttention
 from flashstill.arch.feedforward import FeedForward
@@ -52,7 +52,9 @@ def stacked(
 
 
 def deepseek_v2(fields: Fields) -> Architecture:
-    """DeepSeek-V2 and V2-Lite."""
+    """DeepSeek-V2 and V2-Lite; without MLA, as in DeepSeek-OCR, multi-head attention."""
+    if not fields.flag("use_mla", True):
+        return deepseek(fields)
     return stacked(fields, [latent(fields)] * fields.depth, deepseek_experts(fields, 0))
 
 

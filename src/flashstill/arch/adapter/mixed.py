@@ -6,6 +6,7 @@ from flashstill.arch.adapter.build import assemble, grouped, routed
 from flashstill.arch.adapter.experts import predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.routed import first_dense, mlp_kinds, sparse_or_dense
+from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
 from flashstill.errors import shown
 
@@ -39,20 +40,37 @@ def laguna(fields: Fields) -> Architecture:
 
 
 def mimo_v2(fields: Fields) -> Architecture:
-    """MiMo-V2-Flash: five of six blocks have windows, sinks and twice the KV heads; values narrower than keys."""
-    fields.ignore("sliding_window_size", "attention_value_scale")
-    bias, heads = fields.flag("attention_bias", False), fields.count("num_key_value_heads")
-    values = fields.count("v_head_dim")
+    """MiMo-V2: five of six blocks have windows, sinks and more key/value heads; values narrower than keys.
+
+    In the form of transformers windowed blocks differ in twice the key/value heads; published configs state each width
+    (`swa_...`), the kind of each block in `hybrid_layer_pattern`, and its FFN in `moe_layer_freq`.
+    """
+    fields.ignore("sliding_window_size", "sliding_window", "attention_value_scale", "attention_chunk_size")
+    fields.refuse("n_shared_experts")
+    bias, values = fields.flag("attention_bias", False), fields.count("v_head_dim")
     # In published configs, sliding_window_size excludes the query's own position.
     given = fields.value("sliding_window_size")
     length = fields.count("sliding_window_size") + 1 if given is not None else fields.count("sliding_window")
-    distant = grouped(fields, qkv_bias=bias, value_width=values)
-    local = grouped(fields, qkv_bias=bias, value_width=values, sinks=True, kv_heads=2 * heads, window=length)
+    sinks = fields.flag("add_full_attention_sink_bias", False), fields.flag("add_swa_attention_sink_bias", True)
+    distant = grouped(fields, qkv_bias=bias, value_width=values, sinks=sinks[0])
+    near = fields.changed({
+        HEADS[0]: fields.count("swa_num_attention_heads", default=fields.count(*HEADS)),
+        "head_dim": fields.count("swa_head_dim", default=distant.head_width),
+    })  # fmt: skip
+    local = grouped(
+        near, qkv_bias=bias, value_width=fields.count("swa_v_head_dim", default=values), sinks=sinks[1], window=length,
+        kv_heads=fields.count("swa_num_key_value_heads", default=2 * distant.kv_heads),
+    )  # fmt: skip
     windows = fields.layer_kinds("layer_types", known=("full", "sliding"))
+    pattern = fields.words("hybrid_layer_pattern", (0, 1))
     if windows is None:
-        windows = ["full" if i == 0 or (i + 1) % 6 == 0 else "sliding" for i in range(fields.depth)]
+        windows = [("full", "sliding")[kind] for kind in pattern] if pattern is not None else [
+            "full" if i == 0 or (i + 1) % 6 == 0 else "sliding" for i in range(fields.depth)
+        ]  # fmt: skip
     sparse = routed(fields, width=("moe_intermediate_size",))
-    ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, first_dense(fields, 1)), "intermediate_size")
+    listed = fields.words("moe_layer_freq", (0, 1))
+    kinds = [("dense", "sparse")[kind] for kind in listed] if listed is not None else first_dense(fields, 1)
+    ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, kinds), "intermediate_size")
     blocks = [
         Layer(
             count=1,
@@ -62,7 +80,12 @@ def mimo_v2(fields: Fields) -> Architecture:
         )
         for i, kind in enumerate(windows)
     ]
-    return assemble(fields, blocks)
+    predicted = predictors(fields)
+    module = []
+    if predicted:  # windowed attention and a dense FFN
+        wide = FeedForward(width=fields.count("intermediate_size"))
+        module = [Layer(count=1, attention=local, ffn=wide, norm_parameters=2 * fields.width)]
+    return assemble(fields, blocks, mtp_layers=predicted, mtp_blocks=module)
 
 
 def step3p5(fields: Fields) -> Architecture:

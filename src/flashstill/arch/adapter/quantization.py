@@ -18,6 +18,8 @@ _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp
 _SCALE_BITS = 16  # integer schemes store scales in the base (16-bit) format
 _LARGEST_BLOCK = 10**6
 _BLOCKS = ("linear", "experts", "attention")
+_EXPERT_STORES = ("store_dtype", "routed_experts_quant_method")
+"""fields of an fp8 scheme that give routed experts a format of their own"""
 
 
 def read_formats(fields: Fields, depth: int) -> Formats:
@@ -85,10 +87,12 @@ def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
     kind = scheme.value("expert_dtype")
     if kind not in (None, "fp8", "fp4"):
         raise scheme.fail(f": expert_dtype is {shown(kind)}, not fp8 or fp4")
-    # DeepSeek-V4: experts in fp4 with one 8-bit scale for 32 weights.
-    return (
-        replace(changed, experts=_scaled("fp4", 32, 8), scheme=f"{changed.scheme}+mxfp4") if kind == "fp4" else changed
-    )
+    for field in _EXPERT_STORES:
+        scheme.require(field, "mxfp4")
+    # DeepSeek-V4, Ling 3, MiMo-V2.6: experts in fp4 with one 8-bit scale for 32 weights.
+    if kind == "fp4" or any(scheme.value(field) for field in _EXPERT_STORES):
+        return replace(changed, experts=_scaled("fp4", 32, 8), scheme=f"{changed.scheme}+mxfp4")
+    return changed
 
 
 def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:

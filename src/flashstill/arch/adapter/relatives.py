@@ -7,6 +7,7 @@ from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.latent import latent, stacked
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
+from flashstill.errors import shown
 
 
 def first_of(period: int) -> Kinds:
@@ -138,3 +139,22 @@ def modernbert(fields: Fields) -> Architecture:
     ffn = FeedForward(width=fields.count("intermediate_size"))
     # The first block has one norm less; the embedding has a norm instead.
     return uniform(fields, grouped(fields), ffn, kinds=first_of(period), tied=True, extra=head)
+
+
+def molmo2(fields: Fields) -> Architecture:
+    """Molmo 2: norms on queries and keys; the embedding has rows for images that the head lacks."""
+    fields.ignore("norm_after", "rope_scaling_layers", "qk_norm_type")
+    kinds = {"qwen3": "head", "olmo": "all"}
+    kind = fields.value("qk_norm_type") or "qwen3"
+    if kind not in kinds:
+        raise fields.fail(f": qk_norm_type {shown(kind)} is not qwen3 or olmo")
+    rows = fields.count("additional_vocab_size", default=0, least=0)
+    attention = grouped(fields, qkv_bias=fields.flag("attention_bias", False), qk_norm=kinds[kind])
+    return uniform(fields, attention, dense(fields), extra=rows * fields.width)
+
+
+def muse_glimmer(fields: Fields) -> Architecture:
+    """Muse Glimmer: gated attention output, pre- and post-norms, QK norms without scales, windows."""
+    fields.refuse("attention_bias")
+    fields.ignore("layer_rope_theta", "post_norm_eps")
+    return uniform(fields, grouped(fields, output_gate=True), dense(fields), norms=4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from flashstill.arch.adapter.build import NO_FFN, assemble, dense, grouped
-from flashstill.arch.adapter.experts import deepseek_experts, predictors
+from flashstill.arch.adapter.experts import predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
+from flashstill.arch.adapter.remote_experts import bailing_experts, bailing_lightning, grouped_layers
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
 from flashstill.arch.recurrent import (
@@ -20,6 +21,7 @@ from flashstill.arch.recurrent import (
     matrix_lstm,
     rwkv4,
 )
+from flashstill.errors import shown
 
 _ENDLESS = 10**9
 """context of models with fixed-size state whose configuration states no limit"""
@@ -124,23 +126,30 @@ def olmo_hybrid(fields: Fields) -> Architecture:
 
 
 def bailing_hybrid(fields: Fields) -> Architecture:
-    """Ling 2.5 and 3: Kimi delta attention with full-rank gates, latent attention in every sixth block."""
-    fields.refuse("q_lora_rank")
-    fields.ignore("kda_safe_gate", "kda_lower_bound", "mtp_loss_scaling_factor", "layer_group_size")
+    """Ling 3: Kimi delta attention with full-rank gates, latent attention at the end of each group; Ling 2.5.
+
+    Published configs state the widths of the delta attention in the fields of softmax attention; those of Ling and Ring
+    2.5, which have the same model_type, state no convolution and have Lightning attention.
+    """
+    if not fields.says("short_conv_kernel_size", "linear_conv_kernel_dim", "linear_head_dim"):
+        return bailing_lightning(fields)
+    fields.ignore("kda_safe_gate", "kda_lower_bound", "mtp_loss_scaling_factor", "layer_group_size", "use_qk_norm")
+    heads = fields.count(*HEADS)
     recurrent = kimi_delta(
         width=fields.width,
-        heads=fields.count("linear_num_heads", default=fields.count(*HEADS)),
-        head_width=fields.count("linear_head_dim"),
+        heads=fields.count("linear_num_heads", default=heads),
+        head_width=fields.count("linear_head_dim", "head_dim"),
         taps=fields.count("linear_conv_kernel_dim", "short_conv_kernel_size", default=4),
-        low_rank=False,
+        low_rank=not fields.flag("no_kda_lora", True),
     )
-    full = latent(fields, extra_width=fields.count(*HEADS))
-    kinds = fields.layer_kinds("layer_types", known=("full", "linear"))
-    if kinds is None:
-        period = fields.count("layer_group_size")
-        kinds = ["linear" if (i + 1) % period else "full" for i in range(fields.depth)]
+    gates = {"head_wise": heads, "element_wise": heads * fields.count("v_head_dim")}
+    kind = fields.value("gated_attention_proj_granularity_type") or "head_wise"
+    if kind not in gates:
+        raise fields.fail(f": gated_attention_proj_granularity_type {shown(kind)} is not head_wise or element_wise")
+    full = latent(fields, extra_width=gates[kind])
+    kinds = fields.layer_kinds("layer_types", known=("full", "linear")) or grouped_layers(fields)
     mixers = [full if kind == "full" else recurrent for kind in kinds]
-    return stacked(fields, mixers, deepseek_experts(fields, 1), predictors(fields))
+    return stacked(fields, mixers, bailing_experts(fields, 1), predictors(fields))
 
 
 def recurrent_gemma(fields: Fields) -> Architecture:

@@ -17,6 +17,7 @@ _TEXT_TYPES = {
     "mistral3": "mistral",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
+    "step3_vl": "step3_text",
 }
 _TIED = "tie_word_embeddings"
 _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype")

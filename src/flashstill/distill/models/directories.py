@@ -134,11 +134,13 @@ def plain_config(path: Path) -> Any:
     """The transformers configuration object of a directory, without keys that would download or run other code."""
     from transformers import CONFIG_MAPPING
 
-    fields = without_switches(read_json(path / "config.json"))
+    written = read_json(path / "config.json")
+    fields = without_switches(written)
     name = kind(fields)
     if name not in CONFIG_MAPPING:
         named = str(value(fields, KIND))[:80]
-        raise BadInput(f"model directory {path} cannot be loaded: transformers has no {KIND} {named!r}")
+        own = ", and code that comes with a model (auto_map) is never run" if written.get("auto_map") else ""
+        raise BadInput(f"model directory {path} cannot be loaded: transformers has no {KIND} {named!r}{own}")
     try:
         return CONFIG_MAPPING[name].from_dict(fields)
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
