@@ -497,6 +497,14 @@ def test_the_answer_to_a_small_plan_holds_together() -> None:
     assert "<table" in answer._repr_html_()
 
 
+def test_chips_for_nothing_are_refused_where_dollars_are_compared() -> None:
+    free = {"h200-sxm.usd_per_hour": 0.0}
+    with pytest.raises(BadInput, match="h200-sxm costs nothing an hour"):
+        fs.cascade({**TABLES, "stages": [ANSWER]}, set=free)
+    with pytest.raises(BadInput, match="h200-sxm costs nothing an hour"):
+        fs.cascade(TABLES, set=free)
+
+
 def test_files_that_are_no_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["cascade"])

@@ -13,6 +13,7 @@ from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.answers import Answers
 from flashstill.explore.commands import Given, explain_words, plan_words
 from flashstill.explore.controls import CONTROLS, MOST_EDITS
+from flashstill.explore.starting import answers_of
 from flashstill.explore.state import query_of
 from flashstill.explore.view import Table
 from tests.explored import VIEWS, answers, random_query
@@ -164,3 +165,9 @@ def test_a_table_as_csv_keeps_digits_and_defuses_formulas() -> None:
     rows = (("=1+1", 0.1 + 0.2), ("a,b", True), ("none", None), ('say "x"', -1.5))
     table = Table(caption="c", columns=("name", "=x"), rows=rows)
     assert table.as_csv() == ('name,\'=x\r\n\'=1+1,0.30000000000000004\r\n"a,b",true\r\nnone,\r\n"say ""x""",-1.5\r\n')
+
+
+@pytest.mark.parametrize("asked", [{"model": ""}, {"chip": ""}])
+def test_an_empty_name_is_no_default(asked: dict[str, str]) -> None:
+    with pytest.raises(FlashstillError, match=r"unknown (model|chip) ''"):
+        answers_of(**asked)  # type: ignore[arg-type]

@@ -128,6 +128,13 @@ def test_a_mistake_is_one_sentence(words: tuple[str, ...], sentence: str, capsys
     assert sentence in capsys.readouterr().err
 
 
+def test_one_array_of_each_edge_has_no_number_of_multipliers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["arrays", "--model", "gpt2", "--tokens", "9", "--one-array", "--multipliers", "16384"])
+    assert stop.value.code == 2
+    assert "--multipliers does not bear on --one-array" in capsys.readouterr().err
+
+
 def test_contexts_that_nobody_asks_for_fit_the_model() -> None:
     rows = fs.ceiling(model="gpt2", chip="b200", memory="hbm4", sync_s=0.0).rows
     assert [row.context for row in rows] == [1024]
@@ -136,3 +143,12 @@ def test_contexts_that_nobody_asks_for_fit_the_model() -> None:
 def test_a_chip_that_lacks_a_number_is_no_target() -> None:
     with pytest.raises(BadInput, match="at least"):
         fs.ceiling(model="llama-3.1-8b", chip="b200", context=[])
+
+
+def test_what_is_named_twice_is_one_row_and_nobody_wants_nothing() -> None:
+    limit = fs.ceiling(model="gpt2", chip="b200", memory=["hbm4", "hbm4"], sync_s=[1e-6, 1e-6], context=[100, 100])
+    assert len(limit.rows) == 1
+    assert [row.edge for row in fs.arrays(model="gpt2", tokens=9, edge=[64, 32, 64]).rows] == [64, 32]
+    for wanted in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(BadInput, match="wanted must be above 0"):
+            fs.ceiling(model="gpt2", chip="b200", wanted=wanted)

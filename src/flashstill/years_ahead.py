@@ -20,6 +20,8 @@ __all__ = ["arrays", "ceiling", "trends"]
 MEMORIES = ("hbm3e", "hbm4", "hbm5", "dram-3d", "sram", "infinite")
 SYNCS_S = (5e-6, 1e-6, 2e-7, 0.0)
 CONTEXTS = (1024, 131072)
+MOST_WANTED = 1e12
+"""tokens a second that may be asked for"""
 
 
 def trends(
@@ -73,14 +75,16 @@ def ceiling(
     operations that wait for each other on one chip.  wanted: tokens a second.  Raises BadInput for impossible numbers,
     InfeasiblePlan if the model fits nowhere.
     """
+    if not 0.0 < wanted <= MOST_WANTED:
+        raise BadInput(f"wanted must be above 0 and at most {MOST_WANTED:g} tokens a second, not {wanted:g}")
     table, shape = facts_of(facts, set), _model(model)
     assert shape is not None
     rows = ceilings(
         table,
         shape,
         chip,
-        (memory,) if isinstance(memory, str) else tuple(memory),
-        (sync_s,) if isinstance(sync_s, int | float) else tuple(sync_s),
+        (memory,) if isinstance(memory, str) else tuple(dict.fromkeys(memory)),
+        (sync_s,) if isinstance(sync_s, int | float) else tuple(dict.fromkeys(sync_s)),
         _contexts(shape, context),
         precision,
         max_chips,
@@ -112,7 +116,7 @@ def arrays(
     table, shape, nm = facts_of(facts, set), _model(model), node_nm(node)
     assert shape is not None
     check_counts({"tokens": tokens})
-    edges = (edge,) if isinstance(edge, int) else tuple(edge)
+    edges = (edge,) if isinstance(edge, int) else tuple(dict.fromkeys(edge))
     rows = array_costs(table, products_of(shape, tokens), edges, precision, nm, multipliers, overlapped)
     shares = best_shares(table, rows, precision)
     return ArraysAnswer(model=shape.name, tokens=tokens, precision=precision, node_nm=nm, rows=rows, shares=shares)
@@ -121,7 +125,7 @@ def arrays(
 def _contexts(model: Architecture, context: int | Sequence[int] | None) -> tuple[int, ...]:
     if context is None:
         return tuple(dict.fromkeys(min(tokens, model.context) for tokens in CONTEXTS))
-    return (context,) if isinstance(context, int) else tuple(context)
+    return (context,) if isinstance(context, int) else tuple(dict.fromkeys(context))
 
 
 def _model(model: str | Architecture | None) -> Architecture | None:

@@ -9,7 +9,7 @@ import click
 from flashstill.cli.ahead_tables import print_arrays, print_ceiling, print_trends
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option
-from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, chip_option, facts_options, model_option
+from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, chip_option, facts_options, given_options, model_option
 from flashstill.cli.paging import give, page_option
 from flashstill.cli.planning import words
 from flashstill.errors import BadInput, shortened
@@ -135,6 +135,8 @@ def arrays(
     """Time and energy of a model's matrix products on systolic arrays of several edges, of equal silicon."""
     from flashstill.years_ahead import arrays as answer_arrays
 
+    if one_array and "multipliers" in given_options():
+        raise BadInput("--multipliers does not bear on --one-array, which takes one array of each edge; leave one out")
     facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_arrays(
         model=model,

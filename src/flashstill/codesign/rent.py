@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.hardware import Chip
@@ -28,11 +28,16 @@ class Rent:
 
 
 def rent_of(facts: Facts, chip: Chip, basis: str) -> Rent:
-    """The price of a chip on a basis; BadInput where none is known."""
+    """The price of a chip on a basis; BadInput where none is known, or where it is 0: ratios of dollars are told."""
     price = hourly_price(facts, chip.name, basis)
     if price.usd_per_hour is None:
         raise BadInput(
             f"no price is known of {chip.name}; give one with --set {chip.name}.usd_per_hour=2, or --facts DIR"
+        )
+    if basis == RENTED and not price.usd_per_hour:
+        raise BadInput(
+            f"{chip.name} costs nothing an hour, and a cascade compares dollars; give a price with"
+            f" --set {chip.name}.usd_per_hour=2, or --price owned"
         )
     return Rent(
         chip=chip, price=price, wall_ratio=chip.system.server_power_ratio * facts.value("facility", "pue_ratio")

@@ -40,7 +40,7 @@ def answers_of(
     """
     facts = load(directories, edits)
     kinds = kinds_of(() if result is None else _views_of(result))
-    name = model or MODEL
+    name = MODEL if model is None else model
     own = None
     if name not in known_models():
         own = load_architecture(name)
@@ -48,7 +48,7 @@ def answers_of(
         facts=facts,
         views=tuple(kind.name for kind in kinds),
         model=name,
-        chip=facts.machine(chip or CHIP).name,
+        chip=facts.machine(CHIP if chip is None else chip).name,
         own_model=own,
     )
     given = Given(directories=tuple(str(each) for each in directories), edits=tuple(edits))
