@@ -212,6 +212,40 @@ KIMI_VL: Config = {
         "attention_bias": False, "tie_word_embeddings": False,
     },
 }  # fmt: skip
+_K3_FULL = [*range(4, 93, 4), 93]
+KIMI_K3: Config = {
+    "architectures": ["KimiK3ForConditionalGeneration"], "model_type": "kimi_k3", "dtype": "bfloat16",
+    "text_config": {
+        "activation_situ_beta": 4.0, "activation_situ_linear_beta": 25.0, "architectures": ["KimiLinearForCausalLM"],
+        "attn_res_block_size": 12, "dtype": "bfloat16", "first_k_dense_replace": 1, "hidden_act": "situ",
+        "hidden_size": 7168, "intermediate_size": 33792, "kv_lora_rank": 512, "latent_moe_use_norm": True,
+        "linear_attn_config": {
+            "full_attn_layers": _K3_FULL, "gate_lower_bound": -5.0, "head_dim": 128,
+            "kda_layers": [i for i in range(1, 94) if i not in _K3_FULL], "num_heads": 96,
+            "short_conv_kernel_size": 4, "use_full_rank_gate": True,
+        },
+        "max_position_embeddings": 1048576, "mla_use_nope": True, "mla_use_output_gate": True,
+        "model_type": "kimi_linear", "moe_intermediate_size": 3072, "moe_layer_freq": 1, "moe_renormalize": True,
+        "moe_router_activation_func": "sigmoid", "num_attention_heads": 96, "num_expert_group": 1, "num_experts": 896,
+        "num_experts_per_token": 16, "num_hidden_layers": 93, "num_key_value_heads": 96, "num_nextn_predict_layers": 0,
+        "num_shared_experts": 2, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+        "quantization_config": {
+            "config_groups": {"group_0": {
+                "format": "mxfp4-pack-quantized", "targets": ["Linear"],
+                "weights": {"group_size": 32, "num_bits": 4, "strategy": "group", "symmetric": True, "type": "float"},
+            }},
+            "ignore": [
+                "re:.*self_attn.*", "re:.*shared_experts.*", "re:.*mlp\\.(gate|up|gate_up|down)_proj.*",
+                "re:.*lm_head.*", "re:.*vision_tower.*", "re:.*mm_projector.*",
+            ],
+            "quant_method": "compressed-tensors",
+        },
+        "rms_norm_eps": 1e-05, "routed_expert_hidden_size": 3584, "routed_scaling_factor": 1.0,
+        "tie_word_embeddings": False, "topk_group": 1, "topk_method": "noaux_tc", "use_grouped_topk": True,
+        "v_head_dim": 128, "vocab_size": 163840,
+    },
+    "tie_word_embeddings": False, "vision_config": {"vt_hidden_size": 1024},
+}  # fmt: skip
 LONGCAT: Config = {
     "model_type": "longcat_flash", "attention_bias": False, "attention_dropout": 0.0, "attention_method": "MLA",
     "expert_ffn_hidden_size": 2048, "ffn_hidden_size": 12288, "hidden_size": 6144, "kv_lora_rank": 512,

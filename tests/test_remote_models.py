@@ -48,6 +48,7 @@ PUBLISHED: dict[str, tuple[Config, float, float, float]] = {
     "deepseek-ocr": (published.DEEPSEEK_OCR, 2.93, 0, 12 * _GROUPED * 1280),
     "step3": (published.STEP3, 316, 0, 61 * _GROUPED * 256),
     "kimi-vl-a3b": (published.KIMI_VL, 16, 0, 27 * _LATENT),
+    "kimi-k3": (published.KIMI_K3, 2780, 0, 24 * _LATENT + 69 * (96 * _LIGHTNING + 2 * 3 * 3 * 96 * 128)),
     "longcat-flash": (published.LONGCAT, 562, 0, 56 * _LATENT),
     "minicpm-2b": (published.MINICPM_2B, 2.72, 0, 40 * _GROUPED * 2304),
     "mimo-7b": (published.MIMO, 7.62, 0, 36 * _GROUPED * 1024),
@@ -89,6 +90,11 @@ def test_blocks_after_the_last_whole_group_have_a_cache() -> None:
 def test_modules_that_predict_further_tokens() -> None:
     model = from_hf(published.MIMO, "mimo-7b")
     assert model.parameters + model.mtp_parameters == pytest.approx(7.83e9, rel=1e-3)
+
+
+def test_bytes_of_a_published_checkpoint() -> None:
+    # 96 files of Kimi K3, of which 0.93 GB are the vision tower and its projection
+    assert from_hf(published.KIMI_K3, "k3").weight_bytes == pytest.approx(1_560_936_091_448 - 0.93e9, rel=1e-3)
 
 
 def test_the_exact_count_of_a_model_whose_blocks_differ() -> None:

@@ -119,10 +119,16 @@ def gated_delta_net(
     )
 
 
-def kimi_delta(*, width: int, heads: int, head_width: int, taps: int, low_rank: bool = True) -> LinearAttention:
-    """Delta rule with per-channel decay; decay and output gate are low-rank (arXiv 2510.26692) or full-rank."""
+def kimi_delta(
+    *, width: int, heads: int, head_width: int, taps: int, low_rank: bool = True, full_gate: bool = False
+) -> LinearAttention:
+    """Delta rule with per-channel decay; decay and output gate are low-rank (arXiv 2510.26692) or full-rank.
+
+    full_gate: the output gate is full-rank whatever the decay is (Kimi K3).
+    """
     inner = heads * head_width
-    gates = 2 * (width * head_width + head_width * inner) if low_rank else 2 * width * inner
+    low, full = width * head_width + head_width * inner, width * inner
+    gates = (low if low_rank else full) + (low if low_rank and not full_gate else full)
     return LinearAttention(
         kind="kimi delta attention",
         heads=heads,

@@ -244,6 +244,7 @@ REFUSED = {
     **dict.fromkeys(("minicpmo", "minicpmv"), "which language model it has is told by a version alone"),
     "mllama_text_model": "some of its blocks read images only",
     "moshi": "it is two models that take turns within a step",
+    **dict.fromkeys(("deepseek_v41", "deepseek_v41_text"), "its tables of n-grams are of a kind of their own"),
     "phi3small": "its attention is sparse in blocks",
     "qwen4_exp_text": "its tables of n-grams and residual streams are of a kind of their own",
     "reformer": "its attention goes by hashes",
@@ -253,7 +254,7 @@ REFUSED = {
     "zamba2": "its blocks share weights",
     "zaya": "its attention works on convolutions of keys and queries, and its router is a network",
     **dict.fromkeys(
-        ("deepseek_v41", "k2_horizon", "pangu_ultra_moe", "param2moe", "plamo2", "plamo3", "step1", "telechat"),
+        ("k2_horizon", "pangu_ultra_moe", "param2moe", "plamo2", "plamo3", "step1", "telechat"),
         _NOT_FOUND,
     ),
     **dict.fromkeys(

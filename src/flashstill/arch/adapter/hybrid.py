@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from flashstill.arch.adapter.build import ForLayer, grouped, routed
+from flashstill.arch.adapter.build import ForLayer, assemble, grouped, routed
 from flashstill.arch.adapter.experts import deepseek_experts, predictors, qwen_experts
-from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
+from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, HEADS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
 from flashstill.arch.attention import Attention, LatentAttention
 from flashstill.arch.feedforward import FeedForward
-from flashstill.arch.model import Architecture, Mixer
+from flashstill.arch.model import Architecture, Layer, Mixer
 from flashstill.arch.recurrent import LinearAttention, gated_delta_net, kimi_delta, lightning, mamba1, mamba2
 
 _HYBRID = ("full", "linear")
@@ -70,13 +71,18 @@ def minimax(fields: Fields) -> Architecture:
 
 
 def kimi_linear(fields: Fields) -> Architecture:
-    """Kimi Linear: Kimi delta attention, MLA in every fourth block, DeepSeek's experts."""
+    """Kimi Linear and K3: Kimi delta attention, MLA in every fourth block, DeepSeek's experts.
+
+    In K3 experts have a width of their own, MLA has an output gate, and each attention and FFN reads a weighted sum of
+    what earlier groups of blocks added to the stream, which is not priced.
+    """
     inner = fields.part("linear_attn_config")
     recurrent = kimi_delta(
         width=fields.width,
         heads=inner.count("num_heads", default=fields.count("linear_num_heads", default=32)),
         head_width=inner.count("head_dim", default=fields.count("linear_head_dim", default=128)),
         taps=inner.count("short_conv_kernel_size", default=fields.count("linear_conv_kernel_dim", default=4)),
+        full_gate=inner.flag("use_full_rank_gate", False),
     )
     kinds = fields.layer_kinds("layer_types", known=_HYBRID)
     if kinds is None:
@@ -84,8 +90,25 @@ def kimi_linear(fields: Fields) -> Architecture:
         if not full or full | inner.whole_numbers("kda_layers") != frozenset(range(1, fields.depth + 1)):
             raise fields.fail(": linear_attn_config does not name each layer in full_attn_layers or kda_layers")
         kinds = ["full" if i + 1 in full else "linear" for i in range(fields.depth)]
-    mixers = _mixers(kinds, latent(fields), recurrent)
-    return stacked(fields, mixers, deepseek_experts(fields, 1), predictors(fields))
+    gate = fields.count(*HEADS) * fields.count("v_head_dim") if fields.flag("mla_use_output_gate", False) else 0
+    fields.ignore("use_grouped_topk", "mla_use_nope")
+    inner.ignore("gate_lower_bound")
+    narrow = fields.count("routed_expert_hidden_size", default=0, least=0)
+    norm = narrow if fields.flag("latent_moe_use_norm", False) else 0
+    ffn, summed = deepseek_experts(fields, 1), fields.count("attn_res_block_size", default=0, least=0)
+    # A weighted sum has a norm and one weight for each value of the stream, twice a block and once before the head.
+    blocks = [
+        Layer(
+            count=1,
+            attention=mixer,
+            ffn=replace(ffn(i), latent_width=narrow, router_extra=norm) if narrow and ffn(i).experts else ffn(i),
+            norm_parameters=(6 if summed else 2) * fields.width,
+        )
+        for i, mixer in enumerate(_mixers(kinds, latent(fields, extra_width=gate), recurrent))
+    ]
+    note = "the sums over what earlier groups of blocks added are left out" if summed else ""
+    extra = 2 * fields.width if summed else 0
+    return assemble(fields, blocks, extra=extra, mtp_layers=predictors(fields), note=note)
 
 
 def jamba(fields: Fields) -> Architecture:
