@@ -129,20 +129,15 @@ def kimi_delta(
     inner = heads * head_width
     low, full = width * head_width + head_width * inner, width * inner
     gates = (low if low_rank else full) + (low if low_rank and not full_gate else full)
+    widths = {"key_width": head_width, "value_width": head_width}
+    state = MatrixState(heads=heads, key_heads=heads, corrects=True, channel_decay=True, **widths)
     return LinearAttention(
         kind="kimi delta attention",
         heads=heads,
         weights=3 * width * inner + 3 * taps * inner + gates + width * heads + inner * width,
         other_parameters=inner + heads + head_width,
         state_values=heads * head_width**2 + (taps - 1) * 3 * inner,
-        matrix_state=MatrixState(
-            heads=heads,
-            key_heads=heads,
-            key_width=head_width,
-            value_width=head_width,
-            corrects=True,
-            channel_decay=True,
-        ),
+        matrix_state=state,
         output_width=inner,
         taps=taps,
         convolved=3 * inner,
