@@ -179,10 +179,11 @@ def validate(
     from flashstill.outputs import STANDARD, written_out
     from flashstill.printing import print_table
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
+    from flashstill.validation.apart import apart_cells
     from flashstill.validation.comparison import error_rows
-    from flashstill.validation.error_table import comparisons_with, doubtful_rows, table_cells
+    from flashstill.validation.error_table import comparisons_with, rows_apart, table_cells
     from flashstill.validation.own import compare_own
-    from flashstill.validation.page import apart_cells, markdown
+    from flashstill.validation.page import markdown
     from flashstill.validation.picture import picture, quantile_cells
 
     if measured is not None:
@@ -200,7 +201,7 @@ def validate(
     with unpacked(anchors) if anchors is not None else nullcontext() as directory:
         comparisons = comparisons_with(facts, directory, leave_out, simulated)
         rows = [row for each in comparisons for row in error_rows(each)]
-        apart = doubtful_rows(facts, directory)
+        apart = rows_apart(facts, directory)
     if out is not None:
         drawn, image = picture(comparisons) if out != STANDARD else "", out.with_suffix(".svg")
         with written_out(out) as text:

@@ -4,8 +4,8 @@ Each of n chips sends, for an array of V bytes:  all-reduce 2 V (n-1)/n, all-gat
 all-to-all v (n-1)/n of the v bytes that it holds.
 
     switch    ((floor + rank (n-1))^p + (sent / (link eff))^p)^(1/p), or one shot: floor + (n-1) V / (link eff)
-    torus     floor + max(hops t_hop, V (n-1)/n / (links w eff)), the second term twice for an all-reduce; all-to-all
-              floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in hardware/topology/torus.py
+    torus     floor + rank (n-1) + max(hops t_hop, V (n-1)/n / (links w eff)), the last term twice for an all-reduce;
+              all-to-all with v cross / (w eff) in it; links, hops and cross as in hardware/topology/torus.py
     beyond the domain: a hierarchical collective of the library (an engine's own all-reduce reaches no other domain)
               adds, for each chip's share of the array,  sent / (scale-out rate eff) + ceil(log2 domains) scale-out hops
               (twice for an all-reduce), as in NCCL's model of its trees; the messages of an all-to-all go to all
@@ -160,7 +160,7 @@ def _torus(
 ) -> Quantity:
     link = chip.topology.one_link_bytes_per_s * collective.efficiency
     # Without a row measured for this kind of collective the floor is 0: the general rows give hop latencies only.
-    floor_s = either(collective.measured, lambda: collective.floor_s, lambda: 0.0)
+    floor_s = either(collective.measured, lambda: collective.floor_s + collective.rank_s * (group - 1.0), lambda: 0.0)
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)
     links = chip.topology.group(group, stride, slice_chips)

@@ -1,7 +1,8 @@
 """Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults.
 
 On chips of a maker's class on which no engine was measured, rows of that class (tpu-google, gpu-amd) replace the
-overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence.  Those of condition
+overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence, memory for buffers
+and recorded graphs.  Those of condition
 "runtime" belong to every program on the chip, so that kernels without an engine have them as well.
 """
 
@@ -113,7 +114,7 @@ GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_rati
 _NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "reserved_ratio")
 RUNTIME = "runtime"
 """condition of a maker's class rows that hold for kernels without an engine as well"""
-_OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s")
+_OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffer_bytes", "graph_bytes")
 
 
 def software_on(facts: Facts, engine: str, maker_class: str) -> Software:

@@ -24,7 +24,9 @@ from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import WHOLE, KernelSet, anchors_of
 from flashstill.validation.anchors.throughput import compare_throughput
 from flashstill.validation.anchors.training import compare_training
-from flashstill.validation.calibration.doubtful import Doubtful, credible, doubtful
+from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
+from flashstill.validation.apart import Apart
+from flashstill.validation.calibration.doubtful import credible, doubtful
 from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
@@ -89,6 +91,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "serving": _serving,
         "energy": compare_energy,
         "public cases": compare_public,
+        "cases nobody calibrated on": compare_unseen,
         "SRAM machines": compare_sram,
         "batch sweeps": compare_sweeps,
         "throughput": compare_throughput,
@@ -126,9 +129,11 @@ def left_out_comparisons(facts: Facts, anchors: Path | None, kind: str) -> list[
     return [*compare_serving(facts, rows), *compare_left_out(facts, rows, (kind,), fitted)]
 
 
-def doubtful_rows(facts: Facts, anchors: Path | None) -> list[Doubtful]:
-    """The served rows of a directory that are listed apart."""
-    return doubtful(facts, served(anchors)) if anchors is not None and anchors.is_dir() else []
+def rows_apart(facts: Facts, anchors: Path | None) -> list[Apart]:
+    """The rows of a directory that are listed apart."""
+    if anchors is None or not anchors.is_dir():
+        return []
+    return [*doubtful(facts, served(anchors)), *unseen_apart(anchors)]
 
 
 def _sound(comparison: Comparison) -> Comparison:

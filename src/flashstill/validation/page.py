@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flashstill.validation.calibration.doubtful import Doubtful
+from flashstill.validation.apart import Apart, apart_cells
 from flashstill.validation.comparison import ErrorRow
 from flashstill.validation.error_table import table_cells
 
@@ -29,20 +29,8 @@ def _pictured(quantiles: Sequence[Sequence[str]], image: str) -> list[str]:
     ]
 
 
-def apart_cells(rows: Sequence[Doubtful]) -> list[tuple[str, ...]]:
-    """Rows that are listed apart, as rows of text, header first."""
-    asked = [(each, each.row.case.scenario, each.row.case.deployment) for each in rows]
-    return [
-        ("stack", "tp", "in", "out", "in flight", "reason"),
-        *(
-            (each.stack, str(used.tp), str(case.isl), str(case.osl), str(case.batch), each.reason)
-            for each, case, used in asked
-        ),
-    ]
-
-
 def markdown(
-    rows: Sequence[ErrorRow], apart: Sequence[Doubtful] = (), quantiles: Sequence[Sequence[str]] = (), image: str = ""
+    rows: Sequence[ErrorRow], apart: Sequence[Apart] = (), quantiles: Sequence[Sequence[str]] = (), image: str = ""
 ) -> str:
     """docs/validation.md: the table, how to read it, and the rows listed apart.
 
@@ -77,8 +65,8 @@ def markdown(
         lines += [
             "## Rows listed apart",
             "",
-            "Measurements that no machine can reach, or that repeats of the same configuration contradict: they are"
-            " neither fitted nor counted above.",
+            "Measurements that no machine can reach, that cannot be as their source states them, or that repeats of the"
+            " same configuration contradict: they are neither fitted nor counted above.",
             "",
             "| " + " | ".join(titles) + " |",
             "|" + "---|" * len(titles),

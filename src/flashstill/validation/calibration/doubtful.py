@@ -19,6 +19,7 @@ from flashstill.cost.phases import batch_step
 from flashstill.cost.serving import capacity
 from flashstill.facts import Facts
 from flashstill.validation.anchors.serving import Served, stack_name
+from flashstill.validation.apart import Apart
 from flashstill.validation.calibration.trials import Trial, trials
 from flashstill.validation.comparison import Values
 
@@ -32,19 +33,17 @@ NARROWEST = "fp8"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Doubtful:
-    """A row listed apart, and why."""
+class Doubtful(Apart):
+    """A served row listed apart."""
 
     row: Served
-    stack: str
-    reason: str
 
 
 def doubtful(facts: Facts, rows: Sequence[Served]) -> list[Doubtful]:
     """The rows in doubt, in order."""
     reasons = {**_contradicted(facts, rows), **_impossible(facts, rows)}
     return [
-        Doubtful(row=rows[index], stack=stack_name(facts, rows[index]), reason=reason)
+        Doubtful(row=rows[index], case=rows[index].case, stack=stack_name(facts, rows[index]), reason=reason)
         for index, reason in sorted(reasons.items())
     ]
 

@@ -1,0 +1,127 @@
+"""Cases that nobody calibrated on: their reader, the rows listed apart, and what their sources taught of chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flashstill.cost.links import link_cost
+from flashstill.facts import load
+from flashstill.hardware import chip_from_facts
+from flashstill.hardware.software import software_of, software_on
+from flashstill.parallel import Exchange
+from flashstill.plan.predict import Case, predict
+from flashstill.validation.anchors.packed import SHIPPED, unpacked
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
+from flashstill.validation.apart import apart_cells
+from flashstill.validation.error_table import all_comparisons, rows_apart
+
+FACTS = load()
+UNSEEN = (
+    "id,source,quoted,apart,model,chip,chips,tp,pp,ep,dp,isl,osl,concurrency,engine,precision,kv_precision,burst_share,cohort,"
+    "measured_tpot_ms,measured_ttft_ms,measured_output_tokens_per_s\n"
+    "a,,,,llama-3.1-8b,tpu-v6e,,2,,,,512,64,4,vllm,,,0,,7.5,60,500\n"
+    "b,,,,llama-3.1-8b,gaudi3,,1,,,,512,64,32,,fp8,fp8,1,32,,,2500\n"
+    "c,,,twice as fast as light,llama-3.1-8b,tpu-v6e,,1,,,,512,64,4,vllm,,,,,0.1,,\n"
+    "d,,,,no-such-model,tpu-v6e,,1,,,,512,64,4,vllm,,,,,7.5,,\n"
+)
+
+
+def test_a_row_is_compared_by_its_time_per_token_else_by_its_rate_and_by_its_first_token(tmp_path: Path) -> None:
+    (tmp_path / "serving_unseen.csv").write_text(UNSEEN, encoding="utf-8")
+    asked = {"model": "llama-3.1-8b", "isl": 512, "osl": 64}
+    shown, whole = predict(
+        FACTS,
+        [
+            Case.of(**asked, chip="tpu-v6e", tp=2, concurrency=4, engine="vllm", burst_share=0.0),
+            Case.of(
+                **asked,
+                chip="gaudi3",
+                tp=1,
+                concurrency=32,
+                precision="fp8",
+                kv_precision="fp8",
+                burst_share=1.0,
+                cohort=32,
+            ),
+        ],
+    )
+    found = {each.quantity: each for each in compare_unseen(FACTS, tmp_path)}
+    assert {name: each.predicted.tolist() for name, each in found.items()} == {
+        "tpot_s": [shown.tpot_s],
+        "ttft_s": [shown.ttft_s],
+        "output_tokens_per_s": [whole.output_tokens_per_s],
+    }
+    assert [each.measured.tolist() for each in found.values()] == [[0.0075], [0.06], [2500.0]]
+    assert [each.unanswered for each in found.values()] == [1, 0, 0]
+    assert {each.fitted for each in found.values()} == {"not fitted"}
+    assert [each.anchor for each in all_comparisons(FACTS, tmp_path)] == ["serving_unseen"] * 3
+
+
+def test_rows_that_cannot_be_as_stated_are_listed_and_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "serving_unseen.csv").write_text(UNSEEN, encoding="utf-8")
+    listed = rows_apart(FACTS, tmp_path)
+    assert apart_cells(listed)[1:] == [("vllm tpu-v6e llama-3.1-8b", "1", "512", "64", "4", "twice as fast as light")]
+
+
+def test_a_directory_without_the_table_has_none(tmp_path: Path) -> None:
+    assert compare_unseen(FACTS, tmp_path) == []
+    assert unseen_apart(tmp_path) == []
+
+
+def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_one() -> None:
+    with unpacked(SHIPPED) as directory:
+        rows = read_rows(directory / "serving_unseen.csv")
+        unanswered = sum(each.unanswered for each in compare_unseen(FACTS, directory))
+    assert all(row["source"] and row["quoted"] for row in rows)
+    assert len({row["id"] for row in rows}) == len(rows) == 117
+    assert len({row["chip"] for row in rows}) >= 12
+    assert len({row["model"] for row in rows}) >= 15
+    assert unanswered == 2  # the time per token and the first token of Llama 2 13B beyond its 4096 tokens
+
+
+def all_reduce_seconds(name: str, chips: float) -> float:
+    chip = chip_from_facts(FACTS, name)
+    exchange = Exchange(name="x", kind="all-reduce", count=1.0, bytes=8192.0, group=chips, tier="tensor")
+    return float(np.asarray(link_cost(chip, chip.calibration, exchange).seconds))
+
+
+def test_a_ring_over_the_cores_of_trainium_passes_each_of_them_twice() -> None:
+    # AWS: 1 to 2 us a hop; 31 hops each way over the 32 cores of 16 chips
+    assert 62e-6 < all_reduce_seconds("trainium1", 16.0) < 124e-6
+    hops = 2.0 * chip_from_facts(FACTS, "trainium1").calibration.hop_s  # an edge of 4 closes, an edge of 2 does not
+    assert all_reduce_seconds("trainium1", 16.0) - all_reduce_seconds("trainium1", 4.0) == pytest.approx(
+        12.0 * 5e-6 + hops * (4.0 - 2.0)
+    )
+    assert all_reduce_seconds("trainium2", 16.0) < 40e-6
+
+
+def test_memory_for_buffers_is_that_of_the_chips_runtime() -> None:
+    card, usual = (software_on(FACTS, "vllm", "npu-tenstorrent"), software_of(FACTS, "vllm"))
+    assert card.buffer_bytes + card.graph_bytes < 1e9 < usual.buffer_bytes + usual.graph_bytes
+    assert software_on(FACTS, "vllm", "gpu-nvidia").buffer_bytes == usual.buffer_bytes
+    (found,) = predict(
+        FACTS, [Case.of(model="llama-3.1-8b", chip="wormhole-n150", tp=1, precision="fp8", engine="vllm")]
+    )
+    assert found.fits
+
+
+def test_kernels_of_h20_come_nearer_to_its_low_peak_than_those_of_the_same_die_at_full_rate() -> None:
+    low, full = (chip_from_facts(FACTS, name).calibration for name in ("h20", "h100-sxm"))
+    for kind in ("matmul", "prompt-attention"):
+        for engine in ("", "vllm", "sglang", "trtllm"):
+            assert full.kernel(kind, "bf16", engine).compute_efficiency < 0.83
+            assert 0.84 < low.kernel(kind, "bf16", engine).compute_efficiency < 0.9
+            assert low.kernel(kind, "bf16", engine).floor_s == full.kernel(kind, "bf16", engine).floor_s
+    assert low.kernel("experts", "bf16", "sglang").compute_efficiency == pytest.approx(0.58)
+
+
+def test_two_cores_attend_to_two_sequences_at_once() -> None:
+    one, two = (
+        chip_from_facts(FACTS, name).calibration.kernel("decode-attention", "bf16") for name in ("tpu-v6e", "tpu-v7")
+    )
+    assert two.block_s == pytest.approx(one.block_s / 2.0)
+    assert two.floor_s == one.floor_s
