@@ -237,6 +237,15 @@ def test_layouts_that_are_all_refused_are_counted_and_leave_other_models_alone()
     assert sparse.sensitivity.optima
 
 
+def test_a_chip_without_the_tiers_is_counted_as_plan_counts_it() -> None:
+    found = []
+    for ask in (fs.codesign, lambda chip, **asked: fs.search(chips=(chip,), **asked)):
+        with pytest.raises(InfeasiblePlan) as refused:
+            ask(**{**SMALL, "chip": "wse-3"}, tiers=("host",))
+        found.append(refused.value.reasons)
+    assert found == [{"the chip has none of the memory tiers": 2}] * 2
+
+
 def test_a_chip_for_nothing_has_no_slope_of_dollars() -> None:
     free = fs.codesign(**SMALL, set={"h100-sxm.usd_per_hour": 0.0})
     assert free.pairs[0].sensitivity.optima["usd"].cost == 0.0

@@ -21,10 +21,8 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import conditions_of
-from flashstill.plan.space import SearchSpace
+from flashstill.plan.space import NO_PRECISION, NO_TIER, SearchSpace
 from flashstill.workload import Quantity
-
-NO_PRECISION = "the chip lacks the precision"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +120,8 @@ def entries_of(
     """
     found: list[Entry] = []
     for place, subject in enumerate(subjects):
+        if not placements[place]:
+            reasons[place][NO_TIER] += configurations
         choices = itertools.product(space.precisions, space.kv_precisions, placements[place], space.overlaps)
         for precision, kv, (weights, cache), overlap in choices:
             deployment = Deployment(

@@ -36,6 +36,8 @@ from flashstill.plan.resolve import conditions_of, resolve
 from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.space import (
+    NO_PRECISION,
+    NO_TIER,
     OBJECTIVES,
     SearchResult,
     SearchSpace,
@@ -69,8 +71,12 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         chip = chip_from_facts(facts, name)
         check_draft(chip, scenario.draft)
         prices[name] = paid = hourly_price(facts, name, price)
+        places = placements_of(space, chip)
+        if not places:
+            reasons[NO_TIER] += layouts * batches
+            evaluated += layouts * batches
         for precision, kv, (weights, cache), overlap, drafting in itertools.product(
-            space.precisions, space.kv_precisions, placements_of(space, chip), space.overlaps, drafts
+            space.precisions, space.kv_precisions, places, space.overlaps, drafts
         ):
             evaluated += layouts * batches + sum(refused.values())
             reasons.update(refused)
@@ -82,7 +88,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             try:
                 chip.precision(conditions.precisions.linear)
             except MissingFact:
-                reasons["the chip lacks the precision"] += layouts * batches
+                reasons[NO_PRECISION] += layouts * batches
                 continue
             label = {
                 "chip": chip.name,

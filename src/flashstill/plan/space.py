@@ -20,6 +20,8 @@ MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
 """limits: of a whole search, and of one combination of chip, precision, placement and draft (priced in memory at
 once)"""
+NO_PRECISION, NO_TIER = "the chip lacks the precision", "the chip has none of the memory tiers"
+"""reasons for which all configurations of a chip are left out"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
 SHOWN = 30
 """number of configurations displayed in a notebook"""
