@@ -3,7 +3,8 @@
     dollars a token = hour of a package (economics/tco.py, at the watts predicted) x packages / tokens a second
     hour            = purchase + share of the design's own dollars, board, host, building, power, interest
 
-One call prices the designs of one structure (hardware/stacked.py).  What does not fit or breaks a bound is left out.
+One call prices the designs of one structure (hardware/stacked.py), on the deployments that any of them has room for.
+What does not fit on one of them, or breaks a bound, is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from flashstill.codesign.silicon import Ground, Silicon, silicon_of
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, broken_bounds
-from flashstill.plan.tables import priced
+from flashstill.plan.tables import priced, room_for
 from flashstill.units import SECONDS_PER_HOUR
 
 Places = npt.NDArray[np.intp]
@@ -209,12 +210,18 @@ def _priced(
     stacked = stacked_chip(chip, columns_of(facts, space, ground, designs))
     conditions = conditions_for(facts, load, stacked, weights_tier(memory))
     share, chosen = load.share, load.chosen if links.lanes else load.alone
+    room = room_for(load.model, conditions, chosen.layout, share.isl, share.osl, None)
+    runs = (room >= chosen.batches) & (chosen.batches >= np.asarray(chosen.layout.dp))
+    possible = np.flatnonzero(runs.reshape(-1, *chosen.shape).any(axis=0))
+    if not len(possible):
+        return [{name: np.full(len(designs.macs), np.inf) for name in FIGURES} for _ in asks]
+    chosen = chosen.taken(possible)
     table = priced(load.model, conditions, chosen, share.isl, share.osl, None, burst_share=BURST_SHARE)
     pace, layout = table.pace, chosen.layout
     packages = np.asarray(np.broadcast_to(layout.chips, chosen.shape), dtype=np.float64)
     rate = np.asarray(pace.output_tokens_per_s)
     asked = Scenario(model=load.model, max_ttft_s=share.max_ttft_s, max_tpot_s=share.max_tpot_s)
-    refused = (table.room < chosen.batches) | (chosen.batches < np.asarray(layout.dp))
+    refused = table.room < chosen.batches
     for broken in broken_bounds(asked, pace.ttft_s, pace.tpot_s, rate).values():
         refused = refused | broken
     watts, ratio = np.asarray(pace.watts_per_chip), chip.system.server_power_ratio
