@@ -7,19 +7,21 @@ import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from flashstill.api import predict
-from flashstill.arch import load_architecture
+from flashstill.arch import Architecture, load_architecture
 from flashstill.asic.area import Content, area_of, sides_of
 from flashstill.chip_searching import chip_search
 from flashstill.cli import main
+from flashstill.codesign import design_prices
 from flashstill.codesign.asked_search import asked_space
 from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_chips import draw_of
-from flashstill.codesign.design_prices import OBJECTIVES, designs_at
+from flashstill.codesign.design_prices import FIGURES, OBJECTIVES, designs_at
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
 from flashstill.codesign.future import Future, Share, mix_of
@@ -30,6 +32,7 @@ from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.search_answer import answer_search
 from flashstill.codesign.search_question import Question, tasks_of, today
 from flashstill.codesign.silicon import REASONS, ground_of, rates_of
+from flashstill.cost import Conditions
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.economics.tco import terms_of
 from flashstill.errors import BadInput
@@ -38,6 +41,7 @@ from flashstill.facts.table import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.tables import Candidates, Priced, priced
 from tests.marks import slow
 
 FACTS = load()
@@ -124,6 +128,33 @@ def test_winners_of_random_spaces_are_those_of_pricing_all(seed: int) -> None:
 
 
 @pytest.mark.slow
+def test_designs_with_different_links_are_priced_together_where_one_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each alone, tori and switches in one call, on no deployment for which none of them has room."""
+    calls: list[tuple[int, tuple[int, ...]]] = []
+
+    def counted(model: Architecture, conditions: Conditions, chosen: Candidates, *others: Any, **named: Any) -> Priced:
+        calls.append((np.ndim(conditions.chip.topology.axes), chosen.shape))
+        return priced(model, conditions, chosen, *others, **named)
+
+    monkeypatch.setattr(design_prices, "priced", counted)
+    hunt = a_hunt(3, "gpt-oss-20b")
+    designs = np.flatnonzero(np.isfinite(hunt.screened.bounds[0]))[::8]
+    asks = tuple((objective, 1e5) for objective in OBJECTIVES)
+    together = hunt.answers(0, designs, asks)
+    several = list(calls)
+    assert {axes for axes, _ in several} == {0, 5}, "chips alone, and tori with switches"
+    everything = hunt.loads[0].chosen.shape
+    assert all(math.prod(shape) < math.prod(everything) for _, shape in several)
+    for places, answers in together:
+        for number, design in enumerate(places):
+            ((_, alone),) = hunt.answers(0, np.array([design]), asks)
+            for whole, one in zip(answers, alone, strict=True):
+                np.testing.assert_allclose(
+                    [whole[name][number] for name in FIGURES], [one[name][0] for name in FIGURES], rtol=1e-12
+                )
+    assert len(several) < len(calls) / 4
+
+
 def test_every_design_is_made_or_refused_for_one_reason() -> None:
     hunt = a_hunt(1, "llama-3.1-8b", 120)
     assert hunt.screened.buildable + sum(hunt.screened.reasons.values()) == hunt.space.size

@@ -37,6 +37,7 @@ class Columns:
 
     memory_bytes, memory_bytes_per_s: of the tier that holds the cache.  weights_: of one for weights alone, or 0.
     cells, weights_cells: joules of a byte at the cells of each.
+    axes, wrap_edge: of a torus where links differ in them, 0 axes for a switch; None: all as their archetype.
     """
 
     edge: Values
@@ -55,6 +56,8 @@ class Columns:
     package_mm2: Values
     limit_w: Values
     idle_w: Values
+    axes: Values | None = None
+    wrap_edge: Values | None = None
 
 
 def archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
@@ -131,6 +134,8 @@ def stacked_chip(chip: Chip, columns: Columns) -> Chip:
     near = chip.on_chip_joules_per_byte - first.joules_per_byte[WIRES]
     linked = bool(chip.topology.link_bytes_per_s)
     sent = {"link_bytes_per_s": along(columns.link_bytes_per_s)} if linked else {}
+    if columns.axes is not None and columns.wrap_edge is not None:
+        sent |= {"axes": along(columns.axes), "wrap_edge": along(columns.wrap_edge)}
     domain = {"domain_chips": along(columns.domain_chips)} if linked else {}
     return _replaced(
         chip,

@@ -23,7 +23,7 @@ from flashstill.codesign.design_chips import (
     stacked_chip,
     weights_tier,
 )
-from flashstill.codesign.design_rows import domain_of, link_joules
+from flashstill.codesign.design_rows import domain_of, link_joules, wrap_edge_of
 from flashstill.codesign.designs import AXES_OF, Block, DesignSpace, Values
 from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
 from flashstill.codesign.silicon import Ground, Silicon, silicon_of
@@ -132,6 +132,9 @@ def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Design
     own = np.array([cells_joules(facts, one.weights_kind) for one in choices])
     lane = facts.value(f"node-{designs.block.node_nm}", "lane_bytes_per_s")
     lanes = np.array([one.lanes * lane for one in links])
+    axes = np.array([float(AXES_OF[one.wiring]) for one in links])[designs.links]
+    wraps = np.array([float(wrap_edge_of(one)) for one in links])[designs.links]
+    alike = bool(np.all(axes == axes[:1]))
 
     def each(values: object) -> Values:
         return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
@@ -153,6 +156,8 @@ def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Design
         package_mm2=each(silicon.package_mm2),
         limit_w=each(silicon.limit_w),
         idle_w=each(silicon.idle_w),
+        axes=None if alike else axes,
+        wrap_edge=None if alike else wraps,
     )
 
 
@@ -181,7 +186,7 @@ def prices_of(
     tables = tuple({name: np.full(count, np.inf) for name in FIGURES} for _ in asks)
     choices, links = space.memories_of(designs.block), space.links
     structure = [
-        (bool(choices[memory].weights_kind), AXES_OF[links[link].wiring], bool(links[link].lanes))
+        (bool(choices[memory].weights_kind), bool(links[link].lanes))
         for memory, link in zip(designs.memory, designs.links, strict=True)
     ]
     at_once = max(_ELEMENTS // len(load.chosen.groups.by_number), _LEAST)

@@ -66,8 +66,13 @@ def rows_of_design(
         scale_out = facts.value("host-interface", "scale_out_bytes_per_s")
         rows.append(row("scale_out_bytes_per_s", scale_out, "B/s", "one direction"))
         if AXES_OF[links.wiring]:
-            rows.append(row("wrap_edge", _WRAP_EDGE, "1", "shortest axis that closes to a ring"))
+            rows.append(row("wrap_edge", wrap_edge_of(links), "1", "shortest axis that closes to a ring"))
     return rows
+
+
+def wrap_edge_of(links: Links) -> int:
+    """Chips of the shortest axis of a torus that closes to a ring; 1 for other links."""
+    return _WRAP_EDGE if AXES_OF[links.wiring] else 1
 
 
 def domain_of(facts: Facts, links: Links) -> float:
