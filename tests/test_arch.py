@@ -533,7 +533,7 @@ def test_every_catalogue_row_is_read_whole() -> None:
         ({**DEEPSEEK, "moe_layer_freq": 2}, "moe_layer_freq other than 1"),
         ({**DEEPSEEK, "index_topk": 2048}, "sets index_topk"),
         ({"model_type": "gemma4_text", **GEMMA4, "num_kv_shared_layers": 6}, "num_kv_shared_layers is 6 of 6"),
-        ({"model_type": "longcat_flash"}, "experts that do nothing"),
+        ({"model_type": "ouro"}, "its blocks run several times over"),
         ({"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": "LX"}, "sliding_window_pattern"),
         ({"model_type": "minimax_m2", **MIX, "attn_type_list": [1, 0]}, "attn_type_list"),
         ({"model_type": "hunyuan_v1_moe", "num_experts": 4, "moe_topk": [1, 2]}, "moe_topk differs"),
