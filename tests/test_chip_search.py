@@ -228,6 +228,13 @@ def test_a_year_of_which_no_row_tells_and_a_demand_for_no_package_are_refused() 
             asked_space(FACTS, year=None, as_of=as_of, nodes=(), memories=(), designs=1)
     with pytest.raises(BadInput, match="demand must lie between 1e-09"):
         chip_search(model="qwen3-0.6b", demand=1e-300)
+    for bounds, sentence in (
+        ({"max_tpot_s": -1.0}, "max_tpot_s of qwen3-0.6b must be above 0"),
+        ({"max_ttft_s": 0.0}, "max_ttft_s of qwen3-0.6b must be above 0"),
+        ({"max_tpot_s": 0.1, "osl": 1}, "one output token has no time per token"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            chip_search(model="qwen3-0.6b", designs=1, **bounds)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="weights must lie between 1e-09"):
         chip_search(model="qwen3-0.6b", weights=(1e-300,))
     with pytest.raises(

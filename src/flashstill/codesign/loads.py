@@ -16,7 +16,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import conditions_of
-from flashstill.plan.scenario import Scenario, check_scenario
+from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 from flashstill.plan.tables import Candidates, candidates, layouts_of
 
 BURST_SHARE = Scenario(model="").burst_share
@@ -46,8 +46,15 @@ class Load:
 
 
 def load_of(share: Share, max_chips: int, max_batch: int) -> Load:
-    """The deployments of a share on up to `max_chips` packages; BadInput for a load beyond the model's context."""
-    check_scenario(Scenario(model=share.model, isl=share.isl, osl=share.osl), share.model)
+    """The deployments of a share on up to `max_chips` packages.
+
+    BadInput for a load beyond the model's context, and for a bound on a time that it has not.
+    """
+    asked = Scenario(
+        model=share.model, isl=share.isl, osl=share.osl, max_ttft_s=share.max_ttft_s, max_tpot_s=share.max_tpot_s
+    )
+    check_bounds(asked)
+    check_scenario(asked, share.model)
     layouts, refused = layouts_of(share.model, max_chips)
     if share.model.routed:
         layouts = [degrees for degrees in layouts if degrees.ep == degrees.tp * degrees.dp]

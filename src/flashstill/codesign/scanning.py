@@ -3,7 +3,7 @@
     pass     a matrix product of q questions with n/S vectors of d values, which reads the chip's shard of S once,
              and the best items of all shards sent to where each question is merged
     index    an approximate index looks at a share v of the vectors for each question: 1 - (1 - v)^q of them a pass,
-             at random places (accesses/s of flash)
+             at random places (accesses/s of flash), in whole pages, which come while the chip multiplies
     q        questions that come while a pass runs:  q = max(1, rate t(q));  at most `together` of them
     wait     half a pass, if one runs when the question comes; where each is looked up alone, that of work that does not
              vary before so many replicas (cost/queues.py), and of it a q-th where at most q are looked up together
