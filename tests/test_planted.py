@@ -149,6 +149,17 @@ def test_the_band_is_that_of_what_is_new(model: str, chip: str, engine: str, bas
     assert found.joules_per_output_token_low < found.joules_per_output_token < found.joules_per_output_token_high
 
 
+def test_kernels_alone_are_not_surer_than_an_engine_on_chips_of_a_class_that_nobody_measured() -> None:
+    """Their band has both that of engines over their kernels and that of a new engine, widened alike."""
+    (found,) = predict(FACTS, [Case.of(model="llama-3.2-1b", chip="trainium2", engine="none", tp=1)])
+    power = FACTS.value("band", "other_class_ratio")
+    assert found.tpot_s is not None
+    for side, end, picked in (("low", found.tpot_low_s, min), ("high", found.tpot_high_s, max)):
+        both = (FACTS.value("engine-none", f"tpot_{side}"), FACTS.get("engine", f"tpot_{side}", "new engine").value)
+        assert end == pytest.approx(found.tpot_s * picked(both) ** power)
+    assert found.tpot_low_s < found.tpot_s
+
+
 def test_tiles_and_waves() -> None:
     """100 x 320 outputs are dealt to 10 units: 20 tiles of 64 x 32 in two waves, or 10 of 64 x 64 in one.
 

@@ -9,7 +9,8 @@ not seen.  How much of the case it had not seen is the basis:
     new engine              on a class of chips that was measured
     kernels alone           engine "none": all engines, measured against the kernels without them
     class not measured      no chip of the maker's class was: the band of a new model and chip, or of a new engine, is
-                            widened in logs
+                            widened in logs; with engine "none" both that of an engine over its kernels and that of
+                            a new engine, as the kernels of such a chip are estimates too
 
 The rows are facts (quantities such as tpot_low, the basis as condition), written by scripts/calibrate, of the engine
 or of the chip or its class, which come first and are not widened, as they were estimated there; those of `engine` are
@@ -139,6 +140,8 @@ def _bands(facts: Facts, basis: str, chip: Chip, engine: str) -> Bands:
         general = own[name] or _ends(facts, (f"engine-{engine}", "engine"), name, condition)
         if general is None:
             raise MissingFact(f"no fact row gives {name}_low and {name}_high of {chip.name} for {condition!r}")
+        if basis == NEW_CLASS and engine == ALONE and (new := _ends(facts, ("engine",), name, NEW_ENGINE)):
+            general = min(general[0], new[0]), max(general[1], new[1])
         found[name] = general if own[name] else (general[0] ** power, general[1] ** power)
     return Bands(basis=basis, **found)
 
