@@ -616,11 +616,17 @@ def test_inputs_that_failed(shared_cases: Path) -> None:
     for file, complaint in (
         ("deep-config.json", "deeper than"),
         ("experts-1e9-config.json", "num_experts is 1000000000"),
-        ("latent_experts_on.json", "sets routed_expert_hidden_size to 256"),
     ):
         with pytest.raises(BadInput, match=complaint):
             load_architecture(str(shared_cases / file))
-    assert load_architecture(str(shared_cases / "latent_experts_off.json")).note == ""
+    wide, narrow = (load_architecture(str(shared_cases / f"latent_experts_{word}.json")) for word in ("off", "on"))
+    assert (wide.note, narrow.note) == ("", "")
+    assert {layer.ffn.latent_width for layer in narrow.layers if layer.ffn.experts} == {256}
+    # experts as wide as the model's stream, and then behind two matrices and a norm
+    sparse = sum(layer.count for layer in wide.layers if layer.ffn.experts)
+    experts = next(layer.ffn for layer in wide.layers if layer.ffn.experts)
+    fewer = experts.experts * 3 * experts.width * (wide.width - 256)
+    assert wide.parameters - narrow.parameters == sparse * (fewer - 2 * 256 * wide.width - 256)
 
 
 # Formats ---------------------------------------------------------------------------------------------------------

@@ -130,10 +130,13 @@ def test_text_that_is_no_unicode(tmp_path: Path) -> None:
         load_documents(str(path))
 
 
-def test_a_field_that_narrows_the_experts_is_refused_by_name(tmp_path: Path) -> None:
-    assert load_architecture(str(config(tmp_path, LATENT))).note == ""
+def test_a_field_that_narrows_the_experts_is_read_or_refused_by_name(tmp_path: Path) -> None:
+    wide = load_architecture(str(config(tmp_path, LATENT)))
+    narrow = load_architecture(str(config(tmp_path, {**LATENT, "routed_expert_hidden_size": 256})))
+    assert wide.note == narrow.note == ""
+    assert narrow.parameters < wide.parameters
     with pytest.raises(UnsupportedArchitecture, match="sets routed_expert_hidden_size to 256"):
-        load_architecture(str(config(tmp_path, {**LATENT, "routed_expert_hidden_size": 256})))
+        load_architecture(str(config(tmp_path, {**DENSE, "model_type": "qwen3", "routed_expert_hidden_size": 256})))
 
 
 def test_qwen3_by_another_name(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Every field of a config is either read, known to have no effect on cost, mentioned in a note, or rejected.
 
 A field that is neither read nor listed here may change the model.  If its name suggests a shape (a width, rank or
-count), the config is rejected: for example, Kimi's `routed_expert_hidden_size` shrinks the experts to a quarter, and
-ignoring it would overestimate them fourfold.  Any other number or list is mentioned in a note.
+count), the config is rejected: for example, a `routed_expert_hidden_size` as in Kimi K3 halves the experts, and
+ignoring it would overestimate them twofold.  Any other number or list is mentioned in a note.
 """
 
 from __future__ import annotations
