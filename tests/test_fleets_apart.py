@@ -14,7 +14,7 @@ import flashstill as fs
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.apart import fewest_of_both
 from flashstill.fleets.copies import Copies
-from flashstill.fleets.pairs import instances_that_keep
+from flashstill.fleets.roles import instances_that_keep
 from flashstill.fleets.search import Question
 from flashstill.fleets.trials import Broken
 from tests.commands import Cli

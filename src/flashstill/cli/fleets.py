@@ -84,7 +84,10 @@ def print_fleet(answer: FleetPlan) -> None:
 
     fleet, proof, binds = answer.fleet, answer.proof, answer.binds
     click.echo(f"{answer.model}: {answer.requests:,} requests in {show(answer.span_s, 's')}; {', '.join(answer.slo)}")
-    click.echo(f"{fleet.name}: ${answer.usd_per_hour:,.2f} an hour, {_bound(answer)} ({answer.price_basis})")
+    basis = answer.price_basis
+    if answer.prefill_price_basis is not None:
+        basis += f"; prefill {answer.prefill_price_basis}"
+    click.echo(f"{fleet.name}: ${answer.usd_per_hour:,.2f} an hour, {_bound(answer)} ({basis})")
     if answer.pairs is not None:
         click.echo(_kind(answer))
     if len(fleet.replicas_by_window) > 1:

@@ -125,7 +125,7 @@ def serve_apart(
     busy = rate / prefills
     working = full.total_joules / (prompts * prefill.dp * prefill.pp)
     waiting = (1.0 / rate - 1.0 / prefills) * prefill.chips * pools.instances * chip.waiting_w
-    moved = sent_bytes * chip.system.scale_out_joules_per_byte
+    moved = sent_bytes * transfer_joules_per_byte(conditions)
     joules = (step.total_joules / batch * steps + working + waiting + moved) / load.osl
     tokens_per_s = rate * load.osl
     prefilling, found = prefill.chips * pools.instances / pools.chips, np.maximum(1.0 - cacheless_s / full.seconds, 0.0)
@@ -145,20 +145,33 @@ def serve_apart(
     )
 
 
-def transfer(model: Architecture, conditions: Conditions, pools: Pools, tokens: Quantity) -> tuple[Quantity, Quantity]:
+def transfer(
+    model: Architecture, conditions: Conditions, pools: Pools, tokens: Quantity, sender: Conditions | None = None
+) -> tuple[Quantity, Quantity]:
     """Bytes of one sequence's cache on its way from the prefill to the decode pool, and its seconds.
 
     Each chip of the receiving group gets what it will hold, from the chips of the sending group in equal parts: over
-    the fast links if one domain joins both pools, else over the network beyond it.
+    the fast links if one domain joins both pools, else over the network beyond it.  conditions: of the decode pool;
+    sender: of a prefill pool on another kind of chip, which no domain joins: the slower side's network decides.
     """
     chip, calibration = conditions.chip, conditions.calibration
     received = sequence_bytes(model, tokens, conditions.precisions.widths, pools.decode)
     moved = received * pools.decode.tp * pools.decode.pp
     sent = moved / (pools.prefill.tp * pools.prefill.pp)
+    if sender is not None:
+        sent_s = sent / (sender.chip.system.scale_out_bytes_per_s * sender.calibration.link_efficiency)
+        received_s = received / (chip.system.scale_out_bytes_per_s * calibration.link_efficiency)
+        return moved, np.maximum(sender.calibration.hop_s, calibration.hop_s) + np.maximum(sent_s, received_s)
     near = np.asarray(pools.chips) <= chip.system.domain_chips
     rate = np.where(near, chip.topology.link_bytes_per_s, chip.system.scale_out_bytes_per_s)
     seconds = calibration.hop_s + np.maximum(sent, received) / (rate * calibration.link_efficiency)
     return moved, seconds
+
+
+def transfer_joules_per_byte(conditions: Conditions, sender: Conditions | None = None) -> Quantity:
+    """Joules of a byte between pools; on two kinds of chips each spends the half at its own end."""
+    other = sender or conditions
+    return (conditions.chip.system.scale_out_joules_per_byte + other.chip.system.scale_out_joules_per_byte) / 2.0
 
 
 def _requests_per_s(

@@ -18,7 +18,8 @@ class Fleet:
     """Equal replicas of one deployment. replicas: in the busiest window; replicas_by_window: in each (one number if the
     trace fits into one window).
 
-    Where prefill has replicas of its own, the others only decode, and `deployment` has the layouts of both.
+    Where prefill has replicas of its own, the others only decode, and `deployment` has the layouts of both; or, where
+    these are on another kind of chip, `prefill_deployment` is one of them.
     """
 
     deployment: Deployment
@@ -28,6 +29,7 @@ class Fleet:
     prefill_replicas: int = 0
     prefill_replicas_by_window: tuple[int, ...] = ()
     usd_per_hour_of_a_prefill_replica: float | None = None
+    prefill_deployment: Deployment | None = None
 
     @property
     def kind(self) -> str:
@@ -38,8 +40,18 @@ class Fleet:
     def chips(self) -> int:
         """Chips in the busiest window."""
         assert self.deployment.chips is not None, "filled in when the layout was resolved"
-        prefill = self.prefill_replicas * (self.deployment.prefill_chips or 0)
-        return self.replicas * self.deployment.chips + prefill
+        each = (self.prefill.chips or 0) if self.prefill_replicas else 0
+        return self.replicas * self.deployment.chips + self.prefill_replicas * each
+
+    @property
+    def prefill(self) -> Deployment:
+        """One prefill replica, where there are any."""
+        return self.prefill_deployment or self.deployment.of_prefill
+
+    @property
+    def design(self) -> tuple[Deployment, Deployment | None]:
+        """What its replicas are, whatever their number."""
+        return self.deployment, self.prefill_deployment
 
     @property
     def name(self) -> str:
@@ -47,7 +59,7 @@ class Fleet:
         decode = f"{self.replicas} x {layout_name(self.deployment)}"
         if not self.prefill_replicas:
             return decode
-        return f"prefill {self.prefill_replicas} x {layout_name(self.deployment.of_prefill)}, decode {decode}"
+        return f"prefill {self.prefill_replicas} x {layout_name(self.prefill)}, decode {decode}"
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -113,7 +125,8 @@ class FleetPlan:
     usd_per_hour: mean over the trace, of replicas by window.  flips: scales at which another design is the cheapest.
     considered: layouts that were looked at by the closed form; simulated: runs.  co_located_usd_per_hour: of the best
     fleet without a prefill pool in the busiest window; None if none keeps the bounds.  pairs: of pools that might have
-    been cheaper than it; None where fleets with a prefill pool are left out.
+    been cheaper than it; None where fleets with a prefill pool are left out.  price_basis: source of the dollars per
+    hour; prefill_price_basis: of those of a prefill pool on another kind of chip.
     """
 
     model: str
@@ -138,6 +151,7 @@ class FleetPlan:
     notes: tuple[str, ...]
     co_located_usd_per_hour: float | None = None
     pairs: int | None = None
+    prefill_price_basis: str | None = None
 
     @property
     def gap(self) -> float:

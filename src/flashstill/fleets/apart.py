@@ -3,7 +3,8 @@
 Where a fleet breaks a bound, one of its pools is to blame and grows:
 
     tpot, gaps         decode
-    ttft               decode if half of the bound is spent between prefill and the first token, else prefill
+    ttft               decode if half of the bound is spent between prefill and the first token, else prefill; the pool
+                       whose network is the busier one, where that time goes into transfers
     anything else      the pool that is busier
 
 Then both shrink as far as the bounds are kept, and one more of either is tried where it saves others that cost more.
@@ -17,17 +18,21 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.pairs import Pair
 from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
 from flashstill.fleets.slo import METRICS
-from flashstill.fleets.trials import Broken, Trial, Trials
+from flashstill.fleets.trials import Broken, Traffic, Trial, Trials
 from flashstill.simulate.results import value_at
 from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
 
 DECODE, PREFILL = Copies._fields
 ROLES = (DECODE, PREFILL)
+BUSY_LINKS = 0.5
+"""share of the time from which on transfers wait for each other"""
 
 
 def cheapest_apart(
@@ -97,7 +102,7 @@ def _fewest(
 ) -> Copies | None:
     """The same under one seed."""
     low, copies, bounds, traffic = least, guess, question.bounds, question.traffic
-    layouts = dict(zip(ROLES, (candidate.key[:2], (candidate.key[0], candidate.key[-1])), strict=True))
+    layouts = dict(zip(ROLES, (candidate.key[:2], candidate.key[2:]), strict=True))
     for role in ROLES:  # what another pair with this layout has shown
         known = trials.too_few(role, layouts[role], seed, bounds, traffic)
         low = low._replace(**{role: max(getattr(low, role), known + 1)})
@@ -118,9 +123,10 @@ def _fewest(
             break
         if max(trial.busy, trial.prefill_busy) < IDLE or max(copies) >= MOST_REPLICAS:
             return None
-        role = blamed(trial, broken[0])
+        role, is_link = _to_grow(trials, candidate, copies, seed, traffic, trial, broken[0])
         count = getattr(copies, role)
-        trials.note_too_few(role, layouts[role], seed, bounds, traffic, broken[0], count)
+        if not is_link:  # what a network lacks is not of a layout alone
+            trials.note_too_few(role, layouts[role], seed, bounds, traffic, broken[0], count)
         factor = min(max(1.0 + 0.4 * (broken[0].ratio - 1.0), 1.1), 2.0)
         low = low._replace(**{role: count + 1})
         copies = copies._replace(**{role: max(count + 1, int(count * factor))})
@@ -175,6 +181,24 @@ def blamed(trial: Trial, broken: Broken) -> str:
         share = float(broken.name.rpartition("_p")[2]) / 100.0
         return DECODE if value_at(trial.tally, TRANSFER, share) > broken.seconds / 2.0 else PREFILL
     return PREFILL if trial.prefill_busy > trial.busy else DECODE
+
+
+def _to_grow(
+    trials: Trials, candidate: Candidate, copies: Copies, seed: int, traffic: Traffic, trial: Trial, broken: Broken
+) -> tuple[str, bool]:
+    """The role to blame, and whether for its links: those of it are busy, and busier than the other pool's."""
+    role = blamed(trial, broken)
+    if role == PREFILL or not broken.name.startswith("ttft"):
+        return role, False
+    apart = candidate.fleet(copies).apart
+    assert apart is not None
+    pool, requests = apart.pool, trials.arrivals(seed, traffic)
+    prompts = requests.prompt[requests.output > 1]
+    work_s = float(np.interp(prompts, pool.links.contexts, pool.links.seconds).sum())
+    lanes = candidate.fleet(copies).replicas * pool.links.receives, pool.replicas * pool.lanes
+    if work_s < BUSY_LINKS * min(lanes) * trials.span_s(traffic):
+        return role, False
+    return (DECODE if lanes[0] <= lanes[1] else PREFILL), True
 
 
 def _fewer(trials: Trials, best: Sized, question: Question, role: str) -> tuple[Broken, int] | None:

@@ -72,12 +72,18 @@ class Candidate:
 
     @property
     def deployment(self) -> Deployment:
-        """One replica, with the layout of the prefill instances if there are any."""
+        """One replica, with the layout of the prefill instances if there are any on the same kind of chip."""
         used = self.prepared.resolved.deployment
-        if self.prefill is None:
+        if self.prefill is None or self.prefill_deployment is not None:
             return used
         other = self.prefill.prepared.resolved.deployment
         return replace(used, **{f"{PREFILL}{name}": getattr(other, name) for name in LAID})
+
+    @property
+    def prefill_deployment(self) -> Deployment | None:
+        """One prefill instance that is on another kind of chip; None where there is none."""
+        other = self.prefill.prepared.resolved.deployment if self.prefill else None
+        return other if other is not None and other.chip != self.prepared.resolved.deployment.chip else None
 
     @property
     def name(self) -> str:

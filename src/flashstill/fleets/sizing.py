@@ -24,7 +24,7 @@ from flashstill.fleets.space import Choices
 from flashstill.fleets.trials import Broken, Traffic, reached, worst
 from flashstill.fleets.variants import fleet_of, scales, tighter
 from flashstill.fleets.windows import by_window, windows_of
-from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION, show
 
 PROOF_SEEDS = 10
 
@@ -73,7 +73,7 @@ def plan_fleet(
     nine, halves = tighter(sizing, best, busiest)
     told("more traffic")
     at_scales = scales(sizing, best, busiest, PROOF_SEEDS)
-    names = [each.fleet.deployment if each.fleet else None for each in at_scales]
+    names = [each.fleet.design if each.fleet else None for each in at_scales]
     output = float(demand.requests.output.sum())
     return FleetPlan(
         model=architecture.name,
@@ -100,6 +100,20 @@ def plan_fleet(
         notes=_notes(demand, best, windows, cold_start_s),
         co_located_usd_per_hour=None if plain is None else plain.usd_per_hour,
         pairs=sizing.pairs if choices.disaggregated else None,
+        prefill_price_basis=_prefill_basis(best),
+    )
+
+
+def _sent(demand: Demand, best: Sized) -> str:
+    """How caches travel between two kinds of chips."""
+    apart = best.candidate.fleet(best.copies).apart
+    assert apart is not None
+    middle = float(np.median(demand.requests.prompt))
+    seconds = float(np.interp(middle, apart.pool.links.contexts, apart.pool.links.seconds))
+    held = best.candidate.deployment.kv_precision
+    return (
+        f"the {held} cache of a median prompt ({middle:,.0f} tokens) travels from {apart.prefill.chip.name} to"
+        f" {best.candidate.deployment.chip} in {show(seconds, 's')}, at the slower side's network rate"
     )
 
 
@@ -173,8 +187,17 @@ def _binds(sizing: Sizing, best: Sized, traffic: Traffic) -> Binds:
     )
 
 
+def _prefill_basis(best: Sized) -> str | None:
+    """The source of the price of a prefill pool on another kind of chip."""
+    other = best.candidate.prefill
+    return other.prepared.paid.basis if other and best.candidate.prefill_deployment else None
+
+
 def _notes(demand: Demand, best: Sized, windows: Sequence[Traffic], cold_start_s: float) -> tuple[str, ...]:
     notes = list(best.candidate.prepared.notes)
+    other = best.candidate.prefill
+    if other is not None and best.candidate.prefill_deployment is not None:
+        notes += [*other.prepared.notes, _sent(demand, best)]
     if demand.left_out:
         notes.append(f"{demand.left_out:,} requests are longer than the model's context and are left out")
     if demand.has_names:

@@ -30,6 +30,7 @@ def fleet_of(best: Sized, counts: Sequence[Copies]) -> Fleet:
     prefill = best.candidate.prefill
     return Fleet(
         deployment=best.candidate.deployment,
+        prefill_deployment=best.candidate.prefill_deployment,
         replicas=best.copies.replicas,
         replicas_by_window=tuple(each.replicas for each in counts),
         usd_per_hour_of_a_replica=best.candidate.usd_per_hour,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashstill.cost.disaggregated import Pools, transfer
+from flashstill.cost.disaggregated import Pools, transfer, transfer_joules_per_byte
 from flashstill.facts import Facts
 from flashstill.plan.resolve import Resolved
 from flashstill.plan.served import ServedSteps
@@ -75,18 +75,20 @@ def joined(
     contexts: Values,
 ) -> Apart:
     """Prefill replicas with the links to decode replicas. tables, limits, replicas: of the prefill pool; chips: of the
-    whole fleet; contexts: knots of the cached tokens of a transfer."""
+    whole fleet; contexts: knots of the cached tokens of a transfer.  The pools may be on two kinds of chips."""
+    sender = prefill.conditions if prefill.chip.name != decode.chip.name else None
     pools = Pools(
         prefill=prefill.layout,
         instances=(chips - decode.layout.chips) / prefill.layout.chips,  # `transfer` asks only for all chips
         decode=decode.layout,
     )
-    sent_bytes, seconds = transfer(decode.model, decode.conditions, pools, contexts)
+    sent_bytes, seconds = transfer(decode.model, decode.conditions, pools, contexts, sender)
+    joules_per_byte = transfer_joules_per_byte(decode.conditions, sender)
     shape = contexts.shape
     links = Links(
         contexts=contexts,
         seconds=np.broadcast_to(np.asarray(seconds, dtype=np.float64), shape).copy(),
-        joules=np.broadcast_to(sent_bytes * decode.chip.system.scale_out_joules_per_byte, shape).astype(np.float64),
+        joules=np.broadcast_to(sent_bytes * joules_per_byte, shape).astype(np.float64),
         receives=int(decode.degrees.dp) // ranks_of(decode),
     )
     lanes = int(prefill.degrees.dp) // ranks_of(prefill)

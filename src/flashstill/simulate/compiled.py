@@ -35,6 +35,17 @@ def compiled(function: F) -> F:
     return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=False)(function))
 
 
+def inlined(function: F) -> F:
+    """The same, and compiled into each function that calls it.
+
+    A call hands every array of a `Fleet` or `Settings` on as half a dozen numbers, some 250 in all, which takes longer
+    than what a short function does.  For those called from one place: the event loop with all of them inside took more
+    than five minutes to compile.
+    """
+    options: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "forceinline": True}
+    return function if njit is None else _with_cache(njit(**options)(function))
+
+
 def with_arrays(function: F) -> F:
     """The same for a function that makes arrays. It returns none to one that is only `compiled`: nobody frees it."""
     return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=True)(function))

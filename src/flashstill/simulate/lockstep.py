@@ -169,9 +169,20 @@ def steps_done(fleet: Fleet, settings: Settings, r: int, now: float) -> int:
     return steps_until(settings.tables.contexts, row, mean_context(fleet, r), steps, since) - 1
 
 
+@compiled
+def planned_together(fleet: Fleet, settings: Settings, r: int) -> int:
+    """Decode steps that replicas which step together have planned; below 2 they do not jump."""
+    first, steps = first_rank(settings, r), 0
+    for rank in range(first, first + settings.limits.ranks):
+        steps = max(steps, int(fleet.counts[rank, field.STEPS]))
+    return steps
+
+
 @with_arrays
 def steps_of_ranks(fleet: Fleet, settings: Settings, r: int, seconds: float) -> int:
     """The fewest steps of a jump of replicas that step together that take so long; 1 if they do not jump."""
+    if planned_together(fleet, settings, r) < 2:
+        return 1
     row, mean, steps = jump_of_ranks(fleet, settings, r)
     return steps_until(settings.tables.contexts, row, mean, steps, seconds) if steps > 1 else 1
 
@@ -192,6 +203,8 @@ def cut_jump(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
 @with_arrays
 def cut_jump_of_ranks(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
     """The same for replicas that step together."""
+    if planned_together(fleet, settings, r) < 2:
+        return
     row, mean, steps = jump_of_ranks(fleet, settings, r)
     if steps < 2:
         return

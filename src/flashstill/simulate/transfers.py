@@ -12,7 +12,7 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.commit import give_token, start_decoding
-from flashstill.simulate.compiled import compiled
+from flashstill.simulate.compiled import compiled, inlined
 from flashstill.simulate.lines import pop, push
 from flashstill.simulate.lockstep import cut_jump, steps_done
 from flashstill.simulate.prefix import evict
@@ -58,7 +58,7 @@ def let_go(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> None
     owe(fleet, pool, limits, r, place, -1)
 
 
-@compiled
+@inlined
 def free_link(fleet: Fleet, r: int, lanes: int) -> int:
     """A free link of a sender; NONE if all are in use."""
     for link in range(r * lanes, (r + 1) * lanes):
@@ -67,7 +67,7 @@ def free_link(fleet: Fleet, r: int, lanes: int) -> int:
     return NONE
 
 
-@compiled
+@inlined
 def next_sender(fleet: Fleet, pool: Pool, prefills: int, lanes: int) -> int:
     """Of the replicas that could send, the one whose next request arrived first; NONE if there is none."""
     chosen, earliest = NONE, np.inf
@@ -79,7 +79,7 @@ def next_sender(fleet: Fleet, pool: Pool, prefills: int, lanes: int) -> int:
     return chosen
 
 
-@compiled
+@inlined
 def planned_growth(fleet: Fleet, settings: Settings, r: int, steps: int) -> int:
     """Blocks that a decode replica needs for so many of its planned steps, with the chunks of prompts in the first."""
     limits, queries, needed = settings.limits, len(settings.tables.accepted) + 1, 0
@@ -91,14 +91,23 @@ def planned_growth(fleet: Fleet, settings: Settings, r: int, steps: int) -> int:
     return int(needed)
 
 
-@compiled
-def room_of(fleet: Fleet, settings: Settings, r: int, now: float) -> int:
-    """Blocks of a decode replica that are free at the end of the step that runs."""
-    steps = min(fleet.counts[r, field.STEPS], steps_done(fleet, settings, r, now) + 1)
-    return int(fleet.counts[r, field.FREE] - planned_growth(fleet, settings, r, steps))
+@inlined
+def has_blocks(fleet: Fleet, settings: Settings, r: int, blocks: int, now: float) -> bool:
+    """Whether so many blocks of a decode replica are free at the end of the step that runs.
+
+    How many of its planned steps that one ends takes long to find, and does not matter where all of them leave room.
+    """
+    free, steps = fleet.counts[r, field.FREE], fleet.counts[r, field.STEPS]
+    if free - planned_growth(fleet, settings, r, steps) >= blocks:
+        return True
+    if steps < 2 or free - planned_growth(fleet, settings, r, 1) < blocks:
+        return False
+    return bool(
+        free - planned_growth(fleet, settings, r, min(steps, steps_done(fleet, settings, r, now) + 1)) >= blocks
+    )
 
 
-@compiled
+@inlined
 def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int, now: float) -> int:
     """Of the decode replicas with room, the one with the fewest requests (or tokens, as the router counts)."""
     limits, chosen = settings.limits, NONE
@@ -112,9 +121,9 @@ def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int, now: f
             and running < limits.sequences
             and fleet.counts[r, field.INCOMING] - fleet.counts[r, field.LAND_LENGTH] < settings.links.receives
             and fleet.counts[r, field.FREE] >= blocks
-            and room_of(fleet, settings, r, now) >= blocks
             and not (limits.reserves and fleet.counts[r, field.COMMITTED] + whole > limits.blocks)
             and (chosen == NONE or fleet.counts[r, owed] < fleet.counts[chosen, owed])
+            and has_blocks(fleet, settings, r, blocks, now)
         ):
             chosen = r
     return chosen
