@@ -17,6 +17,7 @@ from flashstill.cost.disaggregated import Pools, transfer, transfer_joules_per_b
 from flashstill.facts import load
 from flashstill.facts.table import to_csv
 from flashstill.fleets import mixed
+from flashstill.fleets.apart import fewest_of_both
 from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import demand_of
 from flashstill.fleets.mixed import Couple, couple_of, couples_across
@@ -203,6 +204,18 @@ def test_a_network_that_is_too_slow_needs_more_copies_or_is_out(tmp_path: Path) 
         for pair in between:  # 131,072 bytes a token at 2e8 bytes/s: a prompt takes 3 s, and one comes every 0.3 s
             assert min(pair.guess) >= 9
             assert min(pair.least) > 1
+
+
+@pytest.mark.slow
+def test_the_pool_with_the_fewer_links_grows(tmp_path: Path) -> None:
+    """Where transfers wait for each other, from one of each on: decode replicas alone would never be enough."""
+    sizing = sized(twins(tmp_path / "slow", scale_out_bytes_per_s="2e8"), "ttft_p90<9,tpot_p99<40ms")
+    question = Question(bounds=sizing.bounds)
+    pairs, _ = pairs_below(sizing.candidates, sizing.trials, question, 1e9, 4, Counter())
+    (between,) = (pair.candidate for pair in pairs if pair.candidate.key[0] < pair.candidate.key[2])
+    found = fewest_of_both(sizing.trials, between, question, Copies(1, 1), Copies(1, 1), dear=60.0)
+    assert found is not None
+    assert min(found) >= 5
 
 
 @pytest.mark.slow
