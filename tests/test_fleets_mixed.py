@@ -35,7 +35,7 @@ from flashstill.plan.scenario import Scenario
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.policy import Policy
 from tests.commands import Cli
-from tests.test_fleets_apart import LONG, trace_of
+from tests.fleet_traces import LONG, trace_of
 
 
 def conditions_on(chip: str) -> Any:
