@@ -118,12 +118,17 @@ def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
     )
     has_prompts, decoding = (tables.tokens > 0.0)[None, :, None], tables.batches[:, None, None]
     added_s = np.where(decoding == 0.0, served.step_s, 0.0) + np.where(decoding <= 1.0, served.several_s, 0.0)
-    extra_s = served.prompt * tables.extra_s + np.where(has_prompts, added_s, 0.0)
-    changed = tables._replace(decode_s=served.kernel * tables.decode_s + own_s, extra_s=extra_s)
+
+    def decoded(seconds: Values) -> Values:
+        return served.kernel * seconds + own_s
+
+    def added(seconds: Values) -> Values:
+        return served.prompt * seconds + np.where(has_prompts, added_s, 0.0)
+
+    changed = tables._replace(decode_s=decoded(tables.decode_s), extra_s=added(tables.extra_s))
     if not len(tables.alone_decode_s):
         return changed
-    alone_extra_s = served.prompt * tables.alone_extra_s + np.where(has_prompts, added_s, 0.0)
-    return changed._replace(alone_decode_s=served.kernel * tables.alone_decode_s + own_s, alone_extra_s=alone_extra_s)
+    return changed._replace(alone_decode_s=decoded(tables.alone_decode_s), alone_extra_s=added(tables.alone_extra_s))
 
 
 def _with_batch(tables: StepTables, batch: float) -> StepTables:
