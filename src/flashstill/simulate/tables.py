@@ -120,10 +120,12 @@ def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
     added_s = np.where(decoding == 0.0, served.step_s, 0.0) + np.where(decoding <= 1.0, served.several_s, 0.0)
 
     def decoded(seconds: Values) -> Values:
-        return served.kernel * seconds + own_s
+        changed_s: Values = served.kernel * seconds + own_s
+        return changed_s
 
     def added(seconds: Values) -> Values:
-        return served.prompt * seconds + np.where(has_prompts, added_s, 0.0)
+        changed_s: Values = served.prompt * seconds + np.where(has_prompts, added_s, 0.0)
+        return changed_s
 
     changed = tables._replace(decode_s=decoded(tables.decode_s), extra_s=added(tables.extra_s))
     if not len(tables.alone_decode_s):
