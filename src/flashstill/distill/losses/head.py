@@ -169,8 +169,10 @@ def _slope_in_place(
                 rule.finish_(logits)
             value, slope = _mixed(space, logits, terms, [[y[inside] for y in each] for each in teachers], strip)
             per_token[strip] = value
-            slope.mul_(weights[strip, None])
-            student.copy_(slope if rule.is_linear else slope.mul_(rule.slope(logits)))
+            if rule.is_linear:
+                torch.mul(slope, weights[strip, None], out=student)
+            else:
+                student.copy_(slope.mul_(weights[strip, None]).mul_(rule.slope(logits)))
 
 
 def _mixed(
@@ -191,7 +193,9 @@ def _mixed(
 def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], strip: slice) -> tuple[Tensor, Tensor]:
     """Values [n] and gradient [n, V] of one term, multiplied by its weight."""
     temperature = term.temperature
-    z, q = (space.take(name, raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
+    q = space.take("q", raw.shape, wide(raw.dtype), raw.device)
+    is_read_only = term.divergence is forward_kl and temperature == 1.0 and not isinstance(term.teacher, Sparse)
+    z = raw if is_read_only and raw.dtype == q.dtype else space.take("z", q.shape, q.dtype, q.device)
     lse = softmax(raw, z, q, temperature)
     if isinstance(term.teacher, Sparse):
         value = sparse_value_and_slope(z, q, lse, term.teacher.part(strip))

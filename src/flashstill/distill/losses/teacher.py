@@ -54,8 +54,9 @@ class DenseTeacher:
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """From u [n, V] of each teacher: scaled logits y [n, V], lse = logsumexp(y) [n] and probabilities
-        p [n, V] of the mean; log p = y - lse."""
-        y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
+        p [n, V] of the mean; log p = y - lse. The tensors of `logits` may be written over."""
+        p = _like(space, "p", logits[0])
+        y = logits[0] if len(logits) == 1 and p.dtype == logits[0].dtype else _like(space, "y", logits[0])
         if len(logits) == 1:
             return y, softmax(logits[0], y, p, temperature, as_head(self.heads[0])), p
         shares = self.shares or (1.0 / len(logits),) * len(logits)
@@ -105,7 +106,8 @@ class RoutedTeacher:
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled logits y [n, V], their logsumexp [n] and probabilities [n, V], as for a single teacher."""
-        y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
+        p = _like(space, "p", logits[0])
+        y = logits[0] if p.dtype == logits[0].dtype else _like(space, "y", logits[0])
         return y, softmax(logits[0], y, p, temperature), p
 
 

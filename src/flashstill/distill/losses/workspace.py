@@ -40,11 +40,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def softmax(raw: Tensor, scaled: Tensor, out: Tensor, temperature: float, head: Head | None = None) -> Tensor:
     """Write raw/T to `scaled` and softmax(raw/T) to `out`, both [n, V]; returns logsumexp(raw/T) [n].
 
-    head: scales and caps the raw logits first (None: they are final).
+    head: scales and caps the raw logits first (None: they are final); scaled: may be `raw` itself.
 
     The largest probability is exp(max - lse), so lse is found from the two maxima without another exponential pass.
     """
-    scaled.copy_(raw)
+    if scaled is not raw:
+        scaled.copy_(raw)
     if head is not None:
         head.finish_(scaled)
     if temperature != 1.0:
