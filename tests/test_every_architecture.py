@@ -20,7 +20,8 @@ FAST = ("gemma2", "qwen3_next")
 SAMPLE = (
     "afmoe", "bamba", "bloom", "cohere2_moe", "dbrx", "deepseek_v3", "deepseek_v4", "diffllama", "ernie4_5_moe",
     "falcon_h1", "gemma3_text", "gemma3n_text", "gemma4_text", "glm4_moe", "gpt2", "gpt_neo", "gpt_oss", "granite",
-    "granitemoehybrid", "hy_v4", "jamba", "kimi_linear", "laguna", "lfm2", "llama4_text", "longcat_flash", "mamba2",
+    "granitemoehybrid", "hy_v4", "inkling2_text", "jamba", "kimi_linear", "laguna", "lfm2", "llama4_text",
+    "longcat_flash", "mamba2",
     "minicpm3", "minimax", "minimax_m2", "nemotron_h", "olmo3", "opt", "phi", "qwen2:2", "qwen2_moe", "qwen3_5_text",
     "qwen3_moe", "recurrent_gemma", "rwkv", "smollm3", "xlstm", "youtu", "zamba2",
 )  # fmt: skip
@@ -35,15 +36,15 @@ def slow_but(names: Iterable[str], fast: Sequence[str] = FAST) -> list[Any]:
     return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in every]
 
 
-IN_FLOAT32 = {"beam", "falcon_mamba", "mamba", "mamba2", "nemotron_h", "nemotron_h:2", "xglm", "xlstm"}
-"""families that compute in float32 whatever their weights are, or (XGLM) cannot run in float64"""
+IN_FLOAT32 = {"beam", "falcon_mamba", "inkling2_text", "mamba", "mamba2", "nemotron_h", "nemotron_h:2", "xglm", "xlstm"}
+"""families that compute in float32 whatever their weights are, or (XGLM, Inkling 2) cannot run in float64"""
 
 
 def in_float64(name: str) -> Any:
     """A model in float64, with experts that are computed one by one (grouped products know no float64)."""
     model = zoo.tiny(name)
     model.set_experts_implementation("eager")
-    return model if name == "xglm" else model.double()
+    return model if name in ("inkling2_text", "xglm") else model.double()
 
 
 def gradients(model: Any, loss: Any) -> dict[str, Any]:
@@ -69,7 +70,8 @@ def test_the_first_step_is_that_of_transformers(name: str) -> None:
     tokens, targets = drawn_tokens(1, 2, 12), drawn_tokens(2, 24)
     generator = torch.Generator().manual_seed(3)
     states, rows, weights = (
-        torch.rand(*shape, generator=generator, dtype=model.dtype) for shape in ((24, 20), (96, 20), (24,))
+        torch.rand(*shape, generator=generator, dtype=model.dtype)
+        for shape in ((24, 20), (parts(model).head.rows, 20), (24,))
     )
     teacher = DenseTeacher(hidden=(states,), heads=(rows,))
     tolerance = 1e-4 if name in IN_FLOAT32 else 1e-9
@@ -173,8 +175,8 @@ class NoTokenizer:
         """Write nothing."""
 
 
-DEPENDENT = {"beam"}
-"""families whose layers all read what each of the others gives"""
+DEPENDENT = {"beam", "hrm_text"}
+"""families whose layers all read what each of the others gives, or (HRM) run several times over"""
 
 
 @pytest.mark.parametrize("name", slow_but(SAMPLE, FAST[:1]))

@@ -99,15 +99,42 @@ _SCALED: dict[str, Changes] = {
     "falcon_h1": {"lm_head_multiplier": 0.3, "embedding_multiplier": 2.0},
 }
 """transforms of the logits, strong enough that leaving one out shows"""
+_INKLING: Changes = {
+    **FOUR, "head_dim": 8, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8,
+    "sliding_window_size": 8, "d_rel": 4, "rel_extent": 16, "moe_intermediate_size": 20, "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+}  # fmt: skip
 MORE: dict[str, Changes] = {
+    "axk2": {
+        **MLA, **FOUR, **GROUPS, "topk_group": 2, "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4,
+        "gated_norm_rank": 4, "head_dim": 4,
+    },
+    "cohere_compass_text": {
+        **WINDOWS, "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("sliding_attention", "full_attention")
+        },
+    },
     "dbrx": {
         "d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64,
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
         "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
     },
+    "hrm_text": {"head_dim": 8, "L_cycles": 2},
+    "inkling2_text": {
+        **_INKLING, "layer_types": ["hybrid_sliding", "hybrid"] * 2, "n_layers_per_attn_res_block": 2,
+        "unpadded_vocab_size": 90,
+    },
+    "inkling_text": {
+        **_INKLING, "local_layer_ids": [0, 2], "mlp_layer_types": ["dense", "sparse"] * 2, "n_shared_experts": 1,
+    },
     "longcat_flash": {
         **MLA, **FOUR, "num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 20, "moe_topk": 2,
         "zero_expert_num": 2, "head_dim": 4,
+    },
+    "qwen4_exp_text": {
+        **DELTA, **MOE, "num_experts": 4, "shared_expert_intermediate_size": 28, "hc_count": 2, "hc_lowrank": 4,
+        "layer_types": ["linear_attention", "indexed_attention"] * 2, "indexer_n_heads": 2, "indexer_kv_heads": 1,
+        "indexer_head_dim": 16, "indexer_budget": 8, "indexer_compress_ratio": 4,
     },
     "zamba": {
         "num_hidden_layers": 6, "attn_layer_period": 3, "attn_layer_offset": 1, "mamba_d_state": 6, "n_mamba_heads": 2,
@@ -118,6 +145,7 @@ MORE: dict[str, Changes] = {
         "mamba_d_state": 6, "n_mamba_heads": 4, "mamba_ngroups": 2, "attention_head_dim": 16, "adapter_rank": 4,
         "num_mem_blocks": 2,
     },
+    "zaya": {**FOUR, "head_dim": 8, "moe_intermediate_size": 20, "num_experts": 4, "router_hidden_size": 12},
 }  # fmt: skip
 """families that the architecture adapter does not read"""
 _EYES: Changes = {

@@ -29,11 +29,12 @@ TOLERANCE = 1e-5  # relative; some models cast their logits to float32
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadFacts:
     """What was measured. body: gives the hidden states that arrive at the head (None: none does); scale, cap: see
-    losses/logits.py."""
+    losses/logits.py; rows: of the head that give logits, where the last ones are padding that the model cuts off."""
 
     body: nn.Module | None
     scale: float
     cap: float | None
+    rows: int
 
 
 class _Faked:
@@ -88,7 +89,7 @@ def measured(model: Any) -> HeadFacts:
         scale, cap = _rule(model, sent, logits)
         # ModernBERT's body is followed by a dense layer, MiniCPM 3's is scaled: both are read off at the head instead
         same = arrived.shape == hidden.shape and torch.equal(arrived, hidden)
-        return HeadFacts(body=body if same else None, scale=scale, cap=cap)
+        return HeadFacts(body=body if same else None, scale=scale, cap=cap, rows=logits.shape[-1])
     raise UnsupportedArchitecture(f"{type(model).__name__} does not show how its logits are made: {reason}")
 
 
@@ -109,7 +110,8 @@ def _bodies(model: Any, head: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def _fake_run(model: Any, body: nn.Module, head: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hidden states sent and arrived [1, L, d], numbers sent as the head's output and the logits [1, L, V]."""
+    """Hidden states sent and arrived [1, L, d], numbers sent as the head's output and the logits [1, L, V], both
+    without rows of the head that the model cuts off."""
     vocabulary, width = head.weight.shape
     device = torch.device("cpu") if head.weight.device.type == "meta" else head.weight.device
     generator = torch.Generator().manual_seed(0)
@@ -125,9 +127,10 @@ def _fake_run(model: Any, body: nn.Module, head: Any) -> tuple[Tensor, Tensor, T
     tokens = torch.ones(1, TOKENS, dtype=torch.int64, device=device)
     with replaced_forward(body, lambda *_, **__: _Faked(hidden)), replaced_forward(head, give):
         logits = model(input_ids=tokens, use_cache=False).logits
-    if len(arrived) != 1 or logits.shape != sent.shape:
+    is_cut = logits.shape[:-1] == sent.shape[:-1] and len(GRID) <= logits.shape[-1] < vocabulary
+    if len(arrived) != 1 or not (logits.shape == sent.shape or is_cut):
         raise UnsupportedArchitecture(f"its head is called {len(arrived)} times for logits {list(logits.shape)}")
-    return hidden, arrived[0], sent, logits.double()
+    return hidden, arrived[0], sent[..., : logits.shape[-1]], logits.double()
 
 
 def _rule(model: Any, sent: Tensor, logits: Tensor) -> tuple[float, float | None]:

@@ -54,7 +54,7 @@ def parts(model: Model) -> Parts:
         facts = _KNOWN[model] = measured(model)
     linear: Any = output_head(model)
     head = Head(weight=linear.weight, bias=getattr(linear, "bias", None), scale=facts.scale, cap=facts.cap)
-    return Parts(model=model, body=facts.body, head=head)
+    return Parts(model=model, body=facts.body, head=head.first(facts.rows))
 
 
 class _AtHead(Exception):
