@@ -60,6 +60,14 @@ def by_quadrature(terms: Programme, volume: float) -> float:
     return float(worth - terms.once_usd - volume * terms.bought_usd)
 
 
+def test_a_token_a_day_on_the_alternative_by_quadrature() -> None:
+    """Its price falls and is discounted; the day's tokens stay as they are, however the chip's own model ages."""
+    terms = replace(PLAIN, price_fall=0.3, token_fall=0.2, interest=0.1)
+    years = np.linspace(2.0, 7.0, 20_001)
+    worth = np.trapezoid(4e-4 * np.exp(-0.4 * years), years)
+    assert terms.alternative_present_usd == pytest.approx(float(worth), rel=1e-6)
+
+
 SPANS = {
     "once_usd": (1e6, 1e9), "alternative_usd": (1e-5, 1e-2), "price_fall": (0.0, 0.5), "token_fall": (0.0, 0.3),
     "served_ratio": (0.0, 1.0), "bought_usd": (0.0, 1e-2), "replaced_usd": (0.0, 1e-3), "running_usd": (1e-7, 1e-3),

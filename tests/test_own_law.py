@@ -111,20 +111,36 @@ def test_repeats_with_other_seeds_tell_the_scatter() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_drawn_laws_hold_as_often_as_they_say() -> None:
-    """96 laws and scatters drawn from the prior, five runs of each at the sizes and tokens of `size`, the sixth."""
+    """96 laws and scatters drawn from the prior, five runs of each as in `size`, sixteen new runs of each.
+
+    Sizes and tokens of the new runs are half to four times the sixth's.  The share that an interval holds lies within
+    2.5 standard errors of its level, which follow from how laws differ; intervals of 0.7 or 1.4 times the width do not.
+    """
     count, told, numbers = 96, prior(), np.random.default_rng(1)
-    six = [runs()[name] for name in DESIGNS["size"]]
+    six, times = [runs()[name] for name in DESIGNS["size"]], np.array([0.5, 1.0, 2.0, 4.0])
     size, tokens = (np.array([float(getattr(run, key)) for run in six]) for key in ("parameters", "tokens"))
+    centre = [np.exp(np.log(amounts[:-1]).mean()) for amounts in (size, tokens)]
+    size = np.append(size[:-1], np.repeat(size[-1] * times, 4))
+    tokens = np.append(tokens[:-1], np.tile(tokens[-1] * times, 4))
     parts = numbers.dirichlet((1.0, 1.0, 1.0), count)
     alpha, beta = np.exp(np.log(told.exponent) + told.exponent_spread * numbers.standard_normal((2, count, 1)))
     sigma = np.exp(np.log(told.scatter) + told.scatter_spread * numbers.standard_normal((count, 1)))
-    centre = [np.exp(np.log(amounts[:-1]).mean()) for amounts in (size, tokens)]
     loss = parts[:, :1] + parts[:, 1:2] * (size / centre[0]) ** -alpha + parts[:, 2:] * (tokens / centre[1]) ** -beta
     loss = 3.3 * loss * np.exp(sigma * numbers.standard_t(posterior.DEGREES, loss.shape))
-    found = posterior.draws(size[:-1], tokens[:-1], loss[:, :-1], np.ones((count, 5)), told)
-    ahead = found.E + found.A * size[-1] ** -found.alpha + found.B * tokens[-1] ** -found.beta
-    ahead = ahead * np.exp(found.sigma * numbers.standard_t(posterior.DEGREES, found.sigma.shape))
-    for level, fewest, most in ((0.8, 0.70, 0.90), (0.95, 0.89, 1.0)):
-        low, high = np.quantile(ahead, [(1 - level) / 2, (1 + level) / 2], axis=1)
-        holds = float(np.mean((low <= loss[:, -1]) & (loss[:, -1] <= high)))
-        assert fewest <= holds <= most
+    found = posterior.draws(size[:5], tokens[:5], loss[:, :5], np.ones((count, 5)), told)
+    ahead = found.E + found.A * size[5:, None, None] ** -found.alpha + found.B * tokens[5:, None, None] ** -found.beta
+    ahead = ahead * np.exp(found.sigma * numbers.standard_t(posterior.DEGREES, ahead.shape))
+
+    def errors_off(level: float, width: float) -> float:
+        """By how many standard errors the share of runs held differs from the level."""
+        low, middle, high = np.quantile(ahead, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=2)
+        below, above = middle + width * (low - middle), middle + width * (high - middle)
+        new = loss[:, 5:].T
+        held = ((below <= new) & (new <= above)).mean(axis=0)
+        return float((held.mean() - level) / (held.std() / math.sqrt(count)))
+
+    for level in (0.5, 0.8, 0.95):
+        assert abs(errors_off(level, 1.0)) < 2.5
+    for level in (0.5, 0.8):
+        assert errors_off(level, 0.7) < -2.5
+        assert errors_off(level, 1.4) > 2.5

@@ -72,6 +72,16 @@ def test_a_sum_shares_its_variance_by_that_of_its_rows() -> None:
     assert (found["b"].at_low, found["b"].at_high) == (1.0 - 6.0, 1.0 + 5.0)
 
 
+def test_what_is_added_to_a_figure_changes_no_index() -> None:
+    """Dollars lie far from 0: an estimate that does not take the mean off is noise a thousand times as large."""
+
+    def indices(more: float) -> list[tuple[float, float]]:
+        found = drivers(HALVES, lambda rows: ishigami(rows) + more, count=2**12)
+        return [(each.first, each.total) for each in found]
+
+    assert np.array(indices(1e4)) == pytest.approx(np.array(indices(0.0)), abs=1e-6)
+
+
 def _variance(each: Fact) -> float:
     low, value, high = each.low, each.value, each.high
     return (low**2 + value**2 + high**2 - low * value - low * high - value * high) / 18.0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
+from flashstill.economics.bill_of_materials import INTERPOSER, Die, Package, bill_of_materials
 from flashstill.economics.draws import Draws
 from flashstill.economics.wafers import (
     Wafer,
@@ -18,6 +18,7 @@ from flashstill.economics.wafers import (
     murphy,
     negative_binomial,
     poisson,
+    wafer_of,
     yield_with_spares,
 )
 from flashstill.errors import BadInput
@@ -89,6 +90,24 @@ def test_bills_of_material(package: Package, low: float, high: float) -> None:
     tenth, ninetieth = np.percentile(drawn, [10, 90])
     published = {5: 3_320.0, 8: 6_400.0}[package.stacks]
     assert tenth < published < ninetieth
+
+
+def test_a_bill_by_hand() -> None:
+    """Bonds hold in half of the cases: a die and a stack are placed well in a quarter, three are lost a package."""
+    facts = load().edited([f"{INTERPOSER}.bond_yield_ratio=0.5"])
+    package = Package(dies=(Die(node_nm=5, width_mm=10.0, height_mm=10.0),), memory="hbm3", memory_bytes=16e9, stacks=1)
+    bill = bill_of_materials(facts, package)
+    wafer, value = facts.value("node-5", "usd_per_wafer"), facts.value
+    mm2 = 100.0 + value("hbm", "stack_mm2")
+    assert bill.dies_usd == pytest.approx(
+        wafer
+        / dies_per_wafer(10.0, 10.0, wafer_of(facts))
+        / negative_binomial(value("node-5", "defects_per_cm2"), value("defect", "clustering_ratio"))
+    )
+    assert bill.memory_usd == pytest.approx(16e9 * value("hbm3", "usd_per_byte"))
+    assert bill.package_usd == pytest.approx(mm2 * value(INTERPOSER, "usd_per_mm2"))
+    assert bill.lost_usd == pytest.approx(3.0 * (bill.dies_usd + bill.memory_usd + bill.package_usd))
+    assert bill.usd == pytest.approx(4.0 * (bill.usd - bill.test_usd - bill.lost_usd) + value("package", "usd_test"))
 
 
 def test_what_cannot_be_made() -> None:

@@ -61,6 +61,7 @@ def test_a_target_is_a_loss_or_a_model() -> None:
     assert isinstance(named, TrainedModel)
     assert (named.name, named.tokens) == ("llama-3.1-8b", 15e12)
     assert parse_trained("qwen3-8b").tokens is None
+    assert parse_trained("qwen3-8b ON 15T").tokens == 15e12
     assert parse_trained("qwen3-8b on 100B tokens").tokens == 1e11
 
 
@@ -210,6 +211,7 @@ def test_a_mistaken_question_names_what_is_wrong(changes: dict[str, Any], said: 
         ({"train_length": 2.5}, r"train_length is 2\.5, not a whole number"),
         ({"law": 3}, "law is 3, not a published law's name"),
         ({"runs": 3}, "runs is 3, not the path of a file"),
+        ({"chips": " , "}, "chips names no chip to serve on"),
     ],
 )
 def test_a_value_of_another_kind_is_a_sentence(changes: dict[str, Any], said: str) -> None:

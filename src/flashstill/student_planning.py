@@ -75,7 +75,10 @@ def plan_student(
     counts = {"students": students, "train_length": train_length}
     shape = load_architecture(like) if isinstance(like, str) else like
     table = facts_of(facts, set)
-    scenario, space = search_by_keywords({"model": shape, "chips": _names(chips), "max_chips": max_chips, **more})
+    served_on = _names(chips)
+    if not served_on:
+        raise BadInput("chips names no chip to serve on; give one, as h100-sxm")
+    scenario, space = search_by_keywords({"model": shape, "chips": served_on, "max_chips": max_chips, **more})
     tried = (experts,) if experts is None or isinstance(experts, int | float | str) else tuple(experts)
     question = TargetQuestion(
         target=parse_target(target) if isinstance(target, str) else of_kind("target", target, "float"),

@@ -20,6 +20,7 @@ SHORTEST_HOURS = 1.0 / 3600.0
 """from a run's start to its deadline: shares of a step far below this are no numbers for the solver"""
 HOUR_KEYS = ("at", "start", "end", "deadline")
 MOST_VARIABLES = 20_000_000
+IDLE = "idle"
 WHOLE = 1e-9
 
 
@@ -98,6 +99,12 @@ def _problems(plan: CapacityPlan) -> Problems:
     yield from _repeated("chips", kinds)
     yield from _repeated("products", [product.name for product in plan.products])
     yield from _repeated("runs and distillations", [run.name for run in plan.trainings])
+    runs = {run.name for run in plan.trainings}
+    for place, product in enumerate(plan.products):  # who has the chips is told by these names alone
+        if product.name in runs:
+            yield f"products[{place}].name", f"is {product.name!r}, as a run's; give one of them another name"
+    if IDLE in {*runs, *(product.name for product in plan.products)}:
+        yield "products and runs", f"have the name {IDLE!r}, which is that of chips that do nothing; take another one"
     for place, kind in enumerate(plan.chips):
         yield from _kind_problems(plan, kind, f"chips[{place}]")
     for place, product in enumerate(plan.products):

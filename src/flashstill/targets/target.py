@@ -22,7 +22,7 @@ from flashstill.quality.optimum import elasticities
 from flashstill.units import parse_count
 
 Values = npt.NDArray[np.float64]
-_ON = re.compile(r"(?P<model>.+?)\s+on\s+(?P<tokens>\S+)(\s+tokens)?")
+_ON = re.compile(r"(?P<model>.+?)\s+on\s+(?P<tokens>\S+)(\s+tokens)?", re.IGNORECASE)
 _LEAST, _MOST, _HALVINGS = 1e3, 1e24, 60
 DENSE = 1.01
 """expansion up to which a model counts as dense"""
