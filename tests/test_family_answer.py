@@ -42,7 +42,7 @@ PLAN: dict[str, Any] = {
 
 
 def answer(generations: int = 0, draws: int = 1, **changes: Any) -> FamilyAnswer:
-    """The answer to PLAN with changes by path, as students__0__share."""
+    """The answer to PLAN with changes by path, as students__0__share; None takes a key away."""
     tree = copy.deepcopy(PLAN)
     for path, value in changes.items():
         *places, last = path.split("__")
@@ -50,6 +50,8 @@ def answer(generations: int = 0, draws: int = 1, **changes: Any) -> FamilyAnswer
         for place in places:
             table = table[int(place)] if place.isdigit() else table.setdefault(place, {})
         table[last] = value
+        if value is None:
+            del table[last]
     return fs.family_economics(tree, generations=generations, draws=draws, facts=FACTS)
 
 
@@ -242,7 +244,7 @@ class TestGenerations:
         with pytest.raises(BadInput, match="beyond what any law says"):
             answer(generations=2, money__life_years=20.0)
         with pytest.raises(BadInput, match="need the parameters and the tokens of pro"):
-            answer(generations=1, teacher__tokens=0.0, teacher__exists=True)
+            answer(generations=1, teacher__tokens=None, teacher__exists=True)
 
 
 class TestWorth:
@@ -265,7 +267,7 @@ class TestWorth:
         assert found.worth.question.teacher_exists
 
     def test_what_cannot_be_asked_says_why(self) -> None:
-        found = flash(teacher__tokens=0.0, teacher__exists=True)
+        found = flash(teacher__tokens=None, teacher__exists=True)
         assert found.worth is None
         assert found.worth_reason.endswith("of pro are told")
 
