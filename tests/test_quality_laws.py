@@ -11,6 +11,7 @@ from flashstill.errors import BadInput
 from flashstill.quality import published, published_names
 from flashstill.quality.borrowed import dense_equivalent, peak_tokens
 from flashstill.quality.forms import FORMS, NEEDED
+from flashstill.quality.precision import kept_share, quantisation_damage
 from flashstill.quality.table import entries
 
 CHINCHILLA, APPLE, MOE = published("besiroglu-2024"), published("busbridge-2025"), published("ludziejewski-2025")
@@ -203,3 +204,13 @@ def test_the_interval_of_the_refit_is_that_of_its_standard_errors() -> None:
     assert published("hoffmann-2022").predict(1e9, 1e11).low is None
     with pytest.raises(BadInput, match="level must lie between 0 and 1"):
         CHINCHILLA.predict(1e9, 1e11, level=80)
+
+
+def test_formats_by_hand() -> None:
+    """Kumar et al. 2024: each format keeps 1 - exp(-bits / its scale), and damage grows with tokens a parameter."""
+    c = {"weights": 2.0, "activations": 4.0, "cache": 8.0, "C_T": 3.0, "gamma_D": 0.5, "gamma_N": 0.25, "post": 2.0}
+    narrow = kept_share(c, weight_bits=np.asarray(4.0), activation_bits=np.asarray(8.0), cache_bits=np.asarray(2.0))
+    assert float(narrow) == pytest.approx((1 - np.exp(-2.0)) * (1 - np.exp(-2.0)) * (1 - np.exp(-0.25)))
+    assert float(kept_share(c)) == pytest.approx((1 - np.exp(-8.0)) * (1 - np.exp(-4.0)) * (1 - np.exp(-2.0)))
+    damage = quantisation_damage(c, np.asarray(16.0), np.asarray(100.0), np.asarray(4.0))
+    assert float(damage) == pytest.approx(3.0 * 10.0 / 2.0 * np.exp(-2.0))

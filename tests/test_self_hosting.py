@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import flashstill as fs
 from flashstill.arch import load_architecture
 from flashstill.cli import main
-from flashstill.economics.self_hosting import Replica, break_even, fleet_usd_per_day, replicas_for
+from flashstill.economics import HourlyPrice
+from flashstill.economics.self_hosting import Replica, break_even, fleet_usd_per_day, replica_of, replicas_for
 from flashstill.economics.token_prices import Tokens, api_price, asked_price, tokens_of
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
@@ -375,3 +376,12 @@ class TestHours:
 def test_keywords_have_types(given: dict[str, Any], words: str) -> None:
     with pytest.raises(BadInput, match=words):
         fs.economics(**{**SMALL, **given})
+
+
+def test_the_energy_of_a_request_is_what_it_draws_beyond_waiting() -> None:
+    """Two chips of 700 W, 100 W of them idle, a request a second, at the wall 1.5 times as much."""
+    price = HourlyPrice(usd_per_hour=2.0, basis="rented")
+    found = replica_of(2, 1.0, 700.0, price, None, 100.0, 1.5)
+    assert found.request_kwh == pytest.approx(2 * 600.0 * 1.5 / 3.6e6)
+    assert found.waiting_kwh == pytest.approx(2 * 24 * 0.1 * 1.5)
+    assert found.kwh(86_400.0, 1) == pytest.approx(2 * 24 * 0.7 * 1.5)  # full all day
