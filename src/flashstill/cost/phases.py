@@ -269,7 +269,7 @@ def overhead_seconds(model: Architecture, conditions: Conditions, sequences: Qua
 def block_seconds(model: Architecture, conditions: Conditions) -> float:
     """Software seconds of all blocks of a step, which two micro-batches need twice."""
     software = conditions.software
-    return software.layer_s * (model.depth + software.norm_ratio * model.norm_pairs)
+    return software.launch_ratio * software.layer_s * (model.depth + software.norm_ratio * model.norm_pairs)
 
 
 def with_sampling(step: StepCost, model: Architecture, conditions: Conditions, tokens: Quantity) -> StepCost:

@@ -41,6 +41,7 @@ class Software:
     usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
     free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
+    launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
     tpot_ratio, ttft_ratio: measured over predicted latencies of one stack, from a user's own measurements.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
@@ -68,6 +69,7 @@ class Software:
     graph_bytes: float
     sync_ratio: float
     exposed_ratio: float
+    launch_ratio: float = 1.0
     tpot_ratio: float = 1.0
     ttft_ratio: float = 1.0
     fastest_of: tuple[Software, ...] = ()

@@ -11,7 +11,8 @@ from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import Conditions, Precisions, Speculation, make_conditions, precisions_of
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
-from flashstill.hardware.software import Software, software_on
+from flashstill.hardware.launches import software_of_chip
+from flashstill.hardware.software import Software
 from flashstill.parallel import Layout
 from flashstill.plan.deployment import (
     AS_PUBLISHED,
@@ -241,4 +242,4 @@ def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Pr
 
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
     """The engine's overheads on a chip; None for the chip's default engine, BadInput for an unknown one."""
-    return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.maker_class)
+    return software_of_chip(facts, default_engine(chip) if name is None else known_engine(name), chip)

@@ -27,7 +27,7 @@ from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
-from flashstill.hardware.software import software_on
+from flashstill.hardware.launches import software_of_chip
 from flashstill.parallel import Layout
 from flashstill.plan.bands import bands_of
 from flashstill.validation.anchors.tables import column, read_rows, split
@@ -57,7 +57,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
     for (hardware, framework, name), rows in split(read_rows(path), "hardware", "framework", "model"):
         try:
             chip = chip_from_facts(facts, CHIPS[hardware])
-            software = software_on(facts, ENGINES[framework], chip.maker_class)
+            software = software_of_chip(facts, ENGINES[framework], chip)
             model = load_architecture(name)
             formats = precisions_of(model, "bf16")
             conditions = make_conditions(chip, formats, software=software)

@@ -22,7 +22,7 @@ from flashstill.cost import make_conditions, precisions_of
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
-from flashstill.hardware.software import software_on
+from flashstill.hardware.launches import software_of_chip
 from flashstill.parallel import Layout
 from flashstill.plan.predict import Case
 from flashstill.validation.anchors.rated import RATE, TPOT, Measured, compared
@@ -135,7 +135,7 @@ def _static(facts: Facts, row: Mapping[str, str]) -> tuple[float, str, bool]:
     Values are seconds to the first token, or output tokens per second and chip.
     """
     chip, model = chip_from_facts(facts, row["gpu"]), load_architecture(row["model"])
-    software = software_on(facts, "trtllm", chip.maker_class)
+    software = software_of_chip(facts, "trtllm", chip)
     conditions = make_conditions(chip, precisions_of(model, "fp8", "fp8"), software=software)
     batch, isl, osl, tp = (np.array([float(row[name])]) for name in ("batch", "isl", "osl", "tp"))
     latency = batch_latency(model, conditions, Layout(tp=tp), batch, isl, osl)

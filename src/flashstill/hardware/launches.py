@@ -1,0 +1,29 @@
+"""What an engine adds to a block, on one chip: small kernels and the gaps between kernels.
+
+    block  =  layer_s x (chip's floor / class's floor) x (blocks + norm_ratio x pairs of further norms)
+
+A kernel without work takes less with each generation: the floor of a product in bf16, which a row of each timed chip
+says, is 3.8 us on an A100, 2.5 on an H100, 2.1 on a B200.  layer_s is fitted to engines on several chips of a class, so
+that it stands for the class's floor; on one chip it scales with that chip's own.  Chips without timed kernels have the
+class's floor, and so the engine's layer_s as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flashstill.facts import Facts
+from flashstill.hardware.chip import Chip
+from flashstill.hardware.software import Software, has_measured_engines, software_on
+
+
+def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
+    """Overheads of an engine on a chip; MissingFact for an unknown engine.
+
+    Only on chips of makers whose engines were measured: elsewhere layer_s is a row of the maker's class, for its chips.
+    """
+    software = software_on(facts, engine, chip.maker_class)
+    usual = facts.find(chip.chip_class, "matmul.floor_s", "bf16")
+    if usual is None or not has_measured_engines(facts, chip.maker_class):
+        return software
+    return replace(software, launch_ratio=chip.calibration.kernel("matmul", "bf16").floor_s / usual.value)
