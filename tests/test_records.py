@@ -227,6 +227,10 @@ class TestLayouts:
             ({"messages": []}, "has no list of messages"),
             ({"messages": [{"content": "a"}]}, 'has no "role" in message 1'),
             ({"messages": MESSAGES[0][:1]}, "has no assistant message"),
+            (
+                {"messages": [{"role": "user", "content": "a"}, {"role": "asistant", "content": "b"}]},
+                r"no assistant message to learn from; its roles are \['user', 'asistant'\]",
+            ),
             ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "holds a part of type 'image'"),
             ({"messages": [{"role": "user", "content": 3}]}, "has no text in message 1"),
             ({"conversations": [{"from": "alien", "value": "a"}]}, "no known sender"),

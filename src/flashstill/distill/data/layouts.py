@@ -17,6 +17,7 @@ from typing import Any
 
 from flashstill.distill.data.messages import decoded, message_of, valid
 from flashstill.distill.data.rows import Unusable
+from flashstill.errors import shown
 
 PAIRS = (("prompt", "completion"), ("prompt", "response"), ("query", "response"))
 EXTRA = ("tools", "system", "chat_template_kwargs", "input", "history")
@@ -111,8 +112,8 @@ def _plain_text(record: Mapping[str, Any], column: str, name: str) -> Document:
     if not isinstance(text, str):
         if column != "text" or column in record or len(record) == 0:
             raise Unusable(f'has no "{column}" string')
-        shown = ", ".join(list(map(str, record))[:MOST_NAMES])
-        raise Unusable(f"{NO_LAYOUT}; it has {shown}", NO_LAYOUT)
+        names = ", ".join(list(map(str, record))[:MOST_NAMES])
+        raise Unusable(f"{NO_LAYOUT}; it has {names}", NO_LAYOUT)
     return Document(name=name, text=valid(text))
 
 
@@ -187,7 +188,9 @@ def _chat(record: Mapping[str, Any], messages: list[dict[str, Any]], begin: int,
         if place >= begin and each["role"] == "assistant" and each.get("weight", 1) != 0
     )  # fmt: skip
     if not answers:
-        raise Unusable(NO_ANSWER)
+        roles = list(dict.fromkeys(each["role"] for each in messages[begin:]))
+        seen = "" if "assistant" in roles else f"; its roles are {shown(roles)}"
+        raise Unusable(NO_ANSWER + seen, NO_ANSWER)
     tools, arguments = decoded(record.get("tools")) or (), decoded(record.get("chat_template_kwargs")) or {}
     if not isinstance(tools, list | tuple) or not all(isinstance(each, Mapping) for each in tools):
         raise Unusable('has "tools" that are no list of objects')
