@@ -14,7 +14,7 @@ import pytest
 from flashstill.cli import main
 from flashstill.cli.interrupts import RESUMED, Stopped, exit_code, sentence
 from flashstill.errors import DiskTrouble
-from flashstill.files import home_directory
+from flashstill.files import home_directory, make_directory
 from flashstill.outputs import written_out
 from tests.commands import listening
 from tests.marks import slow
@@ -163,6 +163,15 @@ def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASHSTILL_HOME", "~nobody-of-that-name/x")
     with pytest.raises(DiskTrouble, match="let HOME or FLASHSTILL_HOME name a directory"):
         home_directory()
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk" / "runs")
+    with pytest.raises(DiskTrouble, match=r"it is a link to .*disk/runs, which is not there; make it"):
+        make_directory(link)
+    (tmp_path / "disk" / "runs").mkdir(parents=True)
+    assert make_directory(link) == link
 
 
 def test_a_reader_of_a_fifo_that_leaves_is_said(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def sync(path: Path) -> None:
 
 def make_directory(path: Path) -> Path:
     """Create the directory `path` if needed; DiskTrouble if it cannot be made or written."""
+    if path.is_symlink() and not path.exists():  # to make it says "file exists"
+        raise DiskTrouble(f"cannot write {path}: it is a link to {path.readlink()}, which is not there; make it")
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
