@@ -160,7 +160,7 @@ def _puzzle_part(fields: Fields, entry: Any, name: str, layer: int) -> Fields:
 
 
 def _puzzle_width(fields: Fields, multiple: Any, layer: int) -> int:
-    """Two thirds of a multiple of the model width, rounded up to whole hundreds of neurons."""
+    """Two thirds of a multiple of the model width, rounded up to a multiple of 256 neurons."""
     if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not 0 < multiple < 1000:
         raise fields.fail(f": ffn_mult {shown(multiple)} of layer {layer} is not a number between 0 and 1000")
     return _ROUNDED * math.ceil(int(2 * multiple * fields.width / 3) / _ROUNDED)
