@@ -5,7 +5,7 @@
 A kernel without work takes less with each generation: the floor of a product in bf16, which a row of each timed chip
 says, is 3.8 us on an A100, 2.5 on an H100, 2.1 on a B200.  layer_s is fitted to engines on several chips of a class, so
 that it stands for the class's floor; on one chip it scales with that chip's own.  Chips without timed kernels have the
-class's floor, and so the engine's layer_s as it is.
+class's floor, and so the engine's layer_s as it is; so have all where the class's floor is 0.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
     """
     software = software_on(facts, engine, chip.maker_class)
     usual = facts.find(chip.chip_class, "matmul.floor_s", "bf16")
-    if usual is None or not has_measured_engines(facts, chip.maker_class):
+    if usual is None or not usual.value or not has_measured_engines(facts, chip.maker_class):
         return software
     return replace(software, launch_ratio=chip.calibration.kernel("matmul", "bf16").floor_s / usual.value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from flashstill.parallel.exchange import Places, Sharded
 from flashstill.parallel.layout import Layout
-from flashstill.parallel.merged import merged
+from flashstill.parallel.merged import once, with_merged_exchanges
 from flashstill.parallel.sharding import shard
 from flashstill.workload import Experts, Operation
 
@@ -25,16 +25,20 @@ def remembered(layout: Layout, work: Callable[[], Iterable[Operation]], *depends
     """
     shared = layout.shared
     if shared is None:
-        return merged(shard(work(), layout))
+        return _split(work, layout)
     key = tuple((value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value for value in depends)
     try:
         hash(key)
     except TypeError:  # formats that differ within a stack of chips
-        return merged(shard(work(), layout))
+        return _split(work, layout)
     if key not in shared.known:
-        shared.known[key] = _settled(merged(shard(work(), shared.whole)))
+        shared.known[key] = _settled(_split(work, shared.whole))
     found: Sharded = shared.known[key]
     return found if shared.places is None else _some(found, shared.places)
+
+
+def _split(work: Callable[[], Iterable[Operation]], layout: Layout) -> Sharded:
+    return with_merged_exchanges(shard(once(work()), layout))
 
 
 def _settled(sharded: Sharded) -> Sharded:
