@@ -4,8 +4,9 @@ A model with two kinds of blocks projects, normalises or routes alike in both, a
 after its FFN send the same bytes.  Each costs the same, so that it is priced once.
 
 Sums must not depend on how many layouts are priced at once, to the last bit.  So operations are compared before they
-are split, as shares of different ones may agree in one layout; all stay in the order in which they came first; and
-collectives of experts, which come last in a sum, stay apart from the others.
+are split, as shares of different ones may agree in one layout; attention with a window and without stay two where the
+context is shorter than the window (`Attention.limit`); all stay in the order in which they came first; and collectives
+of experts, which come last in a sum, stay apart from the others.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ def compressed(
             queries=queries,
             seen=seen,
             pairs=pairs / rate,
+            limit=limit,
             heads=heads,
             kv_heads=1,
             key_width=key,

@@ -118,6 +118,8 @@ class Attention(Operation):
     prompt: True for a causal prefill (many queries), False for a decode step (few queries over a long cache).
     expanded: keys and values of every head are made from that vector and attended to (MLA in a prompt).
     slots: most tokens that an indexer selects for a query; None for attention that selects none.
+    limit: most tokens that a query sees; None for all. Its effect is in `seen` and `pairs`; it tells kinds of blocks
+    apart over short contexts, where all see the same.
     latent: one compressed vector per token serves as key and value of all heads (MLA, absorbed form).
     """
 
@@ -135,6 +137,7 @@ class Attention(Operation):
     latent: bool = False
     expanded: bool = False
     slots: Quantity | None = None
+    limit: int | None = None
     activation_value_bytes: Quantity = 2.0
     activation_bytes: Quantity = field(init=False)
 
