@@ -26,7 +26,9 @@ def sparse_embedding(model: Model) -> Iterator[None]:
     Patches `forward` of the embedding's class for this one module; copies of the model made inside are not changed.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = isinstance(embedding, nn.Embedding) and head is not None and head.weight is embedding.weight
+    if not isinstance(embedding, nn.Embedding) or head is None or head.weight is not embedding.weight:
+        yield  # a drafting head has no embedding of its own
+        return
     kind: Any = type(embedding)
     plain = kind.forward
 
@@ -42,7 +44,7 @@ def sparse_embedding(model: Model) -> Iterator[None]:
             del module.__dict__["weight"]
             module.sparse = before
 
-    with forward_of([kind] if tied else [], forward):
+    with forward_of([kind], forward):
         yield
 
 
