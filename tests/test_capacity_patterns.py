@@ -93,9 +93,9 @@ def test_deadlines_are_worth_the_same_with_and_without_solving_anew(monkeypatch:
     tree = plan(DAY, False)
     solved: list[int] = []
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         solved.append(1)
-        return solve_linear(*given)
+        return solve_linear(*given, **named)
 
     monkeypatch.setattr(prices, "solve_linear", counted)
     quick, few = fs.capacity(tree).duals, len(solved)

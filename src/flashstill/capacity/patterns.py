@@ -95,7 +95,7 @@ def patterned_gangs(problem: Problem, relaxed: Relaxed, breaks: int, around: Gan
         used = [of_run[run][place] for run, place in chosen]
         cost, rows, lower, upper, _ = extended(problem, base, used, points)
         lower[base.columns.count + len(used) :] = 1.0
-        solved = solve_linear(cost, rows, lower, upper)
+        solved = solve_linear(cost, rows, lower, upper, with_ties=False)
         if solved is None:
             return None
         chips = solved.x[base.columns.count : base.columns.count + len(used)]

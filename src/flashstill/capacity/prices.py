@@ -157,7 +157,7 @@ def _one_difference(
         return 0.0  # the solution keeps what the other problem asks for
     if small:
         programme = programme_of(other)
-        solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
+        solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper, with_ties=False)
         late = solved is None or bool((solved.x[programme.columns.u] > 1e-6 * np.maximum(problem.work, 1.0)).any())
         return None if solved is None or late else solved.cost - cost
     changed = np.flatnonzero((other.window != problem.window).any(axis=0))

@@ -55,8 +55,12 @@ class Solved:
     proved: bool
 
 
-def solve_linear(cost: Values, rows: Rows, lower: Values, upper: Values) -> Solved | None:
-    """The least cost of a linear programme; None if no point keeps the rows. SolverTrouble where HiGHS fails."""
+def solve_linear(cost: Values, rows: Rows, lower: Values, upper: Values, *, with_ties: bool = True) -> Solved | None:
+    """The least cost of a linear programme; None if no point keeps the rows. SolverTrouble where HiGHS fails.
+
+    with_ties: whether costs that only break ties must count. They are below the tolerance of a programme that is not
+    presolved, which is faster for small ones.
+    """
     from scipy.optimize import OptimizeWarning, linprog
 
     inside, matrix = rows.at_most, _matrix(rows, len(cost))
@@ -65,7 +69,7 @@ def solve_linear(cost: Values, rows: Rows, lower: Values, upper: Values) -> Solv
         found = linprog(
             cost, A_ub=matrix[inside], b_ub=rows.side[inside], A_eq=matrix[~inside], b_eq=rows.side[~inside],
             bounds=np.stack([lower, upper], axis=1), method="highs-ipm" if len(cost) > LARGE else "highs-ds",
-            options={"presolve": len(cost) > SMALL},
+            options={"presolve": with_ties or len(cost) > SMALL},
         )  # fmt: skip
     if found.status == INFEASIBLE:
         return None
