@@ -22,6 +22,7 @@ from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE, chip_from_facts
 from flashstill.plan.deployment import AS_PUBLISHED
+from flashstill.plan.space import NO_PRECISION
 from flashstill.quality import Law
 from flashstill.quality.optimum import Life, cheapest
 from flashstill.targets.question import TargetQuestion
@@ -30,7 +31,6 @@ from flashstill.targets.target import counts_embeddings, mixture, size_of
 Values = npt.NDArray[np.float64]
 MOST_TOKENS_RATIO, LARGEST_RATIO = 1000.0, 4.0
 SIXTEEN = 16.0
-NO_PRECISION = "the chip lacks the precision"
 NO_SHAPE = "no model of this shape has the size"
 NO_TOKENS = "no number of training tokens reaches the loss"
 FAR = "size or tokens beyond what the law answers for"

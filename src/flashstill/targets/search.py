@@ -19,12 +19,11 @@ import numpy as np
 
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.plan.space import Configuration
+from flashstill.plan.space import NO_PRECISION, Configuration
 from flashstill.progress import Progress, Silent
 from flashstill.targets.answer import TargetPlan
 from flashstill.targets.candidates import (
     FAR,
-    NO_PRECISION,
     NO_SHAPE,
     NO_TOKENS,
     Shape,

@@ -115,7 +115,7 @@ def step3p5(fields: Fields) -> Architecture:
     chosen = chosen.changed({"num_local_experts": None, "moe_num_experts": None, "n_routed_experts": None})
     sparse = routed(chosen, width=("moe_intermediate_size",), shared_width=shared)
     kinds = _trimmed(fields, "mlp_layer_types", predicted).words("mlp_layer_types", ("dense", "sparse"))
-    ffn = sparse_or_dense(fields, sparse, kinds or _enumerated(fields), "intermediate_size")
+    ffn = sparse_or_dense(fields, sparse, kinds or enumerated(fields, 3), "intermediate_size")
     blocks = []
     for i, kind in enumerate(windows or ["full"] * depth):
         own = fields.changed({HEADS[0]: local_heads if kind == "sliding" else heads})
@@ -135,11 +135,11 @@ def _trimmed(fields: Fields, name: str, predicted: int) -> Fields:
     return fields.changed({name: listed[: fields.depth]}) if padded and isinstance(listed, list) else fields
 
 
-def _enumerated(fields: Fields) -> list[str]:
-    """Sparse in the blocks listed in moe_layers_enum (such as "3,4,5"); by default from the fourth block on."""
+def enumerated(fields: Fields, dense: int) -> list[str]:
+    """Sparse in the blocks listed in moe_layers_enum (such as "3,4,5"); by default in all after the first `dense`."""
     text = fields.value("moe_layers_enum")
     if text is None:
-        return first_dense(fields, 3)
+        return first_dense(fields, dense)
     words = text.split(",") if isinstance(text, str) else text
     if not isinstance(words, list) or not all(
         str(word).strip().isascii() and str(word).strip().isdigit() for word in words

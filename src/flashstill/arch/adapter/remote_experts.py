@@ -5,20 +5,19 @@ As in remote.py no defaults of transformers stand behind absent fields.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from flashstill.arch.adapter.build import ForLayer, assemble, grouped, routed, uniform
 from flashstill.arch.adapter.experts import deepseek_experts, predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
+from flashstill.arch.adapter.mixed import enumerated
 from flashstill.arch.adapter.remote import renamed
-from flashstill.arch.adapter.routed import first_dense, sparse_or_dense
+from flashstill.arch.adapter.routed import sparse_or_dense
 from flashstill.arch.attention import Attention
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer, Mixer
 from flashstill.arch.recurrent import lightning
-from flashstill.errors import shown
 
 _TRAINING = ("norm_head", "norm_softmax", "group_norm_size", "linear_silu", "max_window_layers", "rotary_type")
 """fields of Ling's configs that change no shape"""
@@ -127,20 +126,7 @@ def step3(fields: Fields) -> Architecture:
     fields.ignore("max_seq_len")
     attention = replace(grouped(own), query_rank=own.count("share_q_dim"))
     sparse = routed(own, width=("moe_intermediate_size",), shared_width=own.count("share_expert_dim"))
-    kinds = _listed_sparse(own, "moe_layers_enum")
-    return uniform(own, attention, sparse_or_dense(own, sparse, kinds, "intermediate_size"))
-
-
-def _listed_sparse(fields: Fields, name: str) -> list[str]:
-    """ "sparse" for the blocks listed as numbers, or as text with commas; by default all but the first."""
-    listed = fields.value(name)
-    if listed is None:
-        return first_dense(fields, 1)
-    words = listed.split(",") if isinstance(listed, str) else listed
-    if not isinstance(words, Sequence) or not all(str(word).strip().isdecimal() for word in words):
-        raise fields.fail(f": {name} is {shown(listed)}, not numbers of layers")
-    numbers = {int(str(word)) for word in words}
-    return ["sparse" if i in numbers else "dense" for i in range(fields.depth)]
+    return uniform(own, attention, sparse_or_dense(own, sparse, enumerated(own, 1), "intermediate_size"))
 
 
 def longcat_flash(fields: Fields) -> Architecture:
