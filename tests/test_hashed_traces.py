@@ -12,7 +12,8 @@ import pytest
 import flashstill as fs
 from flashstill.simulate import traces
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.traces import hash_block_of, read_trace
+from flashstill.simulate.traces import read_trace
+from flashstill.traces.reader import Trace
 
 ASKED: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm"}
 
@@ -41,7 +42,7 @@ def test_mooncakes_lines(tmp_path: Path) -> None:
     ]
     path = mooncake(tmp_path / "trace.jsonl", rows)
     (piece,) = read_trace(path, speed=2.0)
-    assert hash_block_of(path) == 512
+    assert Trace(path).hash_block == 512
     assert piece.arrival_s.tolist() == [0.0, 0.25, 13.741, 13.741]
     assert piece.prompt.tolist() == [6755, 7319, 1024, 600]
     assert [len(keys(piece, at)) for at in range(4)] == [13, 14, 2, 1]
@@ -61,7 +62,7 @@ def test_a_column_of_a_table_is_the_same_trace(tmp_path: Path) -> None:
         "arrival_s,input_tokens,output_tokens,block_hashes16\n0,40,2,a b c\n1,40,2,a b d\n2,9,1,\n", encoding="utf-8"
     )
     (piece,) = read_trace(path)
-    assert hash_block_of(path) == 16
+    assert Trace(path).hash_block == 16
     assert keys(piece, 0) == keys(piece, 1)
     assert keys(piece, 2) == []
 
@@ -83,8 +84,8 @@ def test_pieces_are_bounded_by_their_names(tmp_path: Path, monkeypatch: pytest.M
         ("[" * 100_000, "line 2: not a JSON object"),
         ('{"timestamp": -1}', "line 2: timestamp is '-1', not a number of at least 0"),
         ('{"timestamp": NaN}', "line 2: timestamp is 'nan', not a number"),
-        ('{"timestamp": 1, "input_lenght": 5}', "not a number of at least 0; is it 'input_lenght'?"),
-        ('{"timestamp": 1, "input_length": 0, "output_length": 5}', "input_length is '0.0', not a whole number"),
+        ('{"timestamp": 1, "input_lenght": 5}', "line 2: input_length is missing"),
+        ('{"timestamp": 1, "input_length": 0, "output_length": 5}', "input_length is '0', not a whole number"),
         ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": 7}', "hash_ids is '7', not a list"),
         ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": [1.5]}', "not a list of numbers"),
         (
@@ -150,7 +151,7 @@ class TestSimulate:
             ({"rate": 1.0, "prefix_cache": "lru"}, "prefix_cache lru needs a prefix cache"),
             ({"rate": 1.0, "prefix_cache": "lri"}, "unknown prefix_cache 'lri'"),
             ({"rate": 1.0, "prefix_margin": 3}, "prefix_margin is of the router prefix"),
-            ({"rate": 1.0, "hash_block": 16}, "hash_block says what the names in a trace stand for; give a trace"),
+            ({"rate": 1.0, "hash_block": 16}, "hash_block says how a trace is read; give a trace"),
         ],
     )  # fmt: skip
     def test_mistakes(self, more: dict[str, Any], sentence: str) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from flashstill.distill.data import compressed, json_rows
+from flashstill import compressed
+from flashstill.distill.data import json_rows
 from flashstill.distill.data.layouts import Columns, Document, document_of
 from flashstill.distill.data.rows import EARLY, Tally, Unusable
 from flashstill.distill.data.text import load_documents

@@ -201,7 +201,7 @@ class TestDaily:
     def test_mistakes_of_lengths(self, tmp_path: Path) -> None:
         path = tmp_path / "lengths.csv"
         path.write_text("input_tokens,output_tokens\n5,0\n", encoding="utf-8")
-        with pytest.raises(fs.BadInput, match="line 2: output_tokens is '0', not a whole number from 1"):
+        with pytest.raises(fs.BadInput, match="line 2: output_tokens is '0', not a whole number of at least 1"):
             read_lengths(path)
         with pytest.raises(fs.BadInput, match="a trace has lengths of its own"):
             fs.simulate(**SMALL, trace=path, lengths=path)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashstill.distill.data import compressed, json_rows
+from flashstill import compressed
+from flashstill.distill.data import json_rows
 from flashstill.distill.data.packing import Packed, pack
 from flashstill.distill.data.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
 from flashstill.distill.data.text_files import Document

@@ -15,6 +15,7 @@ from flashstill.fleets.slo import parse_slo
 from flashstill.fleets.space import Choices
 from flashstill.plan.deployment import AS_PUBLISHED
 from flashstill.simulate.policy import Policy
+from flashstill.traces.reading import READING, Reading
 from flashstill.units import SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
@@ -51,13 +52,15 @@ def plan_fleet(
     of one replica (default: 16, or as many as one request needs).  window_s: the number of replicas may change so
     often.  cold_start_s: replicas are paid so long before they serve.  disaggregated: whether prefill may have replicas
     of its own.  told: called with lines of progress.
-    more: settings of the scheduler and router (`Policy`).  price, facts and set work as in `predict`.
+    more: settings of the scheduler and router (`Policy`), and how the trace is read, as in `simulate`.
+    price, facts and set work as in `predict`.
     Raises BadInput for a mistake in the bounds or the trace, and InfeasiblePlan, with the reasons counted, if no fleet
     keeps the bounds.
     """
+    reading = Reading(**{name: more.pop(name) for name in READING if name in more})
     for name in more:
         if name not in _POLICY:
-            raise BadInput(unknown("keyword of plan_fleet", name, _POLICY))
+            raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING)))
     names = (chips,) if isinstance(chips, str) else tuple(chips)
     choices = Choices(
         chips=tuple(each.strip() for name in names for each in name.split(",") if each.strip()),
@@ -72,4 +75,5 @@ def plan_fleet(
     return sized_fleet(
         facts_of(facts, set), model, Path(trace), parse_slo(slo), choices,
         speed=speed, window_s=window_s, cold_start_s=cold_start_s, told=told,
+        reading=reading,
     )  # fmt: skip

@@ -34,7 +34,7 @@ def measure_server(
     """Load an OpenAI-compatible server, and measure what its users would see.
 
     server: its address, as http://127.0.0.1:8000/v1.  Give one of concurrency (requests in flight, one or several
-    levels), rate (requests per second that arrive by themselves) and trace (a CSV file, as for `simulate`).
+    levels), rate (requests per second that arrive by themselves) and trace (a file, as for `simulate`).
     out: a directory that keeps every request as it ends; the same call goes on where it was.  case: columns of a case
     that a server does not tell, such as chip, for the rows of out/measured.csv.
     more: name, api, speeds, requests, isl, osl, least_ratio, runs, warm_up, until_saturation, ignore_eos, temperature,

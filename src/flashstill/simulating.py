@@ -18,6 +18,7 @@ from flashstill.simulate.policy import Policy
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
 from flashstill.sweeps import combinations, is_axis, several
+from flashstill.traces.reading import READING, Reading
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -26,7 +27,7 @@ __all__ = ["knee", "simulate", "simulate_sweep"]
 NO_AXES = ("replicas_by_hour",)
 """keywords of which a sequence is one value"""
 _TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
-    tuple(field.name for field in fields(kind) if field.name != "chip")
+    tuple(field.name for field in fields(kind) if field.name not in ("chip", "reading"))
     for kind in (Traffic, Policy, Operations, Deployment)
 )
 
@@ -46,15 +47,17 @@ def simulate(
 ) -> Simulation:
     """Serve traffic event by event: latencies at percentiles with intervals, goodput, joules and dollars.
 
-    Give one of trace (a CSV file: arrival_s, input_tokens, output_tokens; or JSON lines as Mooncake's), rate (requests
-    per second that arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
+    Give one of trace (a file of requests in one of the formats of docs/simulate.md), rate (requests per second that
+    arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
     rate[, cv]) and agents (sessions of turns).
-    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block, rate_scale,
-    lengths, turns, think_s, fan_out, shared_prefix, spacing_s), of the policy (scheduler, refill_sequences,
-    refuse_late, step_tokens, sequences, block_tokens, replicas, prefill_replicas, router, prefix_cache, prefix_margin,
-    preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance), of
-    failures and scaling (chip_mtbf_s, repair_s, retries, cold_start_s, replicas_by_hour, autoscale, scale_target,
-    min_replicas, max_replicas, scale_interval_s, scale_down_s) and of a `Deployment`.
+    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, rate_scale, lengths, turns,
+    think_s, fan_out, shared_prefix, spacing_s), of how a trace is read (hash_block, trace_format, time_unit,
+    trace_columns, trace_only, trace_sort, skip_failed, trace_from_s, trace_until_s), of the policy (scheduler,
+    refill_sequences, refuse_late, step_tokens, sequences, block_tokens, replicas, prefill_replicas, router,
+    prefix_cache, prefix_margin, preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance,
+    acceptance_decay, measured_acceptance), of failures and scaling (chip_mtbf_s, repair_s, retries, cold_start_s,
+    replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas, scale_interval_s, scale_down_s) and of a
+    `Deployment`.
     scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
@@ -150,7 +153,7 @@ _Keywords = dict[str, Any]
 
 def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keywords, _Keywords]:
     """Keywords of the traffic, the policy, operations and the deployment. BadInput for one that is unknown."""
-    known = (*_TRAFFIC, *_POLICY, *_OPERATIONS, *_DEPLOYMENT)
+    known = (*_TRAFFIC, *READING, *_POLICY, *_OPERATIONS, *_DEPLOYMENT)
     for name in more:
         if name not in known:
             raise BadInput(unknown(f"keyword of {function}", name, known))
@@ -159,4 +162,5 @@ def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keyw
          for name, value in more.items() if name in names}
         for names in (_TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT)
     )  # fmt: skip
-    return traffic, policy, operations, deployment
+    reading = {name: value for name, value in more.items() if name in READING}
+    return traffic | ({"reading": Reading(**reading)} if reading else {}), policy, operations, deployment

@@ -11,6 +11,7 @@ import click
 
 from flashstill.cli.documents import print_json
 from flashstill.cli.options import given_options
+from flashstill.cli.trace_options import READING
 from flashstill.errors import BadInput
 from flashstill.units import SECONDS_PER_HOUR, show
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from flashstill.facts import Facts
     from flashstill.fleets.answer import FleetPlan
 
-FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router", "co_located")
+FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router", "co_located", *READING)
 BESIDE_A_TRACE = (
     "model", "chips_from", "max_chips", "precision", "kv_precision", "engine", "price", "facts_directories", "edits",
     "as_json", "trace", "disaggregated", *FLEET_ONLY,
@@ -71,6 +72,7 @@ def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool
         told=(lambda text: click.echo(text, err=True)) if shows else (lambda text: None),
         facts=facts,
         router=asked["router"],
+        **{name: asked[name] for name in READING},
     )
     if as_json:
         print_json(answer.as_dict())

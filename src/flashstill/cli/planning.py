@@ -22,6 +22,7 @@ from flashstill.cli.options import (
 )
 from flashstill.cli.serving_options import serving_options
 from flashstill.cli.targets import check_target, plan_quality, target_options
+from flashstill.cli.trace_options import TRACE_HELP, reading_options
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
 
@@ -68,7 +69,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
 )
-@click.option("--trace", type=_FILE, default=None, help="CSV of requests: size a fleet for them, by simulation.")
+@click.option("--trace", type=_FILE, default=None, help=f"Size a fleet, by simulation. {TRACE_HELP}")
+@reading_options
 @click.option("--slo", default=None, help='Bounds of the fleet, as "ttft_p95<0.5,tpot_p95<30ms".')
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option("--window", type=SECONDS, default=None, help="The fleet's replicas may change this often [default: 1 h].")

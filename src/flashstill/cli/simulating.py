@@ -24,6 +24,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
+from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options
 from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
     "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
-    "rate_scale", "lengths", "hash_block", "agents", "turns", "think_s", "fan_out", "shared_prefix",
+    "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out", "shared_prefix",
     "spacing_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
@@ -49,12 +50,8 @@ PERCENTILE = 95.0
 @model_option(required=True)
 @chip_option(required=True)
 @deployment_options
-@click.option(
-    "--trace",
-    type=_FILE,
-    default=None,
-    help="CSV: arrival_s, input_tokens, output_tokens[, ...]; or JSON lines as Mooncake's.",
-)
+@click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
+@reading_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option("--rate", type=RATE, default=None, help="Requests per second, arriving by themselves.")
 @click.option("--cv", type=float, default=1.0, show_default=True, help="Burstiness of --rate; 1 is a Poisson process.")
@@ -74,9 +71,6 @@ PERCENTILE = 95.0
 @click.option("--daily", type=_FILE, default=None, help="CSV of rates over time: window_start_s, rate[, cv].")
 @click.option("--rate-scale", type=float, default=1.0, show_default=True, help="Factor of the rates of --daily.")
 @click.option("--lengths", type=_FILE, default=None, help="CSV to draw lengths from: input_tokens, output_tokens.")
-@click.option(
-    "--hash-block", type=COUNT, default=None, help="Tokens of a block of JSON lines' hash_ids [default: 512]."
-)
 @click.option("--agents", type=COUNT, default=None, help="Sessions of turns whose prompts repeat what was said.")
 @click.option("--turns", type=COUNT, default=10, show_default=True, help="Of each agent.")
 @click.option("--think", "think_s", type=SECONDS, default=0.0, help="Mean time of an agent between turns, as 20s.")
@@ -226,7 +220,7 @@ def _job(
 
     flags = dict(asked)
     model, seed = flags.pop("model"), flags.pop("seed")
-    traffic = {name: flags.pop(name) for name in _TRAFFIC}
+    traffic = {name: flags.pop(name) for name in _TRAFFIC} | {"reading": reading_of(flags)}
     if any_rate and all(traffic[name] is None for name in _SOURCES):
         traffic["rate"] = 1.0
     flags["scheduler"] = scheduler_of(flags["scheduler"])

@@ -19,8 +19,10 @@ import numpy as np
 from flashstill.errors import BadInput
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
-from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traces import pieces_of
 from flashstill.simulate.traffic import Traffic
+from flashstill.traces.reader import Trace
+from flashstill.traces.reading import DEFAULT, Reading
 
 FEWEST_BLOCKS, MOST_BLOCKS, REQUESTS_OF_A_BLOCK = 60, 960, 300
 NEAR_SHARE = 0.1
@@ -35,6 +37,7 @@ class Demand:
 
     span_s: from the first to the last arrival.  left_out: requests longer than the model's context.
     has_names: the trace names its hash blocks; they are not followed, as other days would repeat them.
+    told: what reading the trace has met.
     """
 
     requests: Arrivals
@@ -42,6 +45,7 @@ class Demand:
     edges: Counts
     left_out: int = 0
     has_names: bool = False
+    told: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -62,15 +66,18 @@ class Demand:
         return start, start + blocks
 
 
-def read_demand(path: Path, longest: int, speed: float = 1.0) -> Demand:
+def read_demand(path: Path, longest: int, speed: float = 1.0, reading: Reading = DEFAULT) -> Demand:
     """The requests of a trace that a model of `longest` tokens of context can answer."""
     Traffic(trace=path, speed=speed)  # raises for a speed that cannot be
-    pieces, count = [], 0
-    for piece in read_trace(path, speed):
+    pieces, count, trace = [], 0, Trace(path, reading)
+    for piece in pieces_of(trace, speed):
         pieces.append(piece)
         count += len(piece.arrival_s)
         if count > MOST_REQUESTS:
-            raise BadInput(f"{path} has over {MOST_REQUESTS:,} requests; a fleet is sized for up to so many: cut it")
+            raise BadInput(
+                f"{path} has over {MOST_REQUESTS:,} requests; a fleet is sized for up to so many: take a part of it, as"
+                " with --trace-from 24h --trace-until 48h"
+            )
     if not pieces:
         raise BadInput(f"{path} holds no requests")
     whole = Arrivals(
@@ -85,7 +92,7 @@ def read_demand(path: Path, longest: int, speed: float = 1.0) -> Demand:
         raise BadInput(f"every request of {path} is longer than the {longest:,} tokens that the model was made for")
     kept = _rows(whole, fitting, -float(whole.arrival_s[0]))
     demand = demand_of(kept, float(kept.arrival_s[-1]), len(whole.arrival_s) - len(fitting))
-    return replace(demand, has_names=has_names)
+    return replace(demand, has_names=has_names, told=trace.seen.notes())
 
 
 def demand_of(requests: Arrivals, span_s: float, left_out: int = 0) -> Demand:

@@ -24,6 +24,7 @@ from flashstill.fleets.space import Choices
 from flashstill.fleets.trials import Broken, Traffic, reached, worst
 from flashstill.fleets.variants import fleet_of, scales, tighter
 from flashstill.fleets.windows import by_window, windows_of
+from flashstill.traces.reading import DEFAULT, Reading
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION, show
 
 PROOF_SEEDS = 10
@@ -40,6 +41,7 @@ def plan_fleet(
     window_s: float = SECONDS_PER_HOUR,
     cold_start_s: float = 0.0,
     told: Callable[[str], None] = lambda text: None,
+    reading: Reading = DEFAULT,
 ) -> FleetPlan:
     """The cheapest fleet that keeps the bounds under the trace.
 
@@ -49,7 +51,7 @@ def plan_fleet(
     if not window_s > 0.0 or not cold_start_s >= 0.0:
         raise BadInput("the window must be above 0 seconds, and a cold start takes at least 0 seconds")
     architecture = load_architecture(model) if isinstance(model, str) else model
-    demand = read_demand(trace, architecture.context, speed)
+    demand = read_demand(trace, architecture.context, speed, reading)
     sizing = sizing_of(facts, architecture, demand, bounds, choices, told)
     windows = windows_of(demand, window_s)
     busiest = max(windows, key=lambda traffic: _tokens(demand, traffic))
@@ -198,6 +200,7 @@ def _notes(demand: Demand, best: Sized, windows: Sequence[Traffic], cold_start_s
     other = best.candidate.prefill
     if other is not None and best.candidate.prefill_deployment is not None:
         notes += [*other.prepared.notes, _sent(demand, best)]
+    notes += demand.told
     if demand.left_out:
         notes.append(f"{demand.left_out:,} requests are longer than the model's context and are left out")
     if demand.has_names:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flashstill.distill.data.compressed import opened
+from flashstill.compressed import opened
 from flashstill.distill.data.json_rows import json_lines, json_values
 from flashstill.errors import BadInput, first_line
 from flashstill.harness.tables import csv_table, parquet_table

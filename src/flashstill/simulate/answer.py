@@ -123,6 +123,7 @@ class Simulation:
         for name in ("trace", "daily", "lengths"):
             path = getattr(self.traffic, name)
             values["traffic"][name] = None if path is None else str(path)
+        values["traffic"] |= values["traffic"].pop("reading")
         if self.steady is not None:
             values["steady"]["is_steady"] = self.steady.is_steady
         return values

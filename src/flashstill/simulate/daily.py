@@ -16,9 +16,9 @@ import numpy as np
 from flashstill.errors import BadInput
 from flashstill.simulate.csv_rows import number_in, rows_of
 from flashstill.simulate.state import Counts, Values
+from flashstill.traces.lengths import lengths_in
 
 RATES, CVS = ("rate", "rate_req_per_s", "total_rate_req_per_s"), ("cv", "rate_weighted_cv")
-MOST_TOKENS = 2.0**31
 SPARE, MARGIN = 64, 1.2
 """gaps drawn beyond those that a window needs"""
 
@@ -75,12 +75,8 @@ def arrival_times(day: Day, numbers: np.random.Generator, piece: int) -> Iterato
 
 
 def read_lengths(path: Path) -> tuple[Counts, Counts]:
-    """Prompt and output tokens of a CSV file with the columns input_tokens and output_tokens."""
-    lengths = [
-        [int(number_in(where, name, text, 1.0, MOST_TOKENS, whole=True)) for name, text in
-         (("input_tokens", prompt), ("output_tokens", output))]
-        for where, prompt, output in rows_of(path, [["input_tokens"], ["output_tokens"]])
-    ]  # fmt: skip
+    """Prompt and output tokens of a file with two such columns, in any format of a trace."""
+    lengths = list(lengths_in(path))
     if not lengths:
         raise BadInput(f"{path} holds no lengths")
     prompts, outputs = np.array(lengths, dtype=np.int64).T

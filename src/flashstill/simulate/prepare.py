@@ -19,8 +19,9 @@ from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, SWAP, Policy
 from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, PREFIX_ROUTER, ROUTERS, TURNED_DOWN, Limits
 from flashstill.simulate.tables import ranks_of
-from flashstill.simulate.traces import hash_block_of, read_trace
+from flashstill.simulate.traces import pieces_of
 from flashstill.simulate.traffic import Traffic, generated
+from flashstill.traces.reader import Trace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,8 @@ class Sizes:
     moment_s: float
     hash_block: int = 0
     """tokens of a block that requests name for the prefix cache (or AS_CACHE_BLOCKS); 0 if they name none"""
+    trace: Trace | None = None
+    """where they come from, which tells at its end what was left out"""
 
 
 AS_CACHE_BLOCKS = -1
@@ -50,15 +53,18 @@ def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]
     if traffic.trace is None and traffic.lengths is None:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
-    if traffic.trace is None:
+    trace = None if traffic.trace is None else Trace(traffic.trace, traffic.reading)
+    if trace is None:
         pieces, source = generated(traffic, seed), traffic.daily or traffic.lengths
     else:
-        pieces, source = read_trace(traffic.trace, traffic.speed, traffic.hash_block), traffic.trace
+        pieces, source = pieces_of(trace, traffic.speed), trace.path
     first = next(pieces, None)
     if first is None:
         raise BadInput(f"{source} holds no requests")
-    hash_block = 0 if traffic.trace is None else hash_block_of(traffic.trace, traffic.hash_block)
-    return itertools.chain([first], pieces), replace(sizes_of(first), hash_block=hash_block)
+    sizes = sizes_of(first)
+    if trace is not None:
+        sizes = replace(sizes, hash_block=trace.hash_block, trace=trace)
+    return itertools.chain([first], pieces), sizes
 
 
 def sizes_of(requests: Arrivals) -> Sizes:

@@ -154,7 +154,7 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
     outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),
-        fleet.cache_tokens, fleet.paid, fleet.notes,
+        fleet.cache_tokens, fleet.paid, (*fleet.notes, *(trace.seen.notes() if (trace := fleet.sizes.trace) else ())),
     )  # fmt: skip
 
 

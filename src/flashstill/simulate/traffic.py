@@ -21,6 +21,7 @@ from flashstill.errors import BadInput, check_counts
 from flashstill.simulate.daily import arrival_times, read_day, read_lengths
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
+from flashstill.traces.reading import DEFAULT, READING, Reading
 
 PIECE = 65536
 """requests made or read at a time"""
@@ -52,13 +53,13 @@ BOUNDS = {
 class Traffic:
     """What comes in. Exactly one of trace, rate, concurrency, daily and agents is given.
 
-    trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
-    coefficient of variation of the gaps between them.  concurrency: requests in flight; spacing_s: between the first
-    ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a prompt and its answer;
-    least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a prefix cache.
-    hash_block: tokens of a block that JSON lines name; 512 as in Mooncake's.
+    trace: a file of requests in a known format (flashstill/traces); speed: its arrivals so many times as fast.
+    rate: requests per second; cv: coefficient of variation of the gaps between them.  concurrency: requests in flight;
+    spacing_s: between the first ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
+    prompt and its answer; least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a
+    prefix cache.  reading: what the user says of the trace that its file does not.
     daily: a CSV file of rates over time, see daily.py, which decides how many requests there are; rate_scale: factor of
-    these rates.  lengths: a CSV file of pairs input_tokens, output_tokens to draw from, in place of isl and osl.
+    these rates.  lengths: a file of pairs to draw from, in place of isl and osl.
     agents: sessions of `turns` turns each, think_s seconds apart on average; a turn is fan_out requests at once, each
     with isl new tokens; shared_prefix: tokens that all prompts begin with (agents.py).
     """
@@ -74,7 +75,7 @@ class Traffic:
     osl: int = 1024
     least_ratio: float = 1.0
     cached_ratio: float = 0.0
-    hash_block: int | None = None
+    reading: Reading = DEFAULT
     daily: Path | None = None
     rate_scale: float = 1.0
     lengths: Path | None = None
@@ -96,9 +97,10 @@ class Traffic:
             raise BadInput("rate_scale is of a daily curve; change rate or speed instead")
         counts = {"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency}
         counts |= {"agents": self.agents, "turns": self.turns, "fan_out": self.fan_out}
-        check_counts(counts | {"hash_block": self.hash_block})
-        if self.hash_block is not None and self.trace is None:
-            raise BadInput("hash_block says what the names in a trace stand for; give a trace")
+        check_counts(counts)
+        if self.reading != DEFAULT and self.trace is None:
+            said = next(name for name in READING if getattr(self.reading, name) != getattr(DEFAULT, name))
+            raise BadInput(f"{said} says how a trace is read; give a trace")
         for name, (least, most) in BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flashstill.bounded import is_deeper
-from flashstill.distill.data.compressed import opened
+from flashstill.compressed import opened
 from flashstill.distill.data.rows import Row
 from flashstill.errors import BadInput, shortened
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from flashstill.arch.config_file import existing
 from flashstill.bounded import read_bounded
-from flashstill.distill.data.compressed import suffix_of
+from flashstill.compressed import suffix_of
 from flashstill.errors import BadInput, shortened, unknown
 
 TEXT = (".txt", ".md", ".rst")

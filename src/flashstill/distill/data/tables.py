@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from flashstill.bounded import check_regular
-from flashstill.distill.data.compressed import MOST_BYTES, most_unfolded
+from flashstill.compressed import MOST_BYTES, most_unfolded
 from flashstill.distill.data.rows import Row
 from flashstill.distill.isolated import Flooded, start
 from flashstill.errors import BadInput, first_line

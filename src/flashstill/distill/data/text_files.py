@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flashstill.bounded import check_regular, lone_surrogate
+from flashstill.compressed import opened, suffix_of
 from flashstill.distill.data import json_rows, saved
-from flashstill.distill.data.compressed import opened, suffix_of
 from flashstill.distill.data.json_rows import MOST_LINE_CHARACTERS
 from flashstill.distill.data.layouts import Columns, Document, document_of
 from flashstill.distill.data.rows import Row, Tally, Unusable

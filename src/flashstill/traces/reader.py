@@ -1,0 +1,247 @@
+"""Requests of a trace, one after the other, checked: a mistake names the file and its line.
+
+arrival     seconds from the first request, or as the file has them (formats.py)
+left out    requests that failed, warm-up, those that the user does not want; how many failed is told at the end
+blocks      only whole ones are used: the last name of a prompt that ends within a block is left out.  The names cover
+            the prompt, or the prompt and its answer.  Where the format says how large blocks are, the names of the
+            first requests must be as many as that gives, or the size is asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput, nearest, shortened
+from flashstill.traces import values
+from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS
+from flashstill.traces.reading import DEFAULT, Reading
+from flashstill.traces.requests import Row, Seen, are_of_blocks, keys_of
+from flashstill.traces.sources import DOCUMENT, Source, source_of
+
+MOST_SORTED, CHECKED = 2_000_000, 64
+EPOCH_S = 1e8
+"""numbers as times above it count from 1970, and are read from the first request on"""
+WARM_UP = "warmup"
+
+
+class Trace:
+    """A trace whose columns are known. hash_block: tokens of the blocks that it names, 0 without; seen: what reading
+    it, which begins anew every time, has met."""
+
+    def __init__(self, path: Path, reading: Reading = DEFAULT) -> None:
+        self.path, self.reading, self.seen = path, reading, Seen()
+        with source_of(path) as source:
+            self.form = reading.format_of(str(path), source.columns, source.place == DOCUMENT)
+            self.place = source.place
+            columns = source.columns
+        has_names = bool(self.form.hashes) and self.form.hashes.partition(".")[0] in columns
+        self.hash_block = (reading.hash_block or self.form.block) if has_names else 0
+        if has_names and not self.hash_block:
+            raise BadInput(
+                f"how many tokens has a block that {self.form.hashes} of {path} names? say it with --hash-block"
+            )
+
+    def where(self, line: int) -> str:
+        """A place in the file, for messages."""
+        return f"{self.path}, {self.place} {line}"
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Every request, and where it stands. BadInput for a mistake."""
+        self.seen = Seen()
+        with source_of(self.path) as source:
+            found = self._requests(source)
+            if (
+                self.hash_block
+                and self.form.block
+                and self.reading.hash_block is None
+                and self.form.name != "flashstill"
+            ):
+                found = self._checked(found)
+            if self.form.sorts or self.reading.trace_sort:
+                found = iter(self._sorted(found))
+            yield from self._from_start(found)
+
+    def _requests(self, source: Source) -> Iterator[tuple[int, Row, int]]:
+        """Line, request with its time as written, and how many blocks it names."""
+        form, wanted = self.form, self.reading.wanted()
+        for name in wanted:
+            if name.partition(".")[0] not in source.columns:
+                close = nearest(name, source.columns)[:1]
+                raise BadInput(f"{self.path} has no column {name!r}" + (f"; is it {close[0]!r}?" if close else ""))
+        time = next((name for name in form.time if name.partition(".")[0] in source.columns), form.time[0])
+        beside = (form.cached or form.hits, form.hashes, form.parent, form.failed, form.warm_up, *wanted)
+        rows = source.rows((time, form.prompt, form.output, *beside))
+        first = next(rows, None)
+        if first is None:
+            return
+        unit = self._unit(time, first[1][0])
+        seconds, tokens, seen = values.clock(unit), values.tokens, self.seen
+        least = 0 if form.skips or self.reading.skip_failed else 1
+        has_more = any(beside)
+        for line, cells in chain([first], rows):
+            if has_more and not self._counts(cells[3:], wanted):
+                continue
+            seen.requests += 1
+            try:
+                row = Row(seconds(cells[0]), tokens(cells[1], 1), tokens(cells[2], least), 0)
+            except (ValueError, TypeError):
+                if has_more and form.failed and self._failed(cells[6]):
+                    seen.failed += 1
+                    continue
+                raise self._mistake(line, cells, seconds, time, unit, least) from None
+            if row.output == 0 or (has_more and form.failed and self._failed(cells[6])):
+                seen.failed += 1
+                continue
+            yield (line, *self._with_cache(line, row, cells)) if has_more else (line, row, 0)
+
+    def _counts(self, beside: Sequence[Any], wanted: Mapping[str, str]) -> bool:
+        """Whether a request is no warm-up, and has the values that are wanted."""
+        if self.form.warm_up and beside[4] == WARM_UP:
+            return False
+        return all(str(cell) == value for cell, value in zip(beside[5:], wanted.values(), strict=True))
+
+    @staticmethod
+    def _failed(cell: Any) -> bool:
+        return cell not in ("", None, False)
+
+    def _with_cache(self, line: int, row: Row, cells: Sequence[Any]) -> tuple[Row, int]:
+        """The request with what is found of it in a cache, and how many blocks it names."""
+        form, (cached, named, parent) = self.form, cells[3:6]
+        if form.cached or form.hits:
+            hit = self._tokens(line, form.cached or form.hits, cached, 0) * (form.hit_block or 1)
+            row = row._replace(cached=min(hit, row.prompt - 1))
+        if form.parent and parent not in NO_PARENT:
+            self.seen.following += 1
+        if not self.hash_block:
+            return row, 0
+        names = self._names(line, named)
+        return row._replace(keys=self._keys(line, names, row)), len(names)
+
+    def _mistake(
+        self, line: int, cells: Sequence[Any], seconds: Callable[[Any], float], time: str, unit: str, least: int
+    ) -> BadInput:
+        """What is wrong with a request's time or tokens."""
+        try:
+            seconds(cells[0])
+        except (ValueError, TypeError):
+            return self._wrong(line, time, cells[0], _time_in_words(unit, time))
+        try:
+            self._tokens(line, self.form.prompt, cells[1], 1)
+            self._tokens(line, self.form.output, cells[2], least)
+        except BadInput as error:
+            return error
+        raise AssertionError("a request without a mistake")
+
+    def _unit(self, column: str, cell: Any) -> str:
+        """The unit of the times: as the user says, as the format has it, or as the first one shows."""
+        form, asked = self.form, self.reading.time_unit
+        if form.unit == DATE or values.is_date(cell):
+            if asked is not None:
+                raise BadInput(f"{column!r} of {self.path} has dates; leave the unit of time out")
+            return DATE
+        if asked is not None:
+            return asked
+        if form.unit == ASK:
+            ending = column.rpartition("_")[2]
+            if ending in ("s", "ms", "us", "ns") and "_" in column:
+                return ending
+            raise BadInput(
+                f"are the numbers in {column!r} of {self.path} seconds or milliseconds? say it with"
+                " --time-unit s, ms, us or ns"
+            )
+        return form.unit
+
+    def _wrong(self, line: int, name: str, cell: Any, expected: str) -> BadInput:
+        if cell is None:
+            return BadInput(f"{self.where(line)}: {name} is missing")
+        return BadInput(f"{self.where(line)}: {name} is {shortened(str(cell))!r}, not {expected}")
+
+    def _tokens(self, line: int, name: str, cell: Any, least: int) -> int:
+        try:
+            return values.tokens(cell, least)
+        except ValueError:
+            raise self._wrong(line, name, cell, f"a whole number of at least {least}" + self._hint(name)) from None
+
+    def _hint(self, name: str) -> str:
+        ends = name == self.form.output and not self.form.skips and not self.reading.skip_failed
+        return " (--skip-failed leaves requests without an answer out)" if ends else ""
+
+    def _names(self, line: int, cell: Any) -> list[Any]:
+        try:
+            return values.names(cell)
+        except ValueError:
+            raise self._wrong(line, self.form.hashes, cell, "a list of numbers or texts") from None
+
+    def _keys(self, line: int, names: Sequence[Any], row: Row) -> tuple[int, ...]:
+        try:
+            return keys_of(names, row.prompt, row.output, self.hash_block)
+        except ValueError:
+            raise BadInput(
+                f"{self.where(line)}: {len(names):,} names of blocks of {self.hash_block} tokens for"
+                f" {row.prompt + row.output:,} tokens; is the block of another size? say it with --hash-block"
+            ) from None
+
+    def _checked(self, rows: Iterator[tuple[int, Row, int]]) -> Iterator[tuple[int, Row, int]]:
+        """The same requests, after the names of the first ones were found to be of blocks of this size."""
+        held: list[tuple[int, Row, int]] = []
+        for each in rows:
+            held.append(each)
+            if len(held) == CHECKED:
+                break
+        wrong = [
+            (line, row, count)
+            for line, row, count in held
+            if count and not are_of_blocks(count, row.prompt, row.output, self.hash_block)
+        ]
+        if 2 * len(wrong) > sum(count > 0 for _, _, count in held):
+            line, row, count = wrong[0]
+            raise BadInput(
+                f"{self.where(line)}: {count:,} names for {row.prompt:,} tokens are not those of blocks of"
+                f" {self.hash_block} tokens; say how large they are with --hash-block"
+            )
+        yield from chain(held, rows)
+
+    def _sorted(self, rows: Iterator[tuple[int, Row, int]]) -> list[tuple[int, Row, int]]:
+        """All requests in order of arrival."""
+        held: list[tuple[int, Row, int]] = []
+        for each in rows:
+            if len(held) == MOST_SORTED:
+                raise BadInput(
+                    f"{self.path} has over {MOST_SORTED:,} requests, too many to sort here; sort them by time"
+                )
+            held.append(each)
+        return sorted(held, key=lambda each: each[1].arrival_s)
+
+    def _from_start(self, rows: Iterator[tuple[int, Row, int]]) -> Iterator[tuple[int, Row]]:
+        """Requests of the part that is read, from its beginning on, in order of time."""
+        reading, is_part, before = self.reading, self.reading.is_part, 0.0
+        zero: float | None = None
+        for line, row, _ in rows:
+            if zero is None:
+                counts = self.form.relative or row.arrival_s >= EPOCH_S or reading.is_part
+                zero = row.arrival_s if counts or self.form.unit == DATE else 0.0
+            at = row.arrival_s - zero if zero else row.arrival_s
+            if at < before:
+                raise BadInput(
+                    f"{self.where(line)}: arrives before the request above it; sort the trace by time, or give"
+                    " --sort-trace"
+                )
+            before = at
+            if is_part:
+                if at >= reading.end_s:
+                    return
+                if at < reading.trace_from_s:
+                    continue
+                at -= reading.trace_from_s
+            yield line, (row if at == row.arrival_s else Row(at, *row[1:]))
+
+
+def _time_in_words(unit: str, column: str) -> str:
+    if unit == DATE:
+        return "a date and time as 2024-05-10 00:00:00.009930+00:00, with a time zone in all lines or in none"
+    if unit == WHOLE_MS:
+        return "a number of at least 0 in whole milliseconds (--time-unit s if it is in seconds)"
+    return "a time of at least 0 seconds" if column == "arrival_s" else "a number of at least 0"

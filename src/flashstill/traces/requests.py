@@ -1,0 +1,61 @@
+"""A request of a trace, what reading has met so far, and the keys of the blocks of its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """A request: seconds, tokens of the prompt, of the answer and found in a cache, and keys of its whole blocks."""
+
+    arrival_s: float
+    prompt: int
+    output: int
+    cached: int
+    keys: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What reading has met so far: requests, of them left out as failed, and those that follow another one."""
+
+    requests: int = 0
+    failed: int = 0
+    following: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        told = []
+        if self.failed:
+            told.append(
+                f"{self.failed:,} of the trace's {self.requests:,} requests failed or have no output tokens, and are"
+                " left out"
+            )
+        if self.following:
+            told.append(
+                f"{self.following:,} of the trace's {self.requests:,} requests go on with an earlier one; they arrive"
+                " when they did, whether or not that one is answered by then"
+            )
+        return tuple(told)
+
+
+def keys_of(names: Sequence[Any], prompt: int, output: int, block: int) -> tuple[int, ...]:
+    """Keys of whole blocks, each a hash of its name and of all before it, so that equal keys mean equal prefixes.
+
+    Raises ValueError if the prompt and its answer have fewer blocks than there are names.
+    """
+    if len(names) > -(-(prompt + output) // block):
+        raise ValueError
+    whole = (prompt if len(names) <= -(-prompt // block) else prompt + output) // block
+    keys, key = [], 0
+    for name in names[:whole]:
+        key = hash((key, name)) & 0x7FFFFFFFFFFFFFFF
+        keys.append(key)
+    return tuple(keys)
+
+
+def are_of_blocks(count: int, prompt: int, output: int, block: int) -> bool:
+    """Whether a prompt, or it and its answer, has so many blocks, whole or with the one that it ends in."""
+    return any(count in (tokens // block, -(-tokens // block)) for tokens in (prompt, prompt + output))
