@@ -48,7 +48,8 @@ def pricing(facts: Any, quick: bool) -> int:
     from flashstill.hardware import chip_from_facts
     from flashstill.plan.deployment import Deployment
     from flashstill.plan.resolve import conditions_of
-    from flashstill.plan.tables import candidates, layouts_of, priced
+    from flashstill.plan.serving_layouts import layouts_of
+    from flashstill.plan.tables import candidates, priced
 
     names, most, batches = space_of(quick)
     model, count = load_architecture(MODEL), 0

@@ -44,6 +44,20 @@ def test_spares_come_on_top_of_what_is_serviced() -> None:
     assert spared(3.0).available == pytest.approx(np.full((1, 4), 0.9 * 800.0 - (800.0 - working)))
 
 
+def test_windows_that_overlap_take_the_sum_and_leave_nothing_behind() -> None:
+    """Shares are added exactly: 0.1 + 0.9 of 13 chips are all of them, and afterwards all are back."""
+    windows = [
+        {"start": 0.0, "end": 2.0, "share": 0.7}, {"start": 1.0, "end": 3.0, "share": 0.2},
+        {"start": 1.0, "end": 2.0, "chips": 5}, {"start": 2.0, "end": 3.0, "share": 0.1},
+    ]  # fmt: skip
+    arrive = [{"at": 2.0, "count": 100}, {"at": 3.0, "count": 1}]
+    found = problem_of(load(), plan_of(tree(count=50, maintenance=windows, purchases=arrive))).available[0]
+    assert found == pytest.approx([0.3 * 50, 0.1 * 50 - 5, 0.7 * 150, 151.0], abs=1e-12)
+    assert found[3] == 151.0
+    whole = tree(count=13, maintenance_share=0.1, maintenance=[{"start": 1.0, "end": 2.0, "share": 0.9}])
+    assert problem_of(load(), plan_of(whole)).available[0, 1] == 0.0
+
+
 def test_one_more_nine_takes_what_a_plan_of_one_more_has_less() -> None:
     takes = spared(3.0).supply.nine_takes
     assert takes.min() > 0.0

@@ -297,7 +297,13 @@ MISTAKES = [
     ({"runs__0__deadline": 3.0, "runs__0__start": 4.0}, r"runs\[0\].deadline is hour 3, not after its start at hour 4"),
     ({"runs__0__deadline": 25.0}, r"runs\[0\].deadline is hour 25, after the horizon's end at hour 24"),
     ({"chips__1": {"name": "mine", "count": 3}, "products": []}, r"chips\[1\].usd_per_hour is missing"),
-    ({"products__0": NO_MODEL}, r"'products\[0\].model' is missing"),
+    ({"products__0": {**NO_MODEL, "tokens_per_s_per_chip": None}}, r"products\[0\].model is missing; or give tok"),
+    ({"products__0__model": "llama-9"}, r"products\[0\]\.model: unknown model 'llama-9'.*or leave it out"),
+    ({"products__0__generations": [{"at": 2.0, "model": "llama-9"}]}, r"generations\[0\]\.model: unknown model"),
+    ({"chips__0__chip": "h100-smx"}, r"chips\[0\]\.chip: unknown chip 'h100-smx'"),
+    ({"products__0__max_tpot_s": 0.1}, r"products\[0\].max_tpot_s has no effect beside tokens_per_s_per_chip"),
+    ({"products__0__shape": "flat", "products__0__trough_ratio": 0.5}, 'trough_ratio has no effect without shape = "d'),
+    ({"runs__0__mfu": 0.4}, r"runs\[0\].mfu has no effect beside chip_hours; leave it out"),
     ({"chips__0__cuont": 4}, r"unknown key 'chips\[0\].cuont'; the nearest known: count"),
     ({"chips__0__count": 2.5}, r"'chips\[0\].count' is 2.5, not a whole number"),
     ({"objective": "profit"}, "unknown objective 'profit'"),
@@ -329,6 +335,11 @@ MISTAKES = [
 def test_mistakes_name_their_key(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         fs.capacity(plan(**changes))
+
+
+def test_a_product_of_given_rates_needs_no_model() -> None:
+    named, nameless = (fs.capacity(plan(products__0=product)) for product in (PRODUCT, NO_MODEL))
+    assert nameless.cost == named.cost
 
 
 def test_demand_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,8 @@ from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import Configuration, SearchSpace
-from flashstill.plan.tables import layouts_of
 from flashstill.validation.anchors.moe_at_scale import compare_moe_at_scale
 from flashstill.validation.comparison import NOT_FITTED
 from flashstill.workload import EVEN, Experts, Widths, expert_copy_parameters

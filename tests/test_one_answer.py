@@ -29,8 +29,9 @@ from flashstill.plan.predict import completed, predict
 from flashstill.plan.prediction import Prediction
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import SearchSpace
-from flashstill.plan.tables import candidates, layouts_of, priced
+from flashstill.plan.tables import candidates, priced
 from tests.deployments import CHIPS, FACTS, deployed, explained, random_case
 from tests.marks import slow
 

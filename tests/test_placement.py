@@ -6,34 +6,31 @@ from typing import Any
 
 import pytest
 
+import flashstill as fs
 from flashstill.arch import load_architecture
 from flashstill.cost.phases import decode_step
 from flashstill.facts import load
 from flashstill.parallel import Layout
-from flashstill.plan.crossover import weights_dominate_below
+from flashstill.plan.crossover import crossovers, weights_dominate_below
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
-from flashstill.plan.space import SearchResult, SearchSpace
+from flashstill.plan.space import SearchResult, SearchSpace, normalised
 from tests.deployments import deployed
 from tests.marks import slow
 
 FACTS = load()
 
 
-def asked(
+def question(
     model: str, *chips: str, batch: int | None = None, tiers: tuple[str, ...] = ("memory", "sram")
-) -> SearchResult:
-    return search(
-        FACTS,
-        Scenario(model=model, isl=1024, osl=256, burst_share=0.0),
-        SearchSpace(
-            chips=chips,
-            max_chips=64,
-            engine="none",
-            tiers=tiers,
-            batches=(batch,) if batch else tuple(2**power for power in range(10)),
-        ),
-    )
+) -> tuple[Scenario, SearchSpace]:
+    batches = (batch,) if batch else tuple(2**power for power in range(10))
+    space = SearchSpace(chips=chips, max_chips=64, engine="none", tiers=tiers, batches=batches)
+    return Scenario(model=model, isl=1024, osl=256, burst_share=0.0), space
+
+
+def asked(*names: str, **choices: Any) -> SearchResult:
+    return search(FACTS, *question(*names, **choices))
 
 
 def fastest(found: SearchResult) -> Any:
@@ -94,7 +91,7 @@ def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> No
     resolved = deployed(FACTS, shape, "h100-sxm", 1, 1152, engine="none")
     batch = weights_dominate_below(resolved)
     assert batch is not None
-    assert batch == asked(model, "h100-sxm").weights_dominate_below["h100-sxm"]
+    assert batch == crossovers(FACTS, *question(model, "h100-sxm"))["h100-sxm"]
 
     def share(sequences: int) -> float:
         layout = Layout(tp=2.0 if model.startswith("llama") else 1.0)
@@ -105,9 +102,17 @@ def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> No
     assert share(1) > 0.9
 
 
+def test_the_face_tells_that_batch_and_a_search_within_another_answer_does_not_look_for_it() -> None:
+    scenario, space = question("llama-3.2-1b", "H100-SXM", batch=8)
+    told = fs.search(scenario, space).weights_dominate_below
+    assert told == crossovers(FACTS, scenario, normalised(FACTS, space))
+    assert told["h100-sxm"]
+    assert search(FACTS, scenario, space).weights_dominate_below == {}
+
+
 def test_experts_ask_for_larger_batches() -> None:
     """A sparse model reads more weights for each token that it computes, so that batching saves for longer."""
     found = {
-        name: asked(name, "h100-sxm").weights_dominate_below["h100-sxm"] for name in ("llama-3.2-1b", "qwen3-30b-a3b")
+        name: crossovers(FACTS, *question(name, "h100-sxm"))["h100-sxm"] for name in ("llama-3.2-1b", "qwen3-30b-a3b")
     }
     assert (found["qwen3-30b-a3b"] or 0) > 4 * (found["llama-3.2-1b"] or 0)

@@ -119,6 +119,7 @@ CASE = ("predict", "--model", "qwen3-32b", "--chip", "h100-sxm")
         ((*SEARCH, "--max-chips", "8", "--batch", "1e30"), "batch is '1e30', not a whole number"),
         ((*SEARCH, "--max-chips", "8", "--batch", "1,9e15"), "batch must lie between 1 and 1,000,000,000"),
         ((*SEARCH, "--max-chips", "8", "--batch", MANY), "batch has 1,001 entries; a search takes up to 1,000"),
+        ((*SEARCH, "--max-chips", "8", "--redundant-experts", MANY), "redundant experts has 1,001 entries; a search"),
         ((*DRAFTED, "--draft-tokens", "1,9e9"), "draft tokens must be at most 1000, not 9000000000"),
         ((*DRAFTED, "--draft-tokens", MANY), "draft tokens must be at most 1000"),
         ((*SEARCH[:2], "deepseek-v3", *SEARCH[3:], "--max-chips", "65536", "--batch", MANY[:3000]), "--max-chips"),

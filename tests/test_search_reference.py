@@ -31,8 +31,9 @@ from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.search import search
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import OBJECTIVES, Configuration, SearchSpace
-from flashstill.plan.tables import Candidates, candidates, layouts_of, priced
+from flashstill.plan.tables import Candidates, candidates, priced
 from tests.marks import examples
 
 FACTS = load()

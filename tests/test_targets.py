@@ -175,6 +175,17 @@ def test_a_teacher_below_the_laws_least_loss_is_a_mistake() -> None:
         plan_target(load(), taught)
 
 
+def test_more_candidates_than_minutes_are_refused_before_one_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searched, "reachable", None)  # whatever goes on fails
+    many = question(experts=tuple(float(count) for count in range(1, 65)))
+    chips = ("h100-sxm", "h200-sxm", "b200")
+    with pytest.raises(BadInput, match="14 sizes x 64 numbers of experts x 3 chips and formats are 2,688 candidates"):
+        plan_target(load(), dataclasses.replace(many, space=dataclasses.replace(many.space, chips=chips)))
+    wide = dataclasses.replace(many.space, max_chips=2**17, batches=tuple(range(1, 900)))
+    with pytest.raises(BadInput, match=r"configurations; a search for a student prices up to 2,000 and 20,000,000"):
+        plan_target(load(), dataclasses.replace(many, space=wide))
+
+
 def test_a_loss_beyond_the_teacher_is_infeasible() -> None:
     taught = question(
         target=2.0, law=published("busbridge-2025"), teacher=parse_trained("llama-3.1-8b on 1T"), teacher_loss=2.1
@@ -188,7 +199,16 @@ def test_a_loss_beyond_the_teacher_is_infeasible() -> None:
     [
         ({"tokens_served": -1.0}, "tokens served is -1"),
         ({"experts": (0.0,)}, r"experts is 0, not a number from 1 \(dense\)"),
+        ({"experts": tuple(range(1, 200))}, "experts names 199 numbers; a search tries up to 64"),
         ({"train_days": 0.0}, "train days is 0"),
+        (
+            {"train_length": 10**9},
+            "train length is 1,000,000,000, beyond the 131,072 tokens that llama-3.1-8b was made",
+        ),
+        (
+            {"law": published("busbridge-2025"), "teacher": TrainedModel(model=load_architecture("bloom-176b"))},
+            "train length is 4,096, beyond the 2,048 tokens that bloom-176b was made for",
+        ),
         ({"students": 0}, "students must be at least 1"),
         ({"students": 2}, "name the teacher"),
         ({"teacher_loss": 2.0}, "name the teacher"),

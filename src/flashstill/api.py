@@ -15,6 +15,7 @@ with the reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 from flashstill.asking import (
@@ -231,12 +232,16 @@ def search(
     min_tokens_per_s; precisions, kv_precisions, tiers, engine, draft_tokens, redundant_experts, overlaps.
     price, facts and set work as in `predict`.  Raises InfeasiblePlan, with counted reasons, if none meets the limits.
     """
+    from flashstill.plan.crossover import crossovers
     from flashstill.plan.search import search as search_space
+    from flashstill.plan.space import normalised
 
     keywords = {"model": model, "chips": chips, "max_chips": max_chips, "batches": batches, **more}
     by_values = scenario is not None or space is not None
     asked = search_by_values(scenario, space, keywords) if by_values else search_by_keywords(keywords)
-    return search_space(facts_of(facts, set), *asked, price)
+    table = facts_of(facts, set)
+    found = search_space(table, *asked, price)
+    return replace(found, weights_dominate_below=crossovers(table, asked[0], normalised(table, asked[1])))
 
 
 def _only(outcomes: tuple[Any, ...]) -> Any:

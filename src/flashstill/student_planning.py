@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["plan_student"]
 LAWS = ("besiroglu-2024", "busbridge-2025")
 """laws without and with a teacher"""
+TRAIN_LENGTH = 4096
+"""tokens of a training sequence, where the models' contexts are as long"""
 _NOT_SEARCHED = ("draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance")
 
 
@@ -44,7 +46,7 @@ def plan_student(
     unique_tokens: float | None = None,
     train_chips: str | Sequence[str] = (),
     train_days: float = 90.0,
-    train_length: int = 4096,
+    train_length: int | None = None,
     train_precision: str = "bf16",
     price: str = "rented",
     progress: Progress | None = None,
@@ -64,7 +66,8 @@ def plan_student(
     teacher: "MODEL" or "MODEL on 15T"; teacher_loss: its loss, if the law is not to tell it.  students: that share its
     stored signals.  unique_tokens: of the training text.
     train_chips: kinds to train on (default: those of serving); train_days: in which the training must end;
-    train_length: tokens of a sequence; train_precision: bf16 or fp8.  price, facts and set work as in `predict`.
+    train_length: tokens of a sequence (default: 4096, or a shorter context); train_precision: bf16 or fp8.
+    price, facts and set work as in `predict`.
     Raises BadInput for invalid values, and InfeasiblePlan, with counted reasons, for a target that nothing reaches.
     """
     for name in _NOT_SEARCHED:
@@ -72,7 +75,6 @@ def plan_student(
             raise BadInput(f"{name} is of speculative decoding, which a search for a student leaves out")
     numbers = {"tokens_served": tokens_served, "train_days": train_days}
     choices = {"teacher_loss": teacher_loss, "unique_tokens": unique_tokens}
-    counts = {"students": students, "train_length": train_length}
     shape = load_architecture(like) if isinstance(like, str) else like
     table = facts_of(facts, set)
     served_on = _names(chips)
@@ -80,6 +82,10 @@ def plan_student(
         raise BadInput("chips names no chip to serve on; give one, as h100-sxm")
     scenario, space = search_by_keywords({"model": shape, "chips": served_on, "max_chips": max_chips, **more})
     tried = (experts,) if experts is None or isinstance(experts, int | float | str) else tuple(experts)
+    taught_by = None if teacher is None else parse_trained(of_kind("teacher", teacher, "str"))
+    length = of_kind("train_length", train_length, "int | None")
+    if length is None:
+        length = min([TRAIN_LENGTH, shape.context, *([] if taught_by is None else [taught_by.model.context])])
     question = TargetQuestion(
         target=parse_target(target) if isinstance(target, str) else of_kind("target", target, "float"),
         like=shape,
@@ -87,11 +93,12 @@ def plan_student(
         space=normalised(table, space),
         law=_law(law, runs, {"domain": domain, "role": role, "extrapolate": extrapolate}, teacher, teacher_loss),
         experts=tuple(of_kind("experts", count, "float | None") for count in tried),
-        teacher=None if teacher is None else parse_trained(of_kind("teacher", teacher, "str")),
+        teacher=taught_by,
         train_chips=_known(table, _names(train_chips) or space.chips),
         **{name: of_kind(name, value, "float") for name, value in numbers.items()},
         **{name: of_kind(name, value, "float | None") for name, value in choices.items()},
-        **{name: of_kind(name, value, "int") for name, value in counts.items()},
+        students=of_kind("students", students, "int"),
+        train_length=length,
         train_precision=train_precision,
         price=price,
     )

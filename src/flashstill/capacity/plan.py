@@ -97,7 +97,7 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Product:
-    """Requests that are owed an answer by a model.
+    """Requests that are owed an answer by a model, which may be left out where tokens_per_s_per_chip is given.
 
     peak_requests_per_s x shape: "flat", "day" (a cosine between trough_ratio and 1, highest at peak_hour), or 24 or 168
     numbers relative to the peak, which repeat; or demand_csv: a file with the columns hour and requests_per_s.  Where
@@ -111,7 +111,7 @@ class Product:
     """
 
     name: Name
-    model: Text
+    model: Named = ""
     input_tokens: Count
     output_tokens: Count
     peak_requests_per_s: Amount | None = None

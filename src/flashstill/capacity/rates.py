@@ -62,12 +62,18 @@ def named_model(name: str, key: str) -> Architecture:
 
 
 def check_models(product: Product, key: str) -> None:
-    """BadInput names the key of a model that has to be priced and is not known."""
-    if product.tokens_per_s_per_chip is None:
-        named_model(product.model, f"{key}.model")
-        for number, each in enumerate(product.generations):
-            if each.model:
-                named_model(each.model, f"{key}.generations[{number}].model")
+    """BadInput names the key of a model that is not known, also where nothing is priced with it."""
+    models = {f"{key}.model": product.model}
+    models |= {f"{key}.generations[{number}].model": each.model for number, each in enumerate(product.generations)}
+    for where, name in models.items():
+        if not name:
+            continue
+        try:
+            named_model(name, where)
+        except BadInput as error:
+            if product.tokens_per_s_per_chip is None:
+                raise
+            raise BadInput(f"{error}; or leave it out, as tokens_per_s_per_chip is given") from error
 
 
 def serving_rates(facts: Facts, plan: CapacityPlan, product: Product, notes: list[str]) -> Values:

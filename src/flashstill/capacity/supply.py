@@ -10,8 +10,10 @@ A kind that does not fail keeps all that are not serviced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 
@@ -83,18 +85,14 @@ def added_by(plan: CapacityPlan, place: int, more: float) -> Values:
 
 def _usable(kind: ChipKind) -> tuple[Values, Values, Callable[[Values, float], Values]]:
     """Hours of changes, chips that are there from each on, and those of so many that can be used with so many nines."""
-    changes = {0.0, *(each.at for each in kind.purchases)}
-    changes |= {hour for each in kind.maintenance for hour in (each.start, each.end)}
-    starts = np.array(sorted(changes))
-    there: Values = np.full(len(starts), float(kind.count))
-    for each in kind.purchases:
-        there = there + float(each.count) * (starts >= each.at)
+    arrivals = [(each.at, each.count) for each in kind.purchases]
+    starts = np.array(sorted({0.0, *(hour for hour, _ in arrivals), *(hour for hour, _ in _in_windows(kind, "chips"))}))
+    there: Values = kind.count + _sums(starts, arrivals)
+    out = _sums(starts, _in_windows(kind, "chips"))
+    share = _sums(starts, [(0.0, kind.maintenance_share), *_in_windows(kind, "share")])
 
     def usable(count: Values, nines: float) -> Values:
-        serviced = kind.maintenance_share * count
-        for each in kind.maintenance:
-            serviced = serviced + ((starts >= each.start) & (starts < each.end)) * (each.chips + each.share * count)
-        working: Values = count - serviced
+        working: Values = count - (out + share * count)
         if (working < 0.0).any():
             hour = starts[int(np.argmax(working < 0.0))]
             raise BadInput(f"chips {kind.name!r}: maintenance takes more than all of its chips at hour {hour:g}")
@@ -105,6 +103,20 @@ def _usable(kind: ChipKind) -> tuple[Values, Values, Callable[[Values, float], V
         return found
 
     return starts, there, usable
+
+
+def _in_windows(kind: ChipKind, field: str) -> list[tuple[float, float]]:
+    """The hours at which maintenance windows begin and end, with what each adds to a field and takes back."""
+    amounts = [(each, getattr(each, field)) for each in kind.maintenance]
+    return [change for each, amount in amounts for change in ((each.start, amount), (each.end, -amount))]
+
+
+def _sums(starts: Values, changes: Sequence[tuple[float, float]]) -> Values:
+    """Sum at each of the sorted hours of the (hour, amount) up to it; exact, so that a window leaves nothing behind."""
+    at_hour: dict[float, Fraction] = {}
+    for hour, amount in changes:
+        at_hour[hour] = at_hour.get(hour, Fraction()) + Fraction(amount)
+    return np.array([float(total) for total in accumulate(at_hour.get(hour, Fraction()) for hour in starts.tolist())])
 
 
 def _kind(plan: CapacityPlan, kind: ChipKind, bounds: Values) -> tuple[Values, Values, Values, float]:
@@ -145,9 +157,12 @@ def _whole_quantile(groups: Values, failure_share: float, nines: float) -> Value
 
 
 def _price(facts: Facts, kind: ChipKind, basis: str, key: str) -> tuple[float, str]:
+    try:
+        name = facts.machine(kind.chip).name if kind.chip else kind.name
+    except MissingFact as error:
+        raise BadInput(f"{key}.chip: {error}") from error
     if kind.usd_per_hour is not None:
         return kind.usd_per_hour, GIVEN
-    name = kind.chip or kind.name
     try:
         if kind.usd_purchase is not None:
             return _owned(facts, name, kind.usd_purchase), f"owned at ${kind.usd_purchase:,.0f}, every hour of its life"

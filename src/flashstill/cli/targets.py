@@ -55,7 +55,7 @@ _OPTIONS = (
     ("--unique-tokens", _Tokens(), None, "Student: training text; more tokens are repetitions [default: enough]."),
     ("--train-chips", WORD, None, "Student: chips to train on, with commas [default: those of serving]."),
     ("--train-days", Amount("1", "90", "number"), 90.0, "Student: days in which the training must end."),
-    ("--train-length", COUNT, 4096, "Student: tokens of a training sequence."),
+    ("--train-length", COUNT, None, "Student: tokens of a training sequence [default: 4096, or a shorter context]."),
     ("--train-precision", WORD, "bf16", "Student: bf16 or fp8."),
 )
 NAMES = tuple(name.removeprefix("--").replace("-", "_") for name, *_ in _OPTIONS)

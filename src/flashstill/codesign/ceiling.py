@@ -34,7 +34,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, PERFECT, SHARPEST, Calibration, Collective
 from flashstill.parallel import Layout
-from flashstill.plan.tables import layouts_of
+from flashstill.plan.serving_layouts import layouts_of
 
 SRAM, INFINITE = "sram", "infinite"
 MOST_CHIPS = 65536

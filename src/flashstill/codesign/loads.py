@@ -17,7 +17,8 @@ from flashstill.hardware import Chip
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
-from flashstill.plan.tables import Candidates, candidates, layouts_of
+from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.tables import Candidates, candidates
 
 BURST_SHARE = Scenario(model="").burst_share
 """part of all requests that arrives at once, as in every other question"""

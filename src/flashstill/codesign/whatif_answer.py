@@ -18,8 +18,9 @@ from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import placements_of
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import SearchSpace, check_search, check_size, normalised
-from flashstill.plan.tables import candidates, layouts_of
+from flashstill.plan.tables import candidates
 from flashstill.tables import cell, html_table
 
 MEANING = {
@@ -217,11 +218,11 @@ def _of_model(
 ) -> list[Pair]:
     check_search(scenario, model, space)
     possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
-    chosen = candidates(possible, refused, space.batches)
-    question = Question(model=model, scenario=scenario, chosen=chosen, stacks=known)
     placements = [placements_of(space, subject.chip) for subject in subjects]
     combinations = len(space.precisions) * len(space.kv_precisions) * len(space.overlaps)
     check_size(len(possible), len(space.batches), sum(len(each) for each in placements) * combinations)
+    chosen = candidates(possible, refused, space.batches)
+    question = Question(model=model, scenario=scenario, chosen=chosen, stacks=known)
     counted = [Counter({why: times * len(space.batches) for why, times in refused.items()}) for _ in subjects]
     configurations = chosen.shape[0] * chosen.shape[1]
     entries = entries_of(facts, model, subjects, space, placements, counted, configurations, known)

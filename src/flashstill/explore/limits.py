@@ -7,8 +7,8 @@ from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import SearchSpace
-from flashstill.plan.tables import layouts_of
 
 MOST_CONFIGURATIONS = 40_000
 """of one front: some tenths of a second"""

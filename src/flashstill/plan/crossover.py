@@ -7,13 +7,20 @@ Above the crossover batch these dominate, and larger batches save little energy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.cost import StepCost
 from flashstill.cost.phases import batch_step
-from flashstill.plan.resolve import Resolved
+from flashstill.errors import InfeasiblePlan, MissingFact
+from flashstill.facts import Facts
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.plan.room import check_room
+from flashstill.plan.scenario import Scenario
+from flashstill.plan.space import SearchSpace
 
 LARGEST_BATCH = 65536
 
@@ -40,6 +47,24 @@ def knees(resolved: Resolved) -> dict[str, int | None]:
         "weights_dominate_below": weights_dominate_below(resolved),
         "arithmetic_dominates_from": arithmetic_dominates_from(resolved),
     }
+
+
+def crossovers(facts: Facts, scenario: Scenario, space: SearchSpace) -> dict[str, int | None]:
+    """`weights_dominate_below` of each chip of a search, on the fewest that hold one request, in its first precision.
+
+    None also where the chip holds no request or lacks the precision.
+    """
+    return {name: _crossover(facts, scenario, space, name) for name in space.chips}
+
+
+def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) -> int | None:
+    deployment = Deployment(
+        chip=name, precision=space.precisions[0], kv_precision=space.kv_precisions[0], engine=space.engine
+    )
+    try:
+        return weights_dominate_below(check_room(resolve(facts, replace(scenario, batch=1, draft=None), deployment)))
+    except (MissingFact, InfeasiblePlan):
+        return None
 
 
 def _first(resolved: Resolved, is_reached: Callable[[StepCost], npt.ArrayLike]) -> int | None:

@@ -23,7 +23,6 @@ from flashstill.facts import Facts
 from flashstill.frontier import Values, non_dominated, thinned
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.wiring import WIRING
-from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import check_drafted, drafting_of
 from flashstill.plan.feasible import NO_LINKS, impossible
@@ -32,9 +31,9 @@ from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.pool_search import Paired, paired
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import conditions_of, resolve
-from flashstill.plan.room import check_room
+from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.space import (
     NO_PRECISION,
     NO_TIER,
@@ -45,7 +44,7 @@ from flashstill.plan.space import (
     check_size,
     normalised,
 )
-from flashstill.plan.tables import Candidates, Places, Priced, candidates, layouts_of, priced, room_for
+from flashstill.plan.tables import Candidates, Places, Priced, candidates, priced, room_for
 
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
@@ -118,7 +117,6 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         feasible=feasible,
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
-        weights_dominate_below={name: _crossover(facts, scenario, space, name) for name in space.chips},
         front=front_of(tables, scenario),
         prices=prices,
         note="; ".join(filter(None, (model.note, told))),
@@ -150,17 +148,6 @@ def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int)
     formats = len(space.precisions) * len(space.kv_precisions)
     check_size(len(possible), len(space.batches), placements * formats * len(space.overlaps) * drafts)
     return possible, refused
-
-
-def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) -> int | None:
-    """Crossover batch on the fewest chips that hold one request, in the first precision requested."""
-    deployment = Deployment(
-        chip=name, precision=space.precisions[0], kv_precision=space.kv_precisions[0], engine=space.engine
-    )
-    try:
-        return weights_dominate_below(check_room(resolve(facts, replace(scenario, batch=1, draft=None), deployment)))
-    except (MissingFact, InfeasiblePlan):
-        return None
 
 
 def placements_of(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:

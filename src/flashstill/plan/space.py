@@ -16,7 +16,7 @@ from flashstill.plan.worth_lines import worth_lines
 from flashstill.tables import cell, html_table
 
 TIERS = ("memory", "sram", "host")
-MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
+MOST_CHIPS, MOST_BATCH, MOST_BATCHES, MOST_REDUNDANT = 2**20, 10**9, 1000, 100
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
 """limits: of a whole search, and of one combination of chip, precision, placement and draft (priced in memory at
 once)"""
@@ -107,7 +107,7 @@ class SearchResult:
     priced: number of configurations priced in time, energy, dollars and fit; those that cannot run (no links, no room,
     fewer requests than groups) are told by their reason without a price.
     weights_dominate_below: for each chip, the batch below which moving weights from main memory takes most of the
-    dynamic energy.
+    dynamic energy (plan/crossover.py); empty where it was not asked for.
     prices: for each chip, dollars an hour (None if no price is known: such a chip is never on the front by dollars) and
     the price basis.  drafting: the best value of each objective with the draft and without one; empty without a draft.
     note: parts of the model's config that were ignored or reinterpreted, in words.
@@ -118,7 +118,7 @@ class SearchResult:
     feasible: int
     seconds: float
     infeasible: dict[str, int]
-    weights_dominate_below: dict[str, int | None]
+    weights_dominate_below: dict[str, int | None] = field(default_factory=dict)
     front: tuple[Configuration, ...]
     prices: dict[str, HourlyPrice] = field(default_factory=dict)
     note: str = ""
@@ -180,6 +180,10 @@ def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) ->
         raise BadInput(f"batch has {len(space.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
     if not all(1 <= batch <= MOST_BATCH for batch in space.batches):
         raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(space.batches):,}")
+    if len(space.redundant_experts) > MOST_REDUNDANT:
+        raise BadInput(
+            f"redundant experts has {len(space.redundant_experts):,} entries; a search takes up to {MOST_REDUNDANT}"
+        )
     if fewest := [number for number in space.redundant_experts if number is not None and number < 0]:
         raise BadInput(f"redundant experts are at least 0, not {fewest[0]}")
     if space.disaggregated and scenario.osl == 1:

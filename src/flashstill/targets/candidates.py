@@ -22,7 +22,8 @@ from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE, chip_from_facts
 from flashstill.plan.deployment import AS_PUBLISHED
-from flashstill.plan.space import NO_PRECISION
+from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.space import MOST_CONFIGURATIONS, NO_PRECISION
 from flashstill.quality import Law
 from flashstill.quality.optimum import Life, cheapest
 from flashstill.targets.question import TargetQuestion
@@ -31,6 +32,8 @@ from flashstill.targets.target import counts_embeddings, mixture, size_of
 Values = npt.NDArray[np.float64]
 MOST_TOKENS_RATIO, LARGEST_RATIO = 1000.0, 4.0
 SIXTEEN = 16.0
+MOST_CANDIDATES = 2000
+"""shapes in every format on every chip: five minutes, as about ten a second are priced"""
 NO_SHAPE = "no model of this shape has the size"
 NO_TOKENS = "no number of training tokens reaches the loss"
 FAR = "size or tokens beyond what the law answers for"
@@ -169,3 +172,30 @@ def tokens_of(
 def within(law: Law, shape: Shape, tokens: float) -> bool:
     """Whether the law answers for this size and number of tokens."""
     return law.support.times_beyond(shape.size, tokens) <= law.limit
+
+
+def check_work(question: TargetQuestion, sizes: int, formats: Sequence[Variant]) -> None:
+    """BadInput for more candidates, or more configurations of all of them, than are priced in some minutes.
+
+    sizes: tried for each number of experts.
+    """
+    space, count = question.space, sizes * len(question.experts) * len(formats)
+    most_experts = max((experts for experts in question.experts if experts is not None), default=None)
+    shapes = [question.like, *([] if most_experts is None else [_with(question.like, most_experts)])]
+    layouts = max(len(layouts_of(each, space.max_chips, space.redundant_experts)[0]) for each in shapes)
+    configurations = count * layouts * len(space.batches) * len(space.tiers) ** 2 * len(space.overlaps)
+    if count > MOST_CANDIDATES or configurations > MOST_CONFIGURATIONS:
+        raise BadInput(
+            f"{sizes} sizes x {len(question.experts)} numbers of experts x {len(formats):,} chips and formats are"
+            f" {count:,} candidates with {configurations:,} configurations; a search for a student prices up to"
+            f" {MOST_CANDIDATES:,} and {MOST_CONFIGURATIONS:,}: give fewer of --experts, --chips-from, --precision or"
+            " --batch, or lower --max-chips"
+        )
+
+
+def _with(like: Architecture, experts: float) -> Architecture:
+    """A shape with so many experts; `like` itself where none of its size has them."""
+    try:
+        return scaled(like, like.active_parameters, experts)
+    except BadInput:
+        return like

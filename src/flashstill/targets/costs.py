@@ -77,8 +77,7 @@ def training(facts: Facts, model: Architecture, tokens: float, question: TargetQ
 
 
 def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuestion, name: str) -> Training:
-    chip = chip_from_facts(facts, name)
-    length = min(question.train_length, model.context)
+    chip, length = chip_from_facts(facts, name), question.train_length
     step = batch_tokens(facts, tokens, length)
     scenario = TrainingScenario(model=model, length=length, batch=step // length, tokens=math.ceil(tokens))
     peak = chip.flops_per_s[chip.precision(question.train_precision)]
@@ -113,8 +112,7 @@ def reading_usd_per_token(facts: Facts, question: TargetQuestion) -> float:
     """Dollars for the teacher's distribution on one training token; 0 without a teacher."""
     if question.teacher is None:
         return 0.0
-    teacher = question.teacher.model
-    length = min(question.train_length, teacher.context)
+    teacher, length = question.teacher.model, question.train_length
     prefill = Scenario(model=teacher, isl=length, osl=1)
     space = replace(question.space, precisions=("published",), kv_precisions=(None,), disaggregated=False)
     try:
@@ -170,8 +168,7 @@ def peak_usd(facts: Facts, model: Architecture, tokens: float, question: TargetQ
         except MissingFact:
             continue
         per_flop.append(hour / SECONDS_PER_HOUR / peak)
-    length = min(question.train_length, model.context)
-    return flops_per_token(model, length) * tokens * min(per_flop, default=0.0)
+    return flops_per_token(model, question.train_length) * tokens * min(per_flop, default=0.0)
 
 
 def flops_per_token(model: Architecture, length: int) -> float:

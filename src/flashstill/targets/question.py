@@ -14,7 +14,7 @@ from flashstill.plan.train import PRECISIONS
 from flashstill.quality import Law
 from flashstill.targets.target import TrainedModel
 
-MOST_STUDENTS, MOST_EXPERTS = 10**6, 4096
+MOST_STUDENTS, MOST_EXPERTS, MOST_TRIED = 10**6, 4096, 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +61,8 @@ class TargetQuestion:
             raise BadInput(f"tokens served is {self.tokens_served:g}, not a number of at least 0")
         if self.students > MOST_STUDENTS:
             raise BadInput(f"students is {self.students:,}; signals are shared by up to {MOST_STUDENTS:,}")
+        if len(self.experts) > MOST_TRIED:
+            raise BadInput(f"experts names {len(self.experts):,} numbers; a search tries up to {MOST_TRIED}")
         for count in self.experts:
             if count is not None and not 1 <= count <= MOST_EXPERTS:
                 raise BadInput(f"experts is {count:g}, not a number from 1 (dense) to {MOST_EXPERTS:,}")
@@ -70,6 +72,12 @@ class TargetQuestion:
             raise BadInput(f"train precision is {self.train_precision!r}, not one of {', '.join(PRECISIONS)}")
         if not self.train_chips:
             raise BadInput("no chip to train on is named")
+        for model in (self.like, *([] if self.teacher is None else [self.teacher.model])):
+            if self.train_length > model.context:
+                raise BadInput(
+                    f"train length is {self.train_length:,}, beyond the {model.context:,} tokens that {model.name} was"
+                    " made for"
+                )
         if self.students > 1 and self.teacher is None:
             raise BadInput("students share the signals of a teacher; name the teacher, or leave students out")
         if self.teacher_loss is not None and self.teacher is None:

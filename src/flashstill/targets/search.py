@@ -28,6 +28,7 @@ from flashstill.targets.candidates import (
     NO_TOKENS,
     Shape,
     Variant,
+    check_work,
     reachable,
     shapes,
     tokens_of,
@@ -157,11 +158,13 @@ def plan_target(facts: Facts, question: TargetQuestion, progress: Progress | Non
     target = question.target
     loss = target.loss(law).item() if isinstance(target, TrainedModel) else target
     teacher = _teacher_loss(question, loss)
-    ranges = reachable(question, loss, teacher)
     reasons: Counter[str] = Counter()
+    formats = variants(facts, question, reasons)
+    check_work(question, SIZES, formats)
+    ranges = reachable(question, loss, teacher)
     work = _Search(
         facts=facts, question=question, loss=loss, teacher=teacher, reading=reading_usd_per_token(facts, question),
-        variants=variants(facts, question, reasons), reasons=reasons,
+        variants=formats, reasons=reasons,
     )  # fmt: skip
     first = [
         shape
