@@ -11,7 +11,8 @@ import pytest
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.report.answers import render_answer, write_answer_page
-from flashstill.report.money import driven_by, flat, others, ranged, table, words
+from flashstill.report.money import driven_by, flat, others, table, words
+from flashstill.report.money_curves import ranged
 from tests.answers import ASIC, HOSTILE, capacity, driver, interval
 
 

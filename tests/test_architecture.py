@@ -99,6 +99,7 @@ MAY_IMPORT = {
     "checked": set(),
     "sweeps": {"tables"},
     "asking": {"arch", "sweeps", "facts", "plan"},
+    "keywords": set(),
     "explore": {
         "api",
         "arch",
@@ -124,7 +125,7 @@ MAY_IMPORT = {
     "years_ahead": {"arch", "asic", "asking", "codesign"},
     "in_flight": {"facts", "plan", "simulate"},
     "own_chips": {"arch", "asic", "asking"},
-    "api": {"asking", "in_flight", "sweeps", "arch", "facts", "hardware", "plan"},
+    "api": {"asking", "keywords", "in_flight", "sweeps", "arch", "facts", "hardware", "plan"},
     "token_costs": {"arch", "asking", "checked", "economics", "facts", "plan", "sweeps", "tables"},
     "training_costs": {"arch", "asking", "plan"},
     "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables", "workload"},

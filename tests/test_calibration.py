@@ -13,7 +13,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, step_cost, uniform
 from flashstill.facts import Facts, load
-from flashstill.facts.table import COLUMNS
+from flashstill.facts.csv_files import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.validation.anchors.kernels import kernel_sets

@@ -12,8 +12,9 @@ import pytest
 
 import flashstill as fs
 from flashstill.capacity import prices, solve
+from flashstill.capacity.cuts import patterned_gangs
 from flashstill.capacity.gangs import Search, chosen_gangs
-from flashstill.capacity.patterns import Patterns, patterned_gangs, patterns_of
+from flashstill.capacity.patterns import Patterns, patterns_of
 from flashstill.capacity.problem import Problem, problem_of
 from flashstill.capacity.reader import plan_of
 from flashstill.capacity.relaxed import solve_relaxed

@@ -37,7 +37,7 @@ from flashstill.economics.bill_of_materials import Die, Package, bill_of_materia
 from flashstill.economics.tco import terms_of
 from flashstill.errors import BadInput
 from flashstill.facts import load
-from flashstill.facts.table import COLUMNS
+from flashstill.facts.csv_files import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario

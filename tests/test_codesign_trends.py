@@ -15,7 +15,7 @@ from flashstill.codesign.roadmap import NEXT, facts_of, roadmap
 from flashstill.codesign.trends import chip_trend, generations
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts, Machine, load
-from flashstill.facts.table import to_csv
+from flashstill.facts.csv_files import to_csv
 
 FACTS = load()
 QUANTITIES = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "power_limit_w", "die_mm2", "link_bytes_per_s")

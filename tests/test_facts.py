@@ -12,8 +12,8 @@ import pytest
 from flashstill.cli import main
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts, load
+from flashstill.facts.csv_files import COLUMNS, read_rows, to_csv
 from flashstill.facts.lawful import lawful_range
-from flashstill.facts.table import COLUMNS, read_rows, to_csv
 from flashstill.hardware import chip_from_facts, known_chips, software_of
 from flashstill.hardware.software import ENGINES, GAINS, software_on
 from tests.commands import SHARED

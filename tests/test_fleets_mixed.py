@@ -15,7 +15,7 @@ import pytest
 import flashstill as fs
 from flashstill.cost.disaggregated import Pools, transfer, transfer_joules_per_byte
 from flashstill.facts import load
-from flashstill.facts.table import to_csv
+from flashstill.facts.csv_files import to_csv
 from flashstill.fleets import mixed
 from flashstill.fleets.apart import fewest_of_both
 from flashstill.fleets.copies import Copies

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashstill.arch.recurrent import gated_delta_net, kimi_delta, mamba2
+from flashstill.arch.recurrent import gated_delta_net, kimi_delta
+from flashstill.arch.state_space import mamba2
 from flashstill.cost import kernels
 from flashstill.facts import load
 from flashstill.hardware import Kernel, chip_from_facts

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flashstill.arch import Attention, LatentAttention, LinearAttention, from_hf
-from flashstill.arch.adapter.families import REFUSED, REMOTE
+from flashstill.arch.adapter.families import REMOTE
+from flashstill.arch.adapter.refused import REFUSED
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.workload import cache_bytes
 from tests import remote_configs as published

@@ -19,8 +19,9 @@ from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.train import TrainingAnswer, TrainingScenario, predict_training
+from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import NO_LINKS, NO_NETWORK, TrainingDeployment, training_layouts
+from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
 
 FACTS = load()
 LLAMA = ("llama-3.1-8b", 64, 8192)

@@ -39,15 +39,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from flashstill.arch import Architecture
-    from flashstill.asking import (
-        DeploymentField,
-        DeploymentFields,
-        Ints,
-        ServingField,
-        ServingFields,
-        Words,
-    )
     from flashstill.hardware import Chip
+    from flashstill.keywords import DeploymentField, DeploymentFields, Ints, ServingField, ServingFields, Words
     from flashstill.plan.space import SearchResult, SearchSpace
 
     Model = str | Architecture

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.errors import BadInput, unknown
-from flashstill.plan.train import TrainingAnswer, TrainingScenario, predict_training
+from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flashstill.facts.table import COLUMNS
+from flashstill.facts.csv_files import COLUMNS
 from tests.fuzzing import mangle
 from tests.fuzzing.corpus import Corpus
 from tests.fuzzing.sandbox import Trial

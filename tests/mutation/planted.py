@@ -68,7 +68,7 @@ PLANTED: tuple[Planted, ...] = (
         "draws.of(p[place])",
         "speculative",
     ),
-    ("cost/phases.py", "np.multiply.accumulate(np.asarray(", "np.array(np.asarray(", "acceptance"),
+    ("cost/speculation.py", "np.multiply.accumulate(np.asarray(", "np.array(np.asarray(", "acceptance"),
     ("evaluate/drafts/expected.py", "here * (1.0 - taken[place, start + place])", "here", "acceptance"),
     # wrong attempts are rewarded; an attempt is its own baseline; the student is pushed away from where it began
     (

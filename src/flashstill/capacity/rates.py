@@ -24,8 +24,9 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration, SearchSpace
-from flashstill.plan.train import TrainingScenario, predict_training
+from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.training_answer import TrainingScenario
 from flashstill.units import SECONDS_PER_HOUR
 from flashstill.workload.training import model_flops
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from flashstill.capacity.answer import CapacityAnswer
 from flashstill.capacity.curves import Values
+from flashstill.capacity.cuts import patterned_gangs
 from flashstill.capacity.finish import finishes, work_done
 from flashstill.capacity.gangs import Gangs, Search, chosen_gangs
 from flashstill.capacity.mending import violations_of
-from flashstill.capacity.patterns import patterned_gangs
 from flashstill.capacity.prices import SMALL, Prices, cost_of_a_nine, worth_of_chips, worth_of_deadlines
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import columns_of, cost_unit, most_ties

@@ -64,7 +64,7 @@ def calibrate(
     """
     import dataclasses
 
-    from flashstill.facts.table import to_csv
+    from flashstill.facts.csv_files import to_csv
     from flashstill.files import write_text
     from flashstill.simulate.policy import Policy
     from flashstill.validation.own import own_facts, own_stacks

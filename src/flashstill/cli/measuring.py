@@ -187,7 +187,7 @@ def _measure_this_machine(arithmetic: str, as_json: bool) -> None:
     from flashstill.console import Console
     from flashstill.distill.models.arithmetic import decided, in_use
     from flashstill.facts import load, user_directory
-    from flashstill.facts.table import to_csv
+    from flashstill.facts.csv_files import to_csv
     from flashstill.files import write_text
     from flashstill.measure import measure_machine
     from flashstill.units import show

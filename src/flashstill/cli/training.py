@@ -14,7 +14,7 @@ from flashstill.units import short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
-    from flashstill.plan.train import TrainingAnswer
+    from flashstill.plan.training_answer import TrainingAnswer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 PHASES = ("serve", "train")
@@ -74,8 +74,9 @@ def split_phase(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] |
 
 def answer_training(facts: Facts, options: dict[str, Any], price: str, as_json: bool) -> None:
     """Price a training step and run, and print the answer."""
-    from flashstill.plan.train import TrainingScenario, predict_training
+    from flashstill.plan.train import predict_training
     from flashstill.plan.train_layouts import TrainingDeployment
+    from flashstill.plan.training_answer import TrainingScenario
 
     options_set = {name: value for name, value in options.items() if value is not None}
     for name in ("model", "chip", "global_batch", "length"):

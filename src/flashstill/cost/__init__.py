@@ -3,8 +3,9 @@
 from flashstill.cost.chip_work import BOUNDS, LEVELS
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
 from flashstill.cost.load import Load
-from flashstill.cost.phases import Speculation, mixed_step
+from flashstill.cost.phases import mixed_step
 from flashstill.cost.serving import Serving, serve
+from flashstill.cost.speculation import Speculation
 from flashstill.cost.step import StepCost, step_cost
 
 __all__ = [

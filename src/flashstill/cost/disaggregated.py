@@ -29,9 +29,10 @@ from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.cost.load import Load, prompts_of_a_pass
-from flashstill.cost.phases import Speculation, batch_step, prefill_step
+from flashstill.cost.phases import batch_step, prefill_step
 from flashstill.cost.queues import wait_seconds
 from flashstill.cost.serving import Serving, capacity
+from flashstill.cost.speculation import Speculation
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity

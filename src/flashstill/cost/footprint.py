@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture, Attention
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.phases import Speculation
+from flashstill.cost.speculation import Speculation
 from flashstill.hardware import Memory
 from flashstill.hardware.present import either
 from flashstill.hardware.wiring import WIRING

@@ -1,67 +1,24 @@
 """The steps of serving: a decode step (with drafting), the prefill of prompts, and a step that mixes both.
 
-Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens, each accepted with probability a,
-E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens per sequence.  Heads that draft from
-their own drafts (MTP, EAGLE) are accepted less at each further position: a_i = a d^(i-1), E = 1 + sum of a_1 ... a_i.
-Where acceptance was measured, the a_i are those of the record (evaluate/drafts).
+With drafts a step verifies g + 1 tokens per sequence (speculation.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost.chip_work import chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.overlap import two_batches
 from flashstill.cost.prefills import in_sequence, prefill_passes
+from flashstill.cost.speculation import Speculation, head_share, verified_queries
 from flashstill.cost.step import StepCost, on_chips, step_cost
 from flashstill.parallel import Layout, Sharded, remembered, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speculation:
-    """Speculative decoding: `tokens` drafted per step, the first of them accepted with probability `acceptance`.
-
-    decay: factor of the acceptance from one position to the next; 1 if all positions are alike.  measured: acceptance
-    at each position given that all before it were accepted, at least `tokens` of them, in place of both; empty if there
-    is none.
-    draft: a smaller model that drafts; None for the model's own heads, each of one block and the LM head.
-    """
-
-    tokens: int
-    acceptance: float
-    decay: float = 1.0
-    draft: Architecture | None = None
-    measured: tuple[float, ...] = ()
-
-    @property
-    def tokens_per_step(self) -> float:
-        """Expected tokens per step: accepted drafts + 1.
-
-        A draft counts if all before it are accepted as well: 1 + sum over i of the product of the first i acceptances.
-        """
-        rate = self.acceptance
-        if self.decay != 1.0 or self.measured:
-            return float(1.0 + np.sum(self.accepted_ratios))
-        if rate >= 1.0:
-            return self.tokens + 1.0
-        return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)
-
-    @property
-    def accepted_ratios(self) -> npt.NDArray[np.float64]:
-        """Probability that at least 1, 2, ... `tokens` drafts of a step are accepted."""
-        if self.measured:
-            products: npt.NDArray[np.float64] = np.multiply.accumulate(np.asarray(self.measured[: self.tokens]))
-            return products
-        place = np.arange(1.0, self.tokens + 1.0)
-        ratios: npt.NDArray[np.float64] = self.acceptance**place * self.decay ** (place * (place - 1.0) / 2.0)
-        return ratios
 
 
 def batch_step(
@@ -128,11 +85,6 @@ def with_drafts(
         one = with_sampling(one, small, conditions, sequences)
         return step.plus(one, float(speculation.tokens))
     return step.plus(step, speculation.tokens * head_share(model))
-
-
-def verified_queries(speculation: Speculation | None) -> float:
-    """New tokens per sequence in a step: the next token and the drafted ones."""
-    return speculation.tokens + 1.0 if speculation else 1.0
 
 
 def verify_step(
@@ -235,14 +187,6 @@ def _in_batches(
     if np.all(splits):
         return halves
     return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue).where(splits, halves)
-
-
-def head_share(model: Architecture) -> float:
-    """Cost of a drafting head as a share of a step: one block and one more LM head.
-
-    The heads of DeepSeek-V3 (2024, section 2.2) and of EAGLE have this form.
-    """
-    return 1.0 / model.depth + model.vocabulary * model.width / model.active_parameters
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:

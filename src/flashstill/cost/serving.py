@@ -37,8 +37,9 @@ from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_sequences
 from flashstill.cost.load import Load, chunks_of, pieces_of, prompts_of_a_pass, prompts_together
-from flashstill.cost.phases import Speculation, verified_queries, with_drafts, working_share
+from flashstill.cost.phases import with_drafts, working_share
 from flashstill.cost.prefills import in_sequence, prefill_passes
+from flashstill.cost.speculation import Speculation, verified_queries
 from flashstill.cost.step import StepCost
 from flashstill.cost.together import steps_together
 from flashstill.parallel import Layout

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from flashstill.errors import BadInput, MissingFact, nearest, unknown
+from flashstill.errors import BadInput, MissingFact, unknown
+from flashstill.facts.csv_files import MACHINES_FILE, read_machines, read_rows
 from flashstill.facts.edits import Edit, edited, plain
-from flashstill.facts.lawful import complaint
 from flashstill.facts.owners import check_owners
 from flashstill.facts.row import Fact, Machine
 from flashstill.files import home_directory
 
-COLUMNS = ("name", "quantity", "value", "low", "high", "unit", "per", "condition", "kind", "source", "as_of", "note")
-KINDS = ("datasheet", "measured", "secondary", "estimate", "what-if")
-UNITS = {
-    "FLOP/s", "B", "B/s", "1", "W", "nm", "mm2", "USD", "USD/h", "USD/kWh", "pJ", "s", "year", "J",
-    "mm", "um2", "1/cm2", "1/mm2", "USD/B", "USD/mm2", "USD/W", "USD/Mtok", "Hz", "W/mm2", "g/kWh", "L/kWh", "1/s",
-}  # fmt: skip
-_WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 _PACKAGE = Path(__file__).parent
-_MACHINES = "machines.csv"
 CLASS_ROW = "crossing_ratio"
 """quantity for which every class of chips, and no other owner, has a row"""
 SPELLINGS = "spellings"
@@ -159,7 +149,7 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
 def _with_files(paths: Sequence[Path]) -> Facts:
     """The package's rows and those of a user's files; BadInput for a row that nothing would read."""
     facts = _gathered((*_package_files(), *paths))
-    rows = ((str(path), row) for path in paths if path.name != _MACHINES for row in read_rows(path))
+    rows = ((str(path), row) for path in paths if path.name != MACHINES_FILE for row in read_rows(path))
     check_owners(rows, facts.machines, {owner for owner, _ in _package().rows})
     return facts
 
@@ -180,8 +170,8 @@ def _gathered(paths: Iterable[Path]) -> Facts:
     machines: dict[str, Machine] = {}
     units: dict[str, str] = {}
     for path in paths:
-        if path.name == _MACHINES:
-            machines.update((machine.name, machine) for machine in _read_machines(path))
+        if path.name == MACHINES_FILE:
+            machines.update((machine.name, machine) for machine in read_machines(path))
             continue
         for fact in read_rows(path):
             known = units.setdefault(fact.quantity, fact.unit)
@@ -189,68 +179,3 @@ def _gathered(paths: Iterable[Path]) -> Facts:
                 raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
             rows.setdefault((fact.name, fact.quantity), {})[fact.condition] = fact
     return Facts(rows={key: tuple(facts.values()) for key, facts in rows.items()}, machines=machines)
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if tuple(reader.fieldnames or ()) != tuple(columns):
-                raise BadInput(f"{path} must have the columns {','.join(columns)}")
-            return list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-
-
-def _read_machines(path: Path) -> list[Machine]:
-    machines = []
-    for row in _read_csv(path, ("name", "title", "maker", "class", "year")):
-        try:
-            year = int(row["year"])
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{path}: the year {row['year']!r} of {row['name']!r} is not a number") from error
-        machines.append(
-            Machine(name=row["name"], title=row["title"], maker=row["maker"], chip_class=row["class"], year=year)
-        )
-    return machines
-
-
-def read_rows(path: Path) -> list[Fact]:
-    """The rows of one CSV file; BadInput names the first invalid one."""
-    return [_fact(path, number, row) for number, row in enumerate(_read_csv(path, COLUMNS), start=2)]
-
-
-def _fact(path: Path, number: int, row: dict[str, str]) -> Fact:
-    place = f"{path}, line {number}"
-    if None in row or None in row.values():
-        raise BadInput(f"{place} has not {len(COLUMNS)} fields")
-    try:
-        value = float(row["value"])
-        low = float(row["low"] or row["value"])
-        high = float(row["high"] or row["value"])
-    except ValueError as error:
-        raise BadInput(f"{place}: value, low and high must be numbers") from error
-    if not (math.isfinite(low) and math.isfinite(high) and low <= value <= high):
-        raise BadInput(f"{place}: expected low <= value <= high, all finite")
-    for column, choices in (("unit", UNITS), ("kind", KINDS)):
-        if row[column] not in choices:
-            close = ", ".join(nearest(row[column], choices))
-            raise BadInput(f"{place}: unknown {column} {row[column]!r}; the nearest known: {close}")
-    if not (row["name"] and row["quantity"] and row["source"] and row["as_of"]):
-        raise BadInput(f"{place}: name, quantity, source and as_of must not be empty")
-    wrong = complaint(row["quantity"], row["unit"], value)
-    if wrong:
-        raise BadInput(f"{place}: {wrong}")
-    return Fact(value=value, low=low, high=high, **{column: row[column] for column in _WORDS})
-
-
-def to_csv(facts: Iterable[Fact]) -> str:
-    """Rows as CSV text with a header, readable by `read_rows`."""
-    import io
-
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for fact in facts:
-        writer.writerow([getattr(fact, column) for column in COLUMNS])
-    return stream.getvalue()

@@ -20,8 +20,9 @@ from flashstill.family.models import READ_FLOPS, TRAINED_FLOPS, Model
 from flashstill.family.spec import OWN, Member, Training
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import ALONE
-from flashstill.plan.train import FRAMEWORKS, TrainingAnswer, TrainingScenario, predict_training
+from flashstill.plan.train import FRAMEWORKS, predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
 from flashstill.units import HOURS_PER_DAY, SECONDS_PER_HOUR
 
 TOLD = "told"

@@ -17,17 +17,9 @@ import numpy.typing as npt
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
 from flashstill.cost.load import chunks_of, prompts_together
-from flashstill.cost.phases import (
-    decode_step,
-    head_share,
-    mixed_step,
-    prefill_step,
-    sends,
-    verified_queries,
-    verify_step,
-    working_share,
-)
+from flashstill.cost.phases import decode_step, mixed_step, prefill_step, sends, verify_step, working_share
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, running_requests
+from flashstill.cost.speculation import head_share, verified_queries
 from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Layout
 from flashstill.plan.groups import Groups, distinct

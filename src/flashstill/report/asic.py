@@ -7,7 +7,8 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import bands
-from flashstill.report.money import crossing_of, curve_rows, curves_of, driven_by, ends_of, made_of, ranged, value
+from flashstill.report.money import driven_by, ends_of, made_of, value
+from flashstill.report.money_curves import crossing_of, curve_rows, curves_of, ranged
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
 from flashstill.report.tornado import tornado, width_of

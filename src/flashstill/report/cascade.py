@@ -7,7 +7,8 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, short, tokens
 from flashstill.report.bands import bands
-from flashstill.report.money import crossing_of, curve_rows, curves_of, made_of, plain, table
+from flashstill.report.money import made_of, plain, table
+from flashstill.report.money_curves import crossing_of, curve_rows, curves_of
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
 

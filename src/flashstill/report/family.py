@@ -7,7 +7,8 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import Crossing, bands
-from flashstill.report.money import curve_rows, curves_of, driven_by, plain, table, value
+from flashstill.report.money import driven_by, plain, table, value
+from flashstill.report.money_curves import curve_rows, curves_of
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
 from flashstill.report.waterfall import Step, waterfall

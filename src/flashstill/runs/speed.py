@@ -27,7 +27,7 @@ from flashstill.distill.models import load_model
 from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
 from flashstill.errors import BadInput, check_counts
 from flashstill.facts import load, user_directory
-from flashstill.facts.table import to_csv
+from flashstill.facts.csv_files import to_csv
 from flashstill.files import disk_errors, write_text
 from flashstill.measure import measure_machine, measure_models
 from flashstill.measure.sweep import DECODE_STEPS_PER_REPEAT, MACHINE

@@ -178,7 +178,7 @@ def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:
 def measure(family: Family) -> None:
     """Measure this machine as fact rows, and the speed of teacher and students."""
     from flashstill.distill.models import load_model
-    from flashstill.facts.table import to_csv
+    from flashstill.facts.csv_files import to_csv
     from flashstill.measure import measure_machine, measure_models
 
     path = family.stage_file("measure")

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions
-from flashstill.cost.phases import batch_step, mixed_step, verified_queries, verify_step
+from flashstill.cost.phases import batch_step, mixed_step, verify_step
+from flashstill.cost.speculation import verified_queries
 from flashstill.parallel import Layout
 from flashstill.plan.resolve import Resolved
 from flashstill.plan.served import ServedSteps

@@ -22,8 +22,9 @@ from flashstill.hardware import chip_from_facts
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration
-from flashstill.plan.train import TrainingScenario, predict_training
+from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.training_answer import TrainingScenario
 from flashstill.targets.candidates import Variant
 from flashstill.targets.question import TargetQuestion
 from flashstill.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, TOKENS_PER_MILLION

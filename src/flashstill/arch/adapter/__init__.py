@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from flashstill.arch.adapter.accounting import note_of
 from flashstill.arch.adapter.defaults import defaults_of
-from flashstill.arch.adapter.families import FAMILIES, REFUSED
+from flashstill.arch.adapter.families import FAMILIES
 from flashstill.arch.adapter.fields import Config, Fields
 from flashstill.arch.adapter.quantization import read_formats
+from flashstill.arch.adapter.refused import REFUSED
 from flashstill.arch.adapter.text import text_part
 from flashstill.arch.model import Architecture
 from flashstill.errors import UnsupportedArchitecture, unknown

@@ -12,7 +12,8 @@ from flashstill.arch.adapter.latent import latent, stacked
 from flashstill.arch.attention import Attention, LatentAttention
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer, Mixer
-from flashstill.arch.recurrent import LinearAttention, gated_delta_net, kimi_delta, lightning, mamba1, mamba2
+from flashstill.arch.recurrent import LinearAttention, gated_delta_net, kimi_delta, lightning
+from flashstill.arch.state_space import mamba1, mamba2
 
 _HYBRID = ("full", "linear")
 

@@ -12,7 +12,8 @@ from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
 from flashstill.arch.adapter.fields import DEPTH, Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer, Mixer
-from flashstill.arch.recurrent import LinearAttention, mamba2
+from flashstill.arch.recurrent import LinearAttention
+from flashstill.arch.state_space import mamba2
 from flashstill.errors import shown
 
 _LETTERS = {"M": "linear", "E": "moe", "*": "full", "-": "mlp"}

@@ -16,11 +16,10 @@ from flashstill.arch.recurrent import (
     gated_delta_net,
     gated_linear_recurrence,
     kimi_delta,
-    mamba1,
-    mamba2,
     matrix_lstm,
     rwkv4,
 )
+from flashstill.arch.state_space import mamba1, mamba2
 from flashstill.errors import shown
 
 _ENDLESS = 10**9

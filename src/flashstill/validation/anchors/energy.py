@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from flashstill.cost import Conditions, make_conditions, uniform
 from flashstill.cost.chip_work import sharded_work
-from flashstill.facts import Fact, Facts, table
+from flashstill.facts import Fact, Facts, csv_files
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.plan.predict import Case, predict
@@ -185,4 +185,4 @@ def _comparison(
 
 @cache
 def _left_out_rows() -> tuple[Fact, ...]:
-    return tuple(table.read_rows(LEFT_OUT_FILE))
+    return tuple(csv_files.read_rows(LEFT_OUT_FILE))

@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from flashstill.facts import Fact, Facts, table
+from flashstill.facts import Fact, Facts
+from flashstill.facts.csv_files import read_rows
 from flashstill.plan.bands import MEASURED
 from flashstill.plan.predict import Prediction, predict
 from flashstill.validation.anchors.serving import LEAVE_OUT, Group, Served, compared, groups, measured_rows, without
@@ -64,4 +65,4 @@ def stored_rows(group: Group) -> list[Fact]:
 
 @cache
 def _stored() -> tuple[Fact, ...]:
-    return tuple(table.read_rows(STORED))
+    return tuple(read_rows(STORED))

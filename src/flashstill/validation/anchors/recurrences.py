@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flashstill.arch import LinearAttention
-from flashstill.arch.recurrent import gated_delta_net, kimi_delta, mamba2
+from flashstill.arch.recurrent import gated_delta_net, kimi_delta
+from flashstill.arch.state_space import mamba2
 from flashstill.hardware import Chip
 from flashstill.validation.anchors.tables import MILLI, KernelSet, Rows, column, engine_in_name, split
 from flashstill.workload import State, Widths

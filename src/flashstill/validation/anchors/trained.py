@@ -12,7 +12,8 @@ import numpy as np
 
 from flashstill.cost.training import TrainingCost
 from flashstill.errors import FlashstillError
-from flashstill.facts import Fact, Facts, table
+from flashstill.facts import Fact, Facts
+from flashstill.facts.csv_files import read_rows
 from flashstill.validation.anchors.serving import without
 from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison, Values
 
@@ -109,4 +110,4 @@ def left_out_rows(model: str) -> list[Fact]:
 
 @cache
 def _all_left_out() -> tuple[Fact, ...]:
-    return tuple(table.read_rows(LEFT_OUT_FILE)) if LEFT_OUT_FILE.exists() else ()
+    return tuple(read_rows(LEFT_OUT_FILE)) if LEFT_OUT_FILE.exists() else ()

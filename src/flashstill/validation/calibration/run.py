@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Fact, Facts, load
-from flashstill.facts.table import read_rows, to_csv
+from flashstill.facts.csv_files import read_rows, to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, MODULES
