@@ -62,5 +62,5 @@ def test_a_checkpoint_with_other_names_is_refused(tiny_teacher: Path, tmp_path: 
     plain, _, weights = both(load_model(tiny_teacher), Format(name="int4", group=16), tiny_teacher, tmp_path)
     strange = {name.replace("q_proj", "query"): held for name, held in weights.items()}
     with pytest.raises(UnsupportedArchitecture, match=r"has no model.layers.0.self_attn.query.weight"):
-        write_compressed(plain, tmp_path / "again", strange, Format(name="int4", group=16))
+        write_compressed(plain, tmp_path / "again", strange, Format(name="int4", group=16), [])
     assert not (tmp_path / "again").exists()

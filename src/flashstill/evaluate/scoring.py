@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import Model, fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.models.arithmetic import Arithmetic
-from flashstill.distill.models.directories import check_directory, shapes
+from flashstill.distill.models.directories import blocks_of, check_directory, shapes
 from flashstill.distill.models.host_memory import parameters_of
 from flashstill.errors import BadInput
 from flashstill.evaluate.entrants import TEACHER, Entrant
@@ -69,7 +68,7 @@ class Scoring:
         """The record of a model that was not trained here."""
         return ModelRecord(
             model=entrant.name, role=entrant.role, of=entrant.name, parameters=self.parameters[entrant.name],
-            layers=blocks_of(entrant), training_tokens=0, training_s=0.0, path=str(entrant.directory),
+            layers=blocks_of(shapes(entrant.directory)), training_tokens=0, training_s=0.0, path=str(entrant.directory),
             arithmetic=str(self.arithmetic),
         )  # fmt: skip
 
@@ -136,9 +135,3 @@ class Scoring:
             for domain in self.texts
             for each in self.entrants
         }  # fmt: skip
-
-
-def blocks_of(entrant: Entrant) -> int:
-    """Number of blocks of a model, counted from the names of its tensors."""
-    numbers = [int(found[1]) for name in shapes(entrant.directory) if (found := re.search(r"\.(\d+)\.", name))]
-    return 1 + max(numbers, default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 if TYPE_CHECKING:
-    from flashstill.distill.students import Experts
+    from flashstill.distill.students import Experts, Format
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
@@ -64,10 +65,14 @@ def check_parts(student: ShapeRecipe, origin: Any) -> None:
 
     origin: the model that it is made from, without weights; None if there is none, or if it is not known.
     """
+    from flashstill.distill.models.layers import check_one_list
     from flashstill.distill.models.text_part import is_multimodal
     from flashstill.distill.students import check_balance, empty_mixture, read_fields
     from flashstill.distill.students.scratch import empty_from_config
 
+    if student.kind == "depth" and origin is not None:
+        check_one_list(origin)
+    _check_format(student, origin)
     rate = max(student.balance_rate, 0.0)
     if student.adapter.rank and origin is not None:
         from flashstill.distill.adapters.targets import check_targets
@@ -82,6 +87,29 @@ def check_parts(student: ShapeRecipe, origin: Any) -> None:
     elif origin is not None and not is_multimodal(origin.config):
         made = empty_mixture(origin, experts_of(student), student.into) if student.kind == "upcycle" else origin
         check_balance(made, rate)
+
+
+def _check_format(student: ShapeRecipe, origin: Any) -> None:
+    """BadInput if the student cannot be quantised, as far as that is known before it is made."""
+    from flashstill.distill.models.text_part import is_multimodal
+    from flashstill.distill.students import check_packing, empty_mixture, read_fields
+    from flashstill.distill.students.scratch import empty_from_config
+
+    if not student.quantise:
+        return
+    whole = student if student.kind != "width" else dataclasses.replace(student, group=1)  # its rows get shorter
+    if student.kind == "scratch":
+        check_packing(empty_from_config(read_fields(Path(student.config))), format_of(whole))
+    elif origin is not None and not is_multimodal(origin.config) and student.kind != "dense":
+        made = empty_mixture(origin, experts_of(student), student.into) if student.kind == "upcycle" else origin
+        check_packing(made, format_of(whole))
+
+
+def format_of(student: ShapeRecipe) -> Format:
+    """The number format of a quantised student."""
+    from flashstill.distill.students import Format
+
+    return Format(name=student.quantise, group=student.group)
 
 
 def experts_of(student: ShapeRecipe) -> Experts:

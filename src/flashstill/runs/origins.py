@@ -29,7 +29,7 @@ def check_origins(
     directories: of the teachers (of a served one its tokenizer's); prefix: put before the keys, for students of a
     family; name: of the record.  A key that is not on record, as in a run of an older version, is added.
     """
-    from flashstill.distill.models.directories import check_finite
+    from flashstill.distill.models.loaded_tensors import check_finite
 
     path = out / name
     recorded = json_object(path) if path.is_file() else {}

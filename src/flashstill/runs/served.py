@@ -126,6 +126,6 @@ def origin_of(
     if not is_own and (recipe.student.model or not recipe.teachers[0].served):
         named = recipe.student.model
         model = load_model(resolve_teacher(named, progress, base=recipe.student.base), dtype) if named else teacher()
-        return model, parts(model).head.shape[0]
+        return model, stated_size(model.config, VOCABULARY) or parts(model).head.shape[0]
     # a head may have more rows than there are tokens
     return None, stated_size(read_fields(Path(recipe.student.config)), VOCABULARY) or len(load_tokenizer(directory))

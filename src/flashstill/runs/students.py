@@ -10,7 +10,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.runs.layer_search import drops, spread
-from flashstill.runs.limits import experts_of
+from flashstill.runs.limits import experts_of, format_of
 from flashstill.runs.workdir import Workdir
 
 BIAS_RATE, LOSS_WEIGHT = 1e-3, 1e-2
@@ -126,8 +126,9 @@ def student_to_train(
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Make a loaded student quantisation-aware, or put its adapter on, if its recipe says so; returns the load balancer
-    of an MoE student of which all weights are trained."""
-    from flashstill.distill.students import LoadBalance, bias_buffers, quantise_aware, routers
+    of an MoE student of which all weights are trained.  BadInput if it cannot be quantised."""
+    from flashstill.distill.models.rebuild import on_meta
+    from flashstill.distill.students import LoadBalance, bias_buffers, check_packing, quantise_aware, routers
 
     shape = recipe.student
     if shape.adapter.rank:
@@ -136,6 +137,7 @@ def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
         attach(student, _adapter(recipe))
         return None
     if shape.quantise:
+        check_packing(on_meta(type(student), student.config), _format(recipe))
         quantise_aware(student, _format(recipe))
     is_new, has_bias = shape.kind == "upcycle", bool(bias_buffers(student))
     rate = shape.balance_rate if shape.balance_rate >= 0 else BIAS_RATE if is_new and has_bias else 0.0
@@ -162,7 +164,7 @@ def leave_student(
     the answers of its training text `packed` end.
     """
     from flashstill.distill.models import save_model
-    from flashstill.distill.students import rounded_weights, settle, write_compressed
+    from flashstill.distill.students import rounded_weights, settle, unrounded_layers, write_compressed
     from flashstill.runs.ends import add_ends
 
     add_ends(student, tokenizer, packed, recipe.student)
@@ -175,9 +177,9 @@ def leave_student(
         save_model(student, tokenizer, workdir.student)
         return
     plain = workdir.training / "plain"
-    weights = rounded_weights(student, _format(recipe))
+    weights, unrounded = rounded_weights(student, _format(recipe)), unrounded_layers(student)
     save_model(settle(student), tokenizer, plain)
-    write_compressed(plain, workdir.packed_student, weights, _format(recipe))
+    write_compressed(plain, workdir.packed_student, weights, _format(recipe), unrounded)
     workdir.student.parent.mkdir(parents=True, exist_ok=True)
     plain.replace(workdir.student)
 
@@ -203,6 +205,4 @@ def _adapter(recipe: DistillRecipe) -> Adapter:
 
 
 def _format(recipe: DistillRecipe) -> Format:
-    from flashstill.distill.students import Format
-
-    return Format(name=recipe.student.quantise, group=recipe.student.group)
+    return format_of(recipe.student)

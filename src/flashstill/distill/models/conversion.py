@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from flashstill.arch.adapter.edit import without_weights
-from flashstill.distill.models.directories import check_loaded
 from flashstill.distill.models.gguf_header import check_gguf
 from flashstill.distill.models.gguf_splitting import guessed_rule, pre_tokenizer
+from flashstill.distill.models.loaded_tensors import check_loaded
 from flashstill.distill.models.loading import quiet, save_model
 from flashstill.errors import BadInput, first_line, shortened
 

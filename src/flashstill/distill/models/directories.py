@@ -5,8 +5,7 @@
 * The index may list only these files, and each tensor must be in the file that the index gives.
 * The configuration must not describe a model larger than the stored weights, so that building it is safe.
 
-Whether tensor names and shapes match is checked only after loading (`check_loaded`), because transformers renames,
-splits and stacks the tensors of many families.
+Whether tensor names and shapes match is checked only after loading (loaded_tensors.py).
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
@@ -120,6 +118,12 @@ def weight_files(path: Path) -> list[Path]:
     return [path / file for file in sorted(set(read_json(path / INDEX)["weight_map"].values()))]
 
 
+def blocks_of(stored: Shapes) -> int:
+    """Number of blocks of a model, from the names of its tensors."""
+    numbered = [int(found[1]) for name in stored if (found := re.search(r"\.(\d+)\.", name))]
+    return 1 + max(numbered, default=0)
+
+
 def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     check_regular(file)
     try:
@@ -198,54 +202,3 @@ def numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
         yield key, len(value)
     elif isinstance(value, int) and not isinstance(value, bool):
         yield key, value
-
-
-def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
-    """BadInput if tensors were missing, unexpected or of the wrong shape, or contain NaN or infinity.
-
-    path: model directory or file, for the message; info: what from_pretrained returns with output_loading_info=True.
-    """
-    for key, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
-                       ("mismatched_keys", "of another shape")):  # fmt: skip
-        names = [str(each[0] if isinstance(each, tuple) else each) for each in info.get(key) or ()]
-        if names:
-            raise BadInput(
-                f"model {path}: its weights do not match its configuration; {len(names)} tensors are {what},"
-                f" the first {min(names, key=_in_order)}"
-            )
-    for name, parameter in model.named_parameters():
-        is_plain = parameter.is_floating_point() and parameter.dtype.itemsize > 1 and parameter.device.type != "meta"
-        if is_plain and not torch.isfinite(parameter.detach().sum(dtype=torch.float32)):
-            raise BadInput(f"model {path}: {name} holds values that are not finite numbers")
-
-
-def check_finite(path: Path) -> None:
-    """BadInput if a directory that `shapes` has checked holds NaN or infinity; one tensor at a time is read."""
-    for file in weight_files(path):
-        with safe_open(file, framework="pt") as opened:
-            for name in sorted(opened.keys(), key=_in_order):
-                tensor = opened.get_tensor(name)
-                is_plain = tensor.is_floating_point() and tensor.dtype.itemsize > 1
-                if is_plain and not torch.isfinite(tensor.sum(dtype=torch.float32)):
-                    raise BadInput(f"model {path}: {name} in {file.name} holds values that are not finite numbers")
-
-
-def restore_padding(path: Path, model: Any) -> None:
-    """Restore rows of embeddings for a padding token from the files: some families (Youtu) zero them after loading."""
-    rows = {
-        f"{name}.weight": module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
-    }
-    for file in weight_files(path) if rows else ():
-        with safe_open(file, framework="pt") as opened:
-            for name in set(opened.keys()) & set(rows):
-                weight, place = rows[name].weight, int(rows[name].padding_idx or 0)
-                if tuple(opened.get_slice(name).get_shape()) == tuple(weight.shape):
-                    row = opened.get_slice(name)[place : place + 1][0]
-                    weight.data[place] = row.to(weight.device, weight.dtype)
-
-
-def _in_order(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key for names that contain numbers: layer 9 before layer 10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]

@@ -49,6 +49,18 @@ def place_of(model: Any) -> Place:
     return Place(owner=owner, name=name, path=path)
 
 
+def check_one_list(model: Any) -> None:
+    """UnsupportedArchitecture if a model keeps blocks of one kind in several lists, so that none can be left out."""
+    place = place_of(model)
+    kinds, inside = {type(block) for block in place.blocks}, f"{place.path}."
+    others = [path for path, module in model.named_modules() if type(module) in kinds and not path.startswith(inside)]
+    if others:
+        raise UnsupportedArchitecture(
+            f"{type(model).__name__} keeps its blocks in several lists ({place.path}, {others[0].rpartition('.')[0]}),"
+            " which take turns: none can be left out; choose a student of another kind than depth"
+        )
+
+
 def decoder_layers(model: Any) -> nn.ModuleList:
     """The list of transformer blocks."""
     return place_of(model).blocks

@@ -27,13 +27,12 @@ from flashstill.distill.models.checksums import verify_checksums, write_checksum
 from flashstill.distill.models.devices import current
 from flashstill.distill.models.directories import (
     check_directory,
-    check_loaded,
     check_size,
     check_small_files,
     plain_config,
-    restore_padding,
     shapes,
 )
+from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.placement import placement
 from flashstill.distill.models.rebuild import Undrawn
 from flashstill.distill.models.text_part import auto_class, is_multimodal, text_model

@@ -2,7 +2,7 @@
 
 from flashstill.distill.students.balance import LoadBalance, bias_buffers, check_balance, routers
 from flashstill.distill.students.compensate import compensated
-from flashstill.distill.students.compressed import rounded_weights, write_compressed
+from flashstill.distill.students.compressed import check_packing, rounded_weights, unrounded_layers, write_compressed
 from flashstill.distill.students.densifying import dense_of
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
@@ -22,6 +22,7 @@ __all__ = [
     "bias_buffers",
     "block_influence",
     "check_balance",
+    "check_packing",
     "compensated",
     "dense_of",
     "empty_mixture",
@@ -38,6 +39,7 @@ __all__ = [
     "rounded_weights",
     "routers",
     "settle",
+    "unrounded_layers",
     "upcycle",
     "write_compressed",
 ]

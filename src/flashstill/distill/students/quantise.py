@@ -6,7 +6,8 @@
 
     w_q = s round(w / s),   dL/dw = dL/dw_q                 the straight-through estimator (Bengio et al. 2013)
 
-The linear layers of the blocks and their experts are quantised; embedding, head, norms and routers are not.
+The linear layers of the blocks and their experts are quantised; embedding, head, norms, routers and what lies outside
+of the blocks are not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from flashstill.distill.models import STORED, Model, decoder_layers
+from flashstill.distill.models import STORED, Model
+from flashstill.distill.models.layers import place_of
+from flashstill.distill.students.balance import routers
 from flashstill.errors import BadInput, unknown
 
 FORMATS = ("int4", "fp8", "ternary")
@@ -98,14 +101,16 @@ class _Fake(nn.Module):
 
 
 def weights_to_round(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
-    """(path, module, name) of every weight that a format applies to."""
-    for index, block in enumerate(decoder_layers(model)):
-        for path, module in block.named_modules():
-            where = f"model.layers.{index}.{path}"
-            if isinstance(module, nn.Linear):
-                yield where, module, "weight"
-            elif isinstance(getattr(module, "gate_up_proj", None), Tensor):  # already quantisation-aware
-                yield from ((where, module, name) for name in _EXPERTS)
+    """(path, module, name) of every weight that a format applies to; of modules that blocks share once."""
+    inside = f"{place_of(model).path}."
+    of_routers = {id(part) for router in routers(model).values() for part in router.modules()}
+    for path, module in model.named_modules():
+        if not path.startswith(inside) or id(module) in of_routers:
+            continue
+        if isinstance(module, nn.Linear):
+            yield path, module, "weight"
+        elif isinstance(getattr(module, "gate_up_proj", None), Tensor):  # already quantisation-aware
+            yield from ((path, module, name) for name in _EXPERTS)
 
 
 def quantise_aware(model: Model, format_: Format) -> Model:

@@ -14,7 +14,7 @@ from typing import Any
 from flashstill.arch.catalogue import read_config
 from flashstill.bounded import read_bounded
 from flashstill.checked import json_object, toml_tree
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.files import sha256
 from flashstill.recipes.teachers import is_address
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record, read_records
@@ -114,12 +114,12 @@ def _content(
     **more: Any,
 ) -> CardContent:
     """known_as: the student's name in the run's records; others: those of the models that it is compared with."""
-    shape = read_config(directory / "config.json", name)
+    parameters, layers = _size(directory, name)
     names = (known_as, name)
     quality = [each for each in records if isinstance(each, QualityRecord) and each.model in (*names, *others)]
     return CardContent(
         name=name, directory=directory, kind=str(student.get("kind", "")), quantised=str(student.get("quantise", "")),
-        teachers=tuple(_teachers(recipe, student)), parameters=shape.parameters, layers=shape.depth,
+        teachers=tuple(_teachers(recipe, student)), parameters=parameters, layers=layers,
         data=tuple(_data(recipe)), quality=tuple(_latest(quality, known_as, name)),
         compared=tuple(each for each in others if any(record.model == each for record in quality)),
         prices=tuple(
@@ -130,6 +130,18 @@ def _content(
         recipe_file=file, recipe_sha256=sha256(run / file),
         recipe_text=without_paths(read_bounded(run / file, MOST_BYTES).decode("utf-8", "replace")), **more,
     )  # fmt: skip
+
+
+def _size(directory: Path, name: str) -> tuple[int, int]:
+    """Parameters and layers of a model: from its configuration, or counted if the adapter does not read it."""
+    try:
+        shape = read_config(directory / "config.json", name)
+    except UnsupportedArchitecture:
+        from flashstill.distill.models.directories import blocks_of, check_directory, shapes
+        from flashstill.distill.models.host_memory import parameters_of
+
+        return parameters_of(check_directory(directory), name), blocks_of(shapes(directory))
+    return shape.parameters, shape.depth
 
 
 def _latest(records: Iterable[QualityRecord], known_as: str, name: str) -> list[QualityRecord]:
