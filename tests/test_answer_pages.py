@@ -13,6 +13,7 @@ from flashstill.errors import BadInput
 from flashstill.report.answers import render_answer, write_answer_page
 from flashstill.report.money import driven_by, flat, others, table, words
 from flashstill.report.money_curves import ranged
+from flashstill.report.sections import render_sections
 from tests.answers import ASIC, HOSTILE, capacity, driver, interval
 
 
@@ -173,6 +174,21 @@ def test_keys_and_values_as_words() -> None:
     ]  # fmt: skip
     assert flat({"a": {"usd": 3.0, "b": [{"c": 1}]}, "d": None}) == [("a: $", "$3"), ("a: b", "1 entries")]
     assert ranged(None) == ranged(interval(None, None, None)) == "never"
+
+
+def test_columns_of_words_stand_to_the_left_and_of_numbers_to_the_right() -> None:
+    rows = [
+        {"run": "a", "teacher": "", "served_on": "8 x h100-sxm, fp8", "usd": 1e6, "range": "2 to 4.3", "is": "no"},
+        {"run": "b", "teacher": "a", "served_on": "1 x h100-sxm", "usd": -2.5, "range": "0.5 ± 0.1", "is": "12 s"},
+    ]  # fmt: skip
+    section = table("Runs", rows)
+    assert dict(zip(section.headings, section.of_words, strict=True)) == {
+        "run": True, "teacher": True, "served on": True, "$": False, "range": False, "is": False
+    }  # fmt: skip
+    page = render_sections("t", "", [section])
+    assert '<th class="text">teacher</th>' in page
+    assert '<td class="text">1 x h100-sxm</td>' in page
+    assert "<td>0.5 ± 0.1</td>" in page
 
 
 def test_a_long_table_is_thinned_and_says_so() -> None:

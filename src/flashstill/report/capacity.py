@@ -177,8 +177,13 @@ def _runs(document: Document) -> Section | None:
 
 
 def _chip_hours(document: Document) -> Section | None:
-    rows = document.get("chip_hours") or ()
-    return table("Chip-hours", rows) if rows else None
+    rows: Sequence[Document] = document.get("chip_hours") or ()
+    shown = [{name: each for name, each in row.items() if name != "ratio"} | {"share": _share(row)} for row in rows]
+    return table("Chip-hours", shown) if shown else None
+
+
+def _share(row: Document) -> str:
+    return f"{row['ratio']:.1%}"
 
 
 def _duals(document: Document, step: float) -> list[Section]:
@@ -217,10 +222,12 @@ def _series(words: str, values: Sequence[float], step: float) -> list[list[str]]
 
 
 def _over_time(words: str, values: Sequence[float], step: float, unit: str) -> list[tuple[str, str]]:
-    """A small chart of a dual that changes over time: means over the stretches of a long plan."""
+    """A small chart of a dual that changes from step to step: means over the stretches of a long plan."""
     if max(values, default=0.0) - min(values, default=0.0) <= 1e-9:
         return []
-    points = [(each.start * step, _mean(values, each)) for each in stretches(len(values), step)]
+    points = [
+        (end * step, _mean(values, each)) for each in stretches(len(values), step) for end in (each.start, each.stop)
+    ]
     y = Axis(title=unit, unit="USD" if unit == "$" else "1", from_zero=True)
     chart = line_chart([Line(name=words, points=points)], HOUR, y, f"{words}, {unit}, over time")
     return [(f"{words[:1].upper()}{words[1:]} ({unit})", chart)]

@@ -69,8 +69,8 @@ def made_of(
 
 
 def plain(number: float) -> str:
-    """A number in full below ten digits: 200,000,000, 1.234."""
-    return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:.5g}"
+    """A number in full below ten digits: 200,000,000, 3,047.6, 1.234."""
+    return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:,.5g}"
 
 
 def driven_by(

@@ -5,6 +5,7 @@ The pages of a simulation and of every question about money are written with it;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from flashstill.report.amounts import short
 from flashstill.report.shell import render_page
 
 _TEMPLATE = "sections.html.j2"
+_NUMBER = re.compile(r"[-+]?\$?\d[\d.,]*(e[-+]?\d+)?( ?(%|[a-zA-Zµ]{1,3}))?( (\(|±|to ).*)?$")
+"""a number, with a unit or a range at most: 41.8M, $0.298 ($0.155 to $0.368), 0.55 ± 0.05"""
 
 Document = Mapping[str, Any]
 Pairs = Sequence[tuple[str, str]]
@@ -28,6 +31,13 @@ class Section:
     headings: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     sources: Sequence[str] = ()
+
+    @property
+    def of_words(self) -> list[bool]:
+        """Whether most entries of each column are words, which stand to the left; numbers stand to the right."""
+        columns = list(zip(*self.rows, strict=True))
+        return [2 * sum(not _NUMBER.match(entry) for entry in column if entry) > sum(map(bool, column))
+                for column in columns]  # fmt: skip
 
 
 def render_sections(
