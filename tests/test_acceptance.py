@@ -150,7 +150,7 @@ def test_a_drafting_head_is_priced_by_its_own_shape(tmp_path: Path) -> None:
 
 
 def test_a_command_that_starts_an_engine_names_the_method_of_a_head(tmp_path: Path) -> None:
-    from flashstill.plan.launch import drafts_by_head
+    from flashstill.plan.engine_flags import drafts_by_head
 
     save_eagle(head_of(made("llama")), tmp_path / "draft", {"kind": "eagle"})
     assert drafts_by_head(str(tmp_path / "draft"))

@@ -12,9 +12,9 @@ from flashstill.asic.choosing import answer_of, asked_of, cheapest, machines, us
 from flashstill.asic.design import Area, ChipDesign
 from flashstill.asic.designing import COST, SILICON, design_chip, node_nm, wanted_formats
 from flashstill.asic.drawn_area import area_ratio
+from flashstill.asic.ground import Wanted, ground_of
 from flashstill.asic.known_dies import known_dies, parts_of
 from flashstill.asic.rows import deployment_of, rows_of, with_design
-from flashstill.asic.sizing import Wanted, ground_of
 from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load

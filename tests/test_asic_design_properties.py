@@ -8,10 +8,12 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from flashstill.arch import Architecture, Attention, FeedForward, Layer
+from flashstill.asic.area import CARRIER, POWER, RETICLE
 from flashstill.asic.design import HARDWIRED, SRAM, VARIANTS, Area, ChipDesign
 from flashstill.asic.designing import SILICON, design_chip, wanted_formats
+from flashstill.asic.ground import Choice, Wanted, ground_of
 from flashstill.asic.rows import deployment_of, with_design
-from flashstill.asic.sizing import CARRIER, POWER, RETICLE, Choice, Wanted, ground_of, size
+from flashstill.asic.sizing import size
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.plan.explain import explain

@@ -21,7 +21,8 @@ from flashstill.codesign import design_prices
 from flashstill.codesign.asked_search import asked_space
 from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_chips import draw_of
-from flashstill.codesign.design_prices import FIGURES, OBJECTIVES, designs_at
+from flashstill.codesign.design_columns import designs_at
+from flashstill.codesign.design_prices import FIGURES, OBJECTIVES
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
 from flashstill.codesign.future import Future, Share, mix_of

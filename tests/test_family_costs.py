@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts, load
-from flashstill.family.costs import FamilyCosts, family_costs
+from flashstill.family.costs import family_costs
 from flashstill.family.lifetime import Life
+from flashstill.family.member_costs import FamilyCosts
 from flashstill.family.models import model_of
 from flashstill.family.signals import Signals
 from flashstill.family.spec import Member, Training, plan_of

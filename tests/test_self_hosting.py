@@ -20,7 +20,8 @@ from flashstill.economics.self_hosting import Replica, break_even, fleet_usd_per
 from flashstill.economics.token_prices import Tokens, api_price, asked_price, tokens_of
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
-from flashstill.plan.hosting import Hosting, scenario_of
+from flashstill.plan.hosted import Hosting
+from flashstill.plan.hosting import scenario_of
 from tests.marks import examples, slow
 
 FACTS = load()

@@ -13,7 +13,8 @@ from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
 from flashstill.errors import BadInput, check_counts, shown
 from flashstill.facts import Facts
-from flashstill.plan.hosting import Hosting, host
+from flashstill.plan.hosted import Hosting
+from flashstill.plan.hosting import host
 from flashstill.plan.hosting_answer import document_of
 from flashstill.sweeps import plain_value
 from flashstill.tables import cell, flat, html_table

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 PICO = 1e-12
 BITS_PER_BYTE = 8
+FLOPS_PER_MAC = 2.0
+"""of a multiply-accumulate: one product and one sum"""
 SECONDS_PER_HOUR = 3600.0
 HOURS_PER_DAY = 24.0
 SECONDS_PER_DAY = HOURS_PER_DAY * SECONDS_PER_HOUR

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
-from flashstill.codesign.whatif_answer import WhatIfs, what_ifs
+from flashstill.codesign.whatif_answer import WhatIfs
+from flashstill.codesign.whatifs import what_ifs
 from flashstill.errors import BadInput
 from flashstill.hardware import known_chips
 from flashstill.hardware.wiring import WIRED

@@ -17,7 +17,7 @@ model is checked on each with the share of the others (known_dies.py).  Every nu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,11 @@ from flashstill.facts import Facts
 from flashstill.units import BITS_PER_BYTE
 from flashstill.workload import Quantity
 
+RETICLE = "a die does not fit one exposure"
+WAFER = "a die does not fit the wafer"
+CARRIER = "dies and stacks do not fit one package"
+POWER = "idle power uses up what cooling removes"
+"""reasons for which silicon cannot be made or run"""
 UM2_PER_MM2 = 1e6
 REFERENCE_NM = 7
 """node to which the rows of multipliers refer"""
@@ -72,6 +77,11 @@ class Rules:
     other_ratio: float
     width_mm: float
     height_mm: float
+
+    def rates_over(self, widest: str, formats: Iterable[str]) -> dict[str, float]:
+        """Multipliers of each format over those of the widest: powers of two, as many as fit the same area."""
+        size = self.multiplier_mm2
+        return {name: 2.0 ** math.floor(math.log2(size[widest] / size[name])) for name in formats}
 
 
 def rules_of(facts: Facts, node_nm: int, kind: str = DATAFLOW) -> Rules:

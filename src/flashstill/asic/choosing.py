@@ -14,8 +14,9 @@ from math import inf
 from typing import Any
 
 from flashstill.asic.design import HBM, ChipDesign
+from flashstill.asic.ground import Choice, Ground
 from flashstill.asic.rows import deployment_of, with_design
-from flashstill.asic.sizing import NO_SPLIT, Choice, Ground, pipelines, size_holding
+from flashstill.asic.sizing import NO_SPLIT, pipelines, size_holding
 from flashstill.asic.unit import owned_package
 from flashstill.economics.tco import Terms, owned_hour, terms_of
 from flashstill.facts import Facts

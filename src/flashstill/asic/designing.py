@@ -19,8 +19,8 @@ from dataclasses import replace
 from flashstill.arch import Architecture
 from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
+from flashstill.asic.ground import Ground, Wanted, ground_of
 from flashstill.asic.rows import rows_of, with_design
-from flashstill.asic.sizing import Ground, Wanted, ground_of
 from flashstill.cost import Precisions, precisions_of
 from flashstill.cost.conditions import CACHE_OF
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown

@@ -15,8 +15,7 @@ from statistics import median
 from flashstill.asic.area import DATAFLOW, GPU, GRAPHICS, Content, area_of, rules_of
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
-
-FLOPS_PER_MAC = 2.0
+from flashstill.units import FLOPS_PER_MAC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

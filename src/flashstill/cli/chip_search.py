@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from flashstill.cli.documents import asked_facts, print_infeasible, understood
+from flashstill.cli.lists import words
 from flashstill.cli.options import COUNT, WORD, Amount, given_options
 from flashstill.cli.paging import give
-from flashstill.cli.planning import words
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.units import show
 

@@ -11,9 +11,9 @@ import click
 from flashstill.cli.chip_search import run_search, search_options
 from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.cli.documents import asked_facts, json_option, print_infeasible
+from flashstill.cli.lists import redundant_numbers, whole, words
 from flashstill.cli.options import COUNT, WORD, facts_options, price_option
 from flashstill.cli.paging import give, page_option
-from flashstill.cli.planning import redundant_numbers, whole, words
 from flashstill.cli.serving_options import serving_options
 from flashstill.errors import InfeasiblePlan, printable
 from flashstill.units import show

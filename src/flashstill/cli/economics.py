@@ -10,6 +10,7 @@ import click
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.family_costs import answer_family, check_family, family_options
+from flashstill.cli.lists import redundant_numbers
 from flashstill.cli.options import (
     COUNT,
     RATE,
@@ -23,7 +24,7 @@ from flashstill.cli.options import (
 from flashstill.cli.paging import page_option, write_page
 from flashstill.errors import BadInput, printable, shortened
 from flashstill.tables import table_lines
-from flashstill.units import parse_amount, parse_count, show
+from flashstill.units import parse_amount, show
 
 
 @click.command()
@@ -100,10 +101,6 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
         "max_chips", "isl", "osl", "tokens_per_day", "requests_per_day", "api_price", "grid", "utilisation",
         "least_replicas", "precision", "engine", "disaggregated", "price",
     )  # fmt: skip
-    written = asked["redundant_experts"]
-    redundant = [] if written is None else [parse_count(text) for text in written.split(",")]
-    if None in redundant:
-        raise BadInput(f"--redundant-experts is {shortened(asked['redundant_experts'])!r}, not numbers with commas")
     return costs_of(
         model=asked["model"],
         chip=chips,
@@ -112,7 +109,7 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
         overlaps=[name.strip() for name in asked["overlap"].split(",")],
-        redundant_experts=redundant or [None],
+        redundant_experts=list(redundant_numbers(asked["redundant_experts"])),
         facts=facts,
         **{name: asked[name] for name in same},
     ).as_dict()

@@ -12,6 +12,7 @@ from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option, print_infeasible, print_json, understood
 from flashstill.cli.drafting import acceptance_options, accepted
 from flashstill.cli.fleets import check_question, plan_trace
+from flashstill.cli.lists import redundant_numbers, whole, words
 from flashstill.cli.options import (
     COUNT,
     SECONDS,
@@ -23,8 +24,7 @@ from flashstill.cli.options import (
 from flashstill.cli.serving_options import serving_options
 from flashstill.cli.targets import check_target, plan_quality, target_options
 from flashstill.cli.trace_options import TRACE_HELP, reading_options
-from flashstill.errors import BadInput, InfeasiblePlan, shortened
-from flashstill.units import parse_count
+from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -237,24 +237,3 @@ def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
         "overlap": space.overlaps,
         "disaggregated": space.disaggregated,
     }
-
-
-def redundant_numbers(text: str | None) -> tuple[int | None, ...]:
-    """The numbers of redundant experts to try; 0 is a number here."""
-    numbers = [parse_count(word) for word in words(text or "")]
-    if None in numbers:
-        raise BadInput(f"redundant-experts is {shortened(text or '')!r}, not whole numbers with commas between")
-    return tuple(numbers) or (None,)
-
-
-def words(text: str) -> list[str]:
-    """The comma-separated words of a text."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def whole(text: str, name: str) -> int:
-    """A whole number of at least 1; BadInput names the option."""
-    number = parse_count(text)
-    if number is None or number < 1:
-        raise BadInput(f"{name} is {shortened(text)!r}, not a whole number of at least 1")
-    return number

@@ -88,8 +88,8 @@ def chips(
     """
     import dataclasses
 
+    from flashstill.cli.chip_tables import chip_summary, incomplete_summary, print_chip, print_chips
     from flashstill.hardware import chip_from_facts
-    from flashstill.printing import chip_summary, incomplete_summary, print_chip, print_chips
 
     facts = asked_facts(facts_directories, edits, as_json)
     if name is not None and facts.chip_name(name) is not None and not (chip_class or maker):

@@ -9,8 +9,8 @@ import click
 
 from flashstill.cli.documents import asked_facts, json_option, print_json, understood
 from flashstill.cli.drafting import acceptance_options, accepted
+from flashstill.cli.lists import whole, words
 from flashstill.cli.options import COUNT, chip_option, deployment_options, facts_options, model_option, price_option
-from flashstill.cli.planning import whole, words
 from flashstill.units import show
 
 

@@ -9,9 +9,9 @@ import click
 from flashstill.cli.ahead_tables import print_arrays, print_ceiling, print_trends
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option
+from flashstill.cli.lists import words
 from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, chip_option, facts_options, given_options, model_option
 from flashstill.cli.paging import give, page_option
-from flashstill.cli.planning import words
 from flashstill.errors import BadInput, shortened
 from flashstill.units import parse_amount, parse_count
 

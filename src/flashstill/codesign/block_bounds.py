@@ -27,10 +27,11 @@ from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Va
 from flashstill.codesign.loads import Load, conditions_for
 from flashstill.codesign.memory_choices import memory_numbers
 from flashstill.codesign.screening import Bounds, bounds_of, kernels_of, links_of, without_limit
-from flashstill.codesign.silicon import FLOPS_PER_MAC, rates_of
+from flashstill.codesign.silicon import rates_of
 from flashstill.codesign.step_weights import Steps
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
+from flashstill.units import FLOPS_PER_MAC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.codesign.design_chips import NAME
-from flashstill.codesign.design_prices import Designs, columns_of
+from flashstill.codesign.design_columns import Designs, columns_of
 from flashstill.codesign.design_rows import rows_of_design
 from flashstill.codesign.designs import ON_SRAM
 from flashstill.codesign.hunt import Hunt

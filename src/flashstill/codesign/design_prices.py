@@ -9,156 +9,29 @@ What does not fit on one of them, or breaks a bound, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from flashstill.codesign.design_chips import (
-    Columns,
     archetype,
-    cells_joules,
-    sram_rate,
     stacked_chip,
     weights_tier,
 )
-from flashstill.codesign.design_rows import domain_of, link_joules, wrap_edge_of
-from flashstill.codesign.designs import AXES_OF, Block, DesignSpace, Values
+from flashstill.codesign.design_columns import Designs, columns_of
+from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
-from flashstill.codesign.silicon import Ground, Silicon, silicon_of
+from flashstill.codesign.silicon import Ground, Silicon
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.tables import priced, room_for
 from flashstill.units import SECONDS_PER_HOUR
 
-Places = npt.NDArray[np.intp]
 USD, JOULES, LATENCY = "usd", "joules", "latency"
 OBJECTIVES = (USD, JOULES, LATENCY)
 """dollars, joules and seconds of an output token"""
 FIGURES = ("usd", "joules", "latency", "ttft_s", "chips", "batch", "tp", "pp", "dp", "ep", "tokens_per_s", "watts")
 _ELEMENTS, _LEAST = 16_384, 16
 """steps of all designs in one call, and designs at the least"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Designs:
-    """Designs that share node, formats and family, all of which can be built. silicon: one value each.
-
-    block: of the first; they may differ in chiplets and in the edge of their arrays.
-    """
-
-    block: Block
-    edge: Values
-    macs: Values
-    sram_bytes: Values
-    memory: Places
-    links: Places
-    silicon: Silicon
-
-    def part(self, places: Places) -> Designs:
-        """Some of them."""
-
-        def one(values: object) -> Values:
-            return np.broadcast_to(np.asarray(values), self.macs.shape)[places]
-
-        mine = self.silicon
-        return Designs(
-            block=self.block,
-            edge=self.edge[places],
-            macs=self.macs[places],
-            sram_bytes=self.sram_bytes[places],
-            memory=self.memory[places],
-            links=self.links[places],
-            silicon=Silicon(
-                flops_per_s={name: one(rate) for name, rate in mine.flops_per_s.items()},
-                **{name: one(getattr(mine, name)) for name in Silicon.__dataclass_fields__ if name != "flops_per_s"},
-            ),
-        )
-
-
-def designs_at(ground: Ground, space: DesignSpace, inside: Places) -> Designs:
-    """The designs of a block with these numbers within the block."""
-    macs, sram, memory, links = np.unravel_index(inside, ground.block.shape)
-    columns = space.macs[macs], space.sram_bytes[sram]
-    return Designs(
-        block=ground.block,
-        edge=np.full(len(inside), float(ground.block.edge)),
-        macs=columns[0],
-        sram_bytes=columns[1],
-        memory=memory,
-        links=links,
-        silicon=silicon_of(ground, *columns, memory, links),
-    )
-
-
-def merged(groups: Sequence[Designs]) -> Designs:
-    """Designs of several blocks of one node, one family and the same formats, as one list."""
-    first = groups[0]
-    if len(groups) == 1:
-        return first
-
-    def joined(values: Sequence[object]) -> Values:
-        shaped = [np.broadcast_to(np.asarray(one), group.macs.shape) for one, group in zip(values, groups, strict=True)]
-        return np.concatenate(shaped)
-
-    return Designs(
-        block=first.block,
-        edge=joined([group.edge for group in groups]),
-        macs=joined([group.macs for group in groups]),
-        sram_bytes=joined([group.sram_bytes for group in groups]),
-        memory=joined([group.memory for group in groups]),
-        links=joined([group.links for group in groups]),
-        silicon=Silicon(
-            flops_per_s={
-                name: joined([group.silicon.flops_per_s[name] for group in groups])
-                for name in first.silicon.flops_per_s
-            },
-            **{
-                name: joined([getattr(group.silicon, name) for group in groups])
-                for name in Silicon.__dataclass_fields__
-                if name != "flops_per_s"
-            },
-        ),
-    )
-
-
-def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Designs) -> Columns:
-    """The numbers that stacked chips take."""
-    memory, links, silicon = ground.memory, space.links, designs.silicon
-    choices, shape = space.memories_of(designs.block), designs.macs.shape
-    cells = np.array([cells_joules(facts, one.kind) for one in choices])
-    own = np.array([cells_joules(facts, one.weights_kind) for one in choices])
-    lane = facts.value(f"node-{designs.block.node_nm}", "lane_bytes_per_s")
-    lanes = np.array([one.lanes * lane for one in links])
-    axes = np.array([float(AXES_OF[one.wiring]) for one in links])[designs.links]
-    wraps = np.array([float(wrap_edge_of(one)) for one in links])[designs.links]
-    alike = bool(np.all(axes == axes[:1]))
-
-    def each(values: object) -> Values:
-        return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
-
-    return Columns(
-        edge=designs.edge,
-        flops_per_s={name: each(rate) for name, rate in silicon.flops_per_s.items()},
-        sram_bytes=designs.sram_bytes,
-        sram_bytes_per_s=sram_rate(facts, designs.block, designs.sram_bytes),
-        memory_bytes=memory.bytes[designs.memory],
-        memory_bytes_per_s=memory.bytes_per_s[designs.memory],
-        weights_bytes=memory.weights_bytes[designs.memory],
-        weights_bytes_per_s=memory.weights_bytes_per_s[designs.memory],
-        cells=cells[designs.memory],
-        weights_cells=own[designs.memory],
-        link_bytes_per_s=lanes[designs.links],
-        link_joules=np.array([link_joules(facts, one) for one in links])[designs.links],
-        domain_chips=np.array([domain_of(facts, one) for one in links])[designs.links],
-        package_mm2=each(silicon.package_mm2),
-        limit_w=each(silicon.limit_w),
-        idle_w=each(silicon.idle_w),
-        axes=None if alike else axes,
-        wrap_edge=None if alike else wraps,
-    )
 
 
 def owned(terms_chip: tuple[Terms, float], silicon: Silicon, volume: float) -> OwnedChip:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.codesign.design_prices import Asks, Designs, Figures, Places, designs_at, merged, prices_of
+from flashstill.codesign.design_columns import Designs, Places, designs_at, merged
+from flashstill.codesign.design_prices import Asks, Figures, prices_of
 from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import Load
 from flashstill.codesign.screened import Screened, Wanted

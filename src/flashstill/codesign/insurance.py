@@ -17,7 +17,8 @@ import numpy as np
 
 from flashstill.codesign.described import designs_of
 from flashstill.codesign.design_chips import archetype, draw_of
-from flashstill.codesign.design_prices import Designs, prices_of
+from flashstill.codesign.design_columns import Designs
+from flashstill.codesign.design_prices import prices_of
 from flashstill.codesign.designs import FORMATS, DesignSpace, Links
 from flashstill.codesign.hunt import Hunt
 from flashstill.codesign.loads import Load, conditions_for

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.codesign.design_prices import Places
+from flashstill.codesign.design_columns import Places
 from flashstill.codesign.designs import Values
 from flashstill.codesign.loads import Load
 from flashstill.codesign.step_weights import Steps, spread_of, traffic_of, weights_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashstill.asic.area import Content, Rules, area_parts, rules_of
+from flashstill.asic.area import CARRIER, POWER, RETICLE, Content, Rules, area_parts, rules_of
 from flashstill.asic.nre import nre_for
 from flashstill.codesign.designs import (
     AXES_OF,
@@ -35,14 +35,12 @@ from flashstill.codesign.memory_choices import MemoryNumbers, memory_numbers
 from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, assembled
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
+from flashstill.units import FLOPS_PER_MAC
 
-RETICLE, BENEATH = "a die does not fit one exposure", "stacked memory is larger than the die beneath it"
+BENEATH = "stacked memory is larger than the die beneath it"
 UNFED = "SRAM is too small to feed the multipliers from memory"
-CARRIER = "dies and stacks do not fit one package"
-POWER = "idle power uses up what cooling removes"
 UNEVEN = "stacks cannot be spread evenly over the dies"
 REASONS = (UNEVEN, UNFED, RETICLE, BENEATH, CARRIER, POWER)
-FLOPS_PER_MAC = 2.0
 _ROUNDING = 1.0 + 1e-12
 
 
@@ -81,10 +79,9 @@ class Silicon:
 
 
 def rates_of(rules: Rules, narrowest: str) -> dict[str, float]:
-    """Rates of the formats of an array over that of its widest: powers of two, as many as fit the same area."""
+    """Rates of the formats of an array over that of its widest."""
     kept = FORMATS[: FORMATS.index(narrowest) + 1]
-    size = rules.multiplier_mm2
-    return {name: 2.0 ** math.floor(math.log2(size[kept[0]] / size[name])) for name in kept}
+    return rules.rates_over(kept[0], kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

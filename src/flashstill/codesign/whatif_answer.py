@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from flashstill.arch import Architecture
-from flashstill.codesign.doubling import Binding, Gains, binding_of, doubled, followed, improved, mean
-from flashstill.codesign.elasticities import STEP, Sensitivity, sensitivities
+from flashstill.codesign.doubling import Binding, Gains, binding_of, improved, mean
+from flashstill.codesign.elasticities import STEP, Sensitivity
 from flashstill.codesign.parameters import COUNTS, Parameter
-from flashstill.codesign.rows import OBJECTIVES, Question
-from flashstill.codesign.subjects import Subject, entries_of, subject_of
-from flashstill.errors import BadInput, InfeasiblePlan
-from flashstill.facts import Facts
-from flashstill.plan.scenario import Scenario
-from flashstill.plan.search import placements_of
-from flashstill.plan.serving_layouts import layouts_of
-from flashstill.plan.space import SearchSpace, check_search, check_size, normalised
-from flashstill.plan.tables import candidates
+from flashstill.codesign.rows import OBJECTIVES
 from flashstill.tables import cell, html_table
 
 MEANING = {
@@ -112,7 +101,7 @@ class WhatIfs:
         """What binds, by objective: of the one pair, or by the means."""
         if len(self.pairs) == 1:
             return self.pairs[0].binding
-        return _bindings(tuple(self.parameters.values()), self.elasticities)
+        return bindings_of(tuple(self.parameters.values()), self.elasticities)
 
     @property
     def doubling(self) -> Gains:
@@ -166,101 +155,6 @@ def _means(pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _bindings(parameters: Sequence[Parameter], found: Mapping[str, Any]) -> dict[str, Binding]:
+def bindings_of(parameters: Sequence[Parameter], found: Mapping[str, Any]) -> dict[str, Binding]:
     each = {objective: binding_of(parameters, found, objective) for objective in OBJECTIVES}
     return {objective: one for objective, one in each.items() if one is not None}
-
-
-def what_ifs(
-    facts: Facts,
-    models: Sequence[Architecture],
-    scenario: Scenario,
-    space: SearchSpace,
-    price: str,
-    doubling: bool,
-) -> WhatIfs:
-    """Elasticities of every model on every chip of `space`; the scenario's model is ignored.
-
-    doubling: also what a doubling of each number buys, and how far what binds stays what binds.
-    Raises BadInput for an impossible question; InfeasiblePlan, with counted reasons, if no pair has a feasible
-    configuration.
-    """
-    if scenario.osl == 1:
-        raise BadInput("with one output token nothing is decoded, so that it has no seconds per token; raise osl")
-    space = normalised(facts, space)
-    subjects = [subject_of(facts, name, price, space.tiers) for name in space.chips]
-    reasons: Counter[str] = Counter()
-    known: dict[Any, Any] = {}
-    pairs = [
-        pair
-        for model in models
-        for pair in _of_model(facts, model, _asked(scenario, model), space, subjects, doubling, reasons, known)
-    ]
-    if not any(pair.sensitivity.optima for pair in pairs):
-        names = ", ".join(model.name for model in models)
-        raise InfeasiblePlan(f"nothing serves {names} within these bounds", dict(reasons))
-    return WhatIfs(pairs=tuple(pairs), notes=_notes(pairs, doubling))
-
-
-def _asked(scenario: Scenario, model: Architecture) -> Scenario:
-    return replace(scenario, model=model)
-
-
-def _of_model(
-    facts: Facts,
-    model: Architecture,
-    scenario: Scenario,
-    space: SearchSpace,
-    subjects: Sequence[Subject],
-    doubling: bool,
-    reasons: Counter[str],
-    known: dict[Any, Any],
-) -> list[Pair]:
-    check_search(scenario, model, space)
-    possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
-    placements = [placements_of(space, subject.chip) for subject in subjects]
-    combinations = len(space.precisions) * len(space.kv_precisions) * len(space.overlaps)
-    check_size(len(possible), len(space.batches), sum(len(each) for each in placements) * combinations)
-    chosen = candidates(possible, refused, space.batches)
-    question = Question(model=model, scenario=scenario, chosen=chosen, stacks=known)
-    counted = [Counter({why: times * len(space.batches) for why, times in refused.items()}) for _ in subjects]
-    configurations = chosen.shape[0] * chosen.shape[1]
-    entries = entries_of(facts, model, subjects, space, placements, counted, configurations, known)
-    entries = entries if possible else []
-    found = sensitivities(question, subjects, entries, counted)
-    pairs = []
-    for place, (subject, one) in enumerate(zip(subjects, found, strict=True)):
-        reasons.update(one.infeasible)
-        binding = _bindings(subject.parameters, one.elasticities)
-        gains: Gains = {}
-        if doubling and one.optima:
-            mine = [replace(entry, subject=0) for entry in entries if entry.subject == place]
-            gains = doubled(question, subject, mine, one)
-            binding = followed(question, subject, mine, binding)
-        pairs.append(
-            Pair(
-                model=model.name,
-                chip=subject.chip.name,
-                parameters=subject.parameters,
-                sensitivity=one,
-                binding=binding,
-                doubling=gains,
-                price_basis=subject.price.basis,
-            )
-        )
-    return pairs
-
-
-def _notes(pairs: Sequence[Pair], doubling: bool) -> tuple[str, ...]:
-    notes = []
-    without = [f"{pair.model} on {pair.chip}" for pair in pairs if not pair.sensitivity.optima]
-    if without:
-        notes.append(f"no feasible configuration: {', '.join(without[:8])}{' and others' if len(without) > 8 else ''}")
-    unpriced = dict.fromkeys(
-        pair.chip for pair in pairs if pair.sensitivity.optima and "usd" not in pair.sensitivity.optima
-    )
-    if unpriced:
-        notes.append(f"no price is known of {', '.join(itertools.islice(unpriced, 12))}: no elasticities of dollars")
-    if not doubling:
-        notes.append("doublings were not asked for (--doubling)")
-    return tuple(notes)

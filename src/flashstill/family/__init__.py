@@ -5,7 +5,8 @@ training.py   dollars of training runs                         lifetime.py     s
 signals.py    what students pay for their teacher's signals    serving.py      the cheapest deployment of each model
 """
 
-from flashstill.family.costs import FamilyCosts, MemberCosts, family_costs
+from flashstill.family.costs import family_costs
+from flashstill.family.member_costs import FamilyCosts, MemberCosts
 from flashstill.family.spec import FamilyPlan, plan_of, read_plan
 
 __all__ = ["FamilyCosts", "FamilyPlan", "MemberCosts", "family_costs", "plan_of", "read_plan"]

@@ -9,9 +9,10 @@ from typing import Any
 from flashstill.facts import Facts
 from flashstill.family import break_even, expected, generations, ranges
 from flashstill.family.break_even import Crossing
-from flashstill.family.costs import PARTS, TEACHER, FamilyCosts, MemberCosts, facts_for, family_costs
+from flashstill.family.costs import facts_for, family_costs
 from flashstill.family.expected import Expected, distillation_law
 from flashstill.family.generations import Generation, growth_of
+from flashstill.family.member_costs import PARTS, TEACHER, FamilyCosts, MemberCosts
 from flashstill.family.question import CACHED, FREE, ONLINE, Question
 from flashstill.family.scratch import scratch
 from flashstill.family.spec import FamilyPlan

@@ -19,7 +19,8 @@ from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.draws import Values
 from flashstill.economics.sensitivity import drawn, interval
 from flashstill.facts import Facts
-from flashstill.family.costs import FamilyCosts, MemberCosts, life_of
+from flashstill.family.costs import life_of
+from flashstill.family.member_costs import FamilyCosts, MemberCosts
 from flashstill.family.ranges import drawn_own, serving_factor
 from flashstill.family.scratch import Scratch, discounted_millions
 

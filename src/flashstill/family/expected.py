@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flashstill.family.costs import TEACHER, FamilyCosts, MemberCosts
+from flashstill.family.member_costs import TEACHER, FamilyCosts, MemberCosts
 from flashstill.family.taught import taught_loss
 from flashstill.quality import Law, published
 from flashstill.units import short_count

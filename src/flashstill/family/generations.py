@@ -21,7 +21,7 @@ import numpy as np
 
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.errors import BadInput
-from flashstill.family.costs import FamilyCosts, MemberCosts
+from flashstill.family.member_costs import FamilyCosts, MemberCosts
 from flashstill.family.taught import taught_loss
 from flashstill.quality import Law
 

@@ -15,8 +15,9 @@ from flashstill.economics.draws import Values
 from flashstill.economics.sensitivity import drawn, drivers, interval
 from flashstill.economics.tco import owned_chip, owned_hour, terms_of
 from flashstill.facts import Facts
-from flashstill.family.costs import FamilyCosts, MemberCosts, life_of
+from flashstill.family.costs import life_of
 from flashstill.family.lifetime import Life
+from flashstill.family.member_costs import FamilyCosts, MemberCosts
 from flashstill.family.training import TOLD
 from flashstill.units import TOKENS_PER_MILLION
 from flashstill.workload import Quantity

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.family.costs import MemberCosts
+from flashstill.family.member_costs import MemberCosts
 from flashstill.quality import Law
 from flashstill.units import TOKENS_PER_MILLION
 

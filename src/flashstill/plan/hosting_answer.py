@@ -11,7 +11,8 @@ import numpy as np
 
 from flashstill.economics.self_hosting import replicas_for
 from flashstill.economics.token_kinds import KINDS
-from flashstill.plan.hosting import Corner, Hosted, most_chips
+from flashstill.plan.hosted import Corner, Hosted
+from flashstill.plan.hosting import most_chips
 from flashstill.plan.hosting_parts import assumptions_of, footprint_of, keeping_of, power_of, steps_of
 from flashstill.plan.hosting_ranges import ranges_of
 

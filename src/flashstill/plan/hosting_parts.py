@@ -11,7 +11,8 @@ from flashstill.facts import Fact
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import PREFILL, Deployment
 from flashstill.plan.explain import explain
-from flashstill.plan.hosting import Hosted, scenario_of
+from flashstill.plan.hosted import Hosted
+from flashstill.plan.hosting import scenario_of
 from flashstill.plan.predict import predict
 from flashstill.units import HOURS_PER_DAY, HOURS_PER_YEAR, SECONDS_PER_HOUR, TOKENS_PER_MILLION
 

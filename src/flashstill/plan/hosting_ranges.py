@@ -16,7 +16,7 @@ from flashstill.economics.sensitivity import drawn, drivers, interval
 from flashstill.economics.tco import owned_chip, owned_hour, terms_of, usd_per_watt_hour
 from flashstill.economics.token_kinds import KINDS
 from flashstill.economics.token_prices import OWNER
-from flashstill.plan.hosting import Hosted
+from flashstill.plan.hosted import Hosted
 from flashstill.units import HOURS_PER_DAY, TOKENS_PER_MILLION
 
 COUNT, SEED = 4096, 0

@@ -8,7 +8,8 @@ from typing import Any
 
 from flashstill.report.amounts import short
 from flashstill.report.axes import Axis
-from flashstill.report.hours import COLOURS, DAY, Layer, hours, mean_day, stretches
+from flashstill.report.duals import duals_of
+from flashstill.report.hours import COLOURS, DAY, Layer, hours, mean_day, mean_of, stretches
 from flashstill.report.line_chart import line_chart
 from flashstill.report.money import plain, table, value
 from flashstill.report.pages import Page
@@ -16,7 +17,6 @@ from flashstill.report.sections import Document, Section
 from flashstill.report.svg import Line
 
 TRAIN = "train "
-HOUR = Axis(title="hour")
 ROWS = 200
 """rows of the table beside a chart; a longer plan has means over whole days"""
 _SHOWN = ("status", "allocation", "chip_hours", "training_finishes", "duals", "violations", "frontier", "fits")
@@ -31,7 +31,7 @@ def capacity_page(document: Document) -> Page:
     sections = [
         _violations(document), *(_kind(name, held, step, colours) for name, held in kinds.items()),
         _demand(allocation, step, colours),
-        _runs(document), _chip_hours(document), *_duals(document, step), _frontier(document),
+        _runs(document), _chip_hours(document), *duals_of(document, step), _frontier(document),
     ]  # fmt: skip
     count = len(allocation.get("hours") or ())
     return Page(
@@ -123,7 +123,7 @@ def _kind(name: str, held: Mapping[str, Any], step: float, colours: Mapping[str,
         text = " ".join(_by_night(each, step) for each in day if each.name.startswith(TRAIN) and each.name in lasting)
     drawn = stretches(count, step, ROWS)
     columns = [*(layer.values for layer in layers), held["available"]]
-    rows = [[f"{each.start * step:g}", *(plain(_mean(values, each)) for values in columns)] for each in drawn]
+    rows = [[f"{each.start * step:g}", *(plain(mean_of(values, each)) for values in columns)] for each in drawn]
     return Section(
         title=f"Chips of {name}",
         text=text,
@@ -145,10 +145,6 @@ def _by_night(layer: Layer, step: float) -> str:
     )
 
 
-def _mean(values: Sequence[float], steps: range) -> float:
-    return sum(values[step] for step in steps) / len(steps)
-
-
 def _demand(allocation: Mapping[str, Any], step: float, colours: Mapping[str, int]) -> Section | None:
     products: Mapping[str, Any] = allocation.get("products") or {}
     layers = [
@@ -167,7 +163,7 @@ def _demand(allocation: Mapping[str, Any], step: float, colours: Mapping[str, in
         text="Output tokens a second of all products; the line is what is owed.",
         charts=[("Served and owed", chart)],
         headings=["hour" if len(drawn) == len(owed) else "mean from hour", *(name for name, _ in columns)],
-        rows=[[f"{each.start * step:g}", *(plain(_mean(values, each)) for _, values in columns)] for each in drawn],
+        rows=[[f"{each.start * step:g}", *(plain(mean_of(values, each)) for _, values in columns)] for each in drawn],
     )
 
 
@@ -184,53 +180,6 @@ def _chip_hours(document: Document) -> Section | None:
 
 def _share(row: Document) -> str:
     return f"{row['ratio']:.1%}"
-
-
-def _duals(document: Document, step: float) -> list[Section]:
-    """What one more of each thing is worth, and when it is worth most."""
-    duals = document.get("duals")
-    if not isinstance(duals, Mapping):
-        return []
-    unit = "$" if duals.get("unit", "usd") == "usd" else str(duals["unit"])
-    rows, charts = [], []
-    for part, held in duals.items():
-        for name, each in (held if isinstance(held, Mapping) else {part: held}).items():
-            inner = each if isinstance(each, Mapping) else {"": each}
-            for key, one in inner.items():
-                words = f"{part}: {name}{', ' if key else ''}{key}".replace("_", " ")
-                if isinstance(one, list):
-                    rows += _series(words, one, step)
-                    charts += _over_time(words, one, step, unit)
-                elif isinstance(one, int | float) and not isinstance(one, bool):
-                    rows.append([words, plain(float(one))])
-    section = Section(
-        title="What one more is worth",
-        text=f"Duals, in {unit}: by how much the best plan would improve with one more chip, chip-hour or hour.",
-        charts=charts[:6],
-        headings=["", unit],
-        rows=rows,
-    )
-    return [section] if rows else []
-
-
-def _series(words: str, values: Sequence[float], step: float) -> list[list[str]]:
-    if not values or not any(values):
-        return [[f"{words}: always", "0"]]
-    most = max(range(len(values)), key=values.__getitem__)
-    mean = sum(values) / len(values)
-    return [[f"{words}, mean", plain(mean)], [f"{words}, greatest, at hour {most * step:g}", plain(values[most])]]
-
-
-def _over_time(words: str, values: Sequence[float], step: float, unit: str) -> list[tuple[str, str]]:
-    """A small chart of a dual that changes from step to step: means over the stretches of a long plan."""
-    if max(values, default=0.0) - min(values, default=0.0) <= 1e-9:
-        return []
-    points = [
-        (end * step, _mean(values, each)) for each in stretches(len(values), step) for end in (each.start, each.stop)
-    ]
-    y = Axis(title=unit, unit="USD" if unit == "$" else "1", from_zero=True)
-    chart = line_chart([Line(name=words, points=points)], HOUR, y, f"{words}, {unit}, over time")
-    return [(f"{words[:1].upper()}{words[1:]} ({unit})", chart)]
 
 
 def _frontier(document: Document) -> Section | None:

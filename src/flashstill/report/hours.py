@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from html import escape
 
 from flashstill.report.amounts import short
+from flashstill.report.axes import Axis
 from flashstill.report.svg import BOTTOM, LEFT, RIGHT, WIDTH, Scale, figure, key_rows, text
+
+HOUR_AXIS = Axis(title="hour")
 
 MOST = 336
 """hours from which on stretches are drawn"""
@@ -151,3 +154,7 @@ def _frame(xs: Scale, ys: Scale, foot: float, top: float, y_title: str, show: Ca
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot:.1f}" y2="{foot + 4:.1f}"/>')
         parts.append(text(at, foot + 16, f"{tick / unit:.4g}", "middle"))
     return "".join([*parts, text((LEFT + WIDTH - RIGHT) / 2.0, foot + BOTTOM - 6, word, "middle")])
+
+
+def mean_of(values: Sequence[float], steps: range) -> float:
+    return sum(values[step] for step in steps) / len(steps)
