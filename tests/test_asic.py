@@ -83,7 +83,7 @@ def test_an_answer_has_all_its_parts() -> None:
     assert record["break_even_p50"] == values["break_even_tokens_per_day"]["p50"]
     assert "tokens a day: pays" in found._repr_html_()
     fleet = fleet_of(found.best)
-    rate = found.best.point_rate * FACTS.value("server", "utilisation_ratio") * 86400
+    rate = found.best.best.point.candidate.tokens_per_s_per_chip * FACTS.value("server", "utilisation_ratio") * 86400
     assert fleet["packages"] - 1 <= 1e14 / rate <= fleet["packages"]
     assert fleet["wafers"] >= fleet["dies"] / 120
 

@@ -35,11 +35,6 @@ class Schedule:
     served_ratio: Quantity
     successor_ratio: Quantity
 
-    @property
-    def waiting_years(self) -> Quantity:
-        """Years in which the alternative is rented."""
-        return self.lead_years
-
 
 def schedule_of(design: ChipDesign, rows: Rows) -> Schedule:
     """The schedule of a design."""

@@ -54,11 +54,6 @@ class VariantAnswer:
         return self.best.design.variant
 
     @property
-    def point_rate(self) -> float:
-        """Output tokens a second of one package at its best point."""
-        return self.best.point.candidate.tokens_per_s_per_chip
-
-    @property
     def rank(self) -> tuple[int, float]:
         """As of a trial, by all draws."""
         return Trial(point=self.best.point, verdict=self.verdict).rank

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashstill.economics import hourly_price
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import Chip
 from flashstill.hardware.topology import Topology
@@ -173,11 +172,3 @@ def with_axes(topology: Topology, axes: int) -> dict[str, Any]:
 
 Ratios = Mapping[str, Any]
 """place of the conditions -> what its number is multiplied by: a number, or an array along the axis of chips"""
-
-
-def priced_parameter(facts: Facts, chip: Chip, basis: str) -> str | None:
-    """The price row that dollars on this basis come from; None without a price."""
-    price = hourly_price(facts, chip.name, basis)
-    if price.usd_per_hour is None:
-        return None
-    return "usd_purchase" if price.usd_per_watt_hour else "usd_per_hour"

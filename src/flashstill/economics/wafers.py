@@ -1,10 +1,7 @@
 """Dies of a wafer, counted by exact placement, and the share of them that works.
 
     A    area of a die in cm2        D    defects per cm2        x = A D
-    Poisson              Y = exp(-x)
-    Murphy 1964          Y = ((1 - exp(-x)) / x)^2
-    Bose-Einstein        Y = (1 + x)^-n,  n critical layers
-    negative binomial    Y = (1 + x / a)^-a,  a: clustering of defects (Stapper 1989); Poisson as a grows
+    Y = (1 + x / a)^-a,  a: clustering of defects (Stapper 1989: the negative binomial); Poisson's exp(-x) as a grows
 
 A die with u equal units of which w must work (132 of the 144 of an H100) is sold if at most u - w of them are hit.
 """
@@ -90,26 +87,6 @@ def _most_dies(chords: Values) -> int:
     lines = np.where(left >= 0.5, 1.0 - left, 0.0).transpose(0, 2, 1)
     more = (lines >= 1.0 - left).sum(axis=2) - (lines > left).sum(axis=2)
     return int((2.0 * np.nansum(whole, axis=1) + more.max(axis=1)).max())
-
-
-def poisson(mean_defects: float) -> float:
-    """Share of dies without a defect, defects falling independently. mean_defects: A D, of one die."""
-    return math.exp(-mean_defects)
-
-
-def murphy(mean_defects: float) -> float:
-    """Murphy's yield: densities of defects spread around their mean."""
-    return 1.0 if mean_defects == 0.0 else (-math.expm1(-mean_defects) / mean_defects) ** 2
-
-
-def bose_einstein(mean_defects: float, layers: int) -> float:
-    """Yield with `layers` critical layers, each with A D defects."""
-    return float((1.0 + mean_defects) ** -layers)
-
-
-def negative_binomial(mean_defects: float, clustering: float) -> float:
-    """Yield where defects cluster; clustering above 0, infinite for Poisson's."""
-    return poisson(mean_defects) if math.isinf(clustering) else float((1.0 + mean_defects / clustering) ** -clustering)
 
 
 def yield_with_spares(

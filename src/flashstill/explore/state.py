@@ -8,8 +8,7 @@ are bounded here; what a view computes is bounded before it starts (explore/limi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -103,11 +102,6 @@ def query_of(state: State) -> str:
         else:
             pairs.append((control.key, written(value)))
     return urlencode(pairs)
-
-
-def with_values(state: State, values: Mapping[str, Any]) -> State:
-    """The state with some parts replaced by valid values."""
-    return replace(state, **values)
 
 
 def written(value: Any) -> str:

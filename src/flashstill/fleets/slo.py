@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from flashstill.errors import BadInput, nearest, shortened
 from flashstill.simulate.tally import END_TO_END, GAP, TPOT, TTFT
-from flashstill.units import parse_amount, show
+from flashstill.units import parse_amount
 
 METRICS = {"ttft": TTFT, "tpot": TPOT, "inter_token": GAP, "end_to_end": END_TO_END}
 LEAST_PERCENTILE, MOST_PERCENTILE, LONGEST_S = 1.0, 99.999, 1e7
@@ -100,11 +100,6 @@ def _guess(left: str) -> str:
     """The nearest name of a bound to what stands left of its sign."""
     metric = next((name for name in METRICS if left.startswith(name)), None) or nearest(left, METRICS, 1)[0]
     return f"{metric}_p95"
-
-
-def shown_bounds(bounds: Sequence[Bound]) -> str:
-    """Bounds for people: ttft_p95 < 500 ms, tpot_p95 < 30 ms."""
-    return ", ".join(f"{bound.name} < {show(bound.seconds, 's')}" for bound in bounds)
 
 
 def tightest(bounds: Sequence[Bound], metric: str) -> float | None:

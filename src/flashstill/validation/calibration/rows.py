@@ -179,8 +179,3 @@ def rounded(value: float, spread: float) -> float:
 
 def _note(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
-
-
-def timed_chips(rows: Sequence[Fact]) -> list[str]:
-    """Names of the chips with rows of their own."""
-    return sorted({row.name for row in rows if row.per == "chip"})
