@@ -443,3 +443,20 @@ def test_a_model_by_name_is_trained_and_served_by_the_plan() -> None:
             students__1__parameters=None, students__1__model="llama-3.2-1b",
             students__1__usd_per_million_tokens=None, serving__max_chips=1, serving__max_tpot_s=1e-6,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"serving__chips": ["h100-smx"]}, "unknown chip 'h100-smx'; the nearest known: h100-sxm"),
+        ({"students__0__chip": "h100-smx"}, "unknown chip 'h100-smx'"),
+        ({"serving__precision": "fp88"}, "unknown precision 'fp88'"),
+        ({"students__0__precision": "bf61"}, "unknown precision 'bf61'"),
+        ({"teacher__framework": "nemmo"}, "unknown training framework 'nemmo'; the nearest known: nemo"),
+    ],
+)
+def test_names_are_checked_also_where_dollars_are_told(changes: dict[str, Any], said: str) -> None:
+    told = {"teacher__usd": 1e6, "students__0__usd": 1e5, "students__1__usd": 1e4, "training__chip": None,
+            "money__cost_of_capital": None}  # fmt: skip
+    with pytest.raises((BadInput, MissingFact), match=said):
+        family_costs(FACTS, plan_of(changed(**told, **changes), "plan"))

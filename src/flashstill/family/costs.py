@@ -12,15 +12,17 @@ from dataclasses import replace
 
 from flashstill.economics import hourly_price
 from flashstill.economics.bill_of_materials import Rows
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.facts import Facts
 from flashstill.family.lifetime import Life
 from flashstill.family.member_costs import STUDENT, TEACHER, FamilyCosts, MemberCosts, own_parts
 from flashstill.family.models import Model, model_of
 from flashstill.family.serving import Served, served
 from flashstill.family.signals import Signals, signals_of
-from flashstill.family.spec import FamilyPlan, Member, Money, called
+from flashstill.family.spec import OWN, FamilyPlan, Member, Money, Training, called
 from flashstill.family.training import FORWARD_SHARE, rate_of, run_of, told_run
+from flashstill.plan.deployment import AS_PUBLISHED, known_precision
+from flashstill.plan.train import FRAMEWORKS
 from flashstill.units import DAYS_PER_YEAR
 
 LONGEST_YEARS = 20.0
@@ -39,15 +41,34 @@ def life_of(rows: Rows, money: Money) -> Life:
 def facts_for(facts: Facts, plan: FamilyPlan) -> Facts:
     """The fact rows with the cost of capital that the plan tells, where chips are owned and bear it too."""
     told, money = plan.money.cost_of_capital, plan.money
-    chips = {*plan.serving.chips, plan.training.chip, *(each.chip for _, each in plan.members)} - {""}
-    if told is None or not any(hourly_price(facts, chip, money.price).usd_per_watt_hour for chip in chips):
+    if told is None or not any(hourly_price(facts, chip, money.price).usd_per_watt_hour for chip in _chips(plan)):
         return facts
     row = replace(facts.get("capital", "interest_ratio"), value=told, low=told, high=told, source="cost_of_capital")
     return facts.with_rows([row])
 
 
+def _chips(plan: FamilyPlan) -> list[str]:
+    """The chips that the plan names, in its order."""
+    names = (*plan.serving.chips, plan.training.chip, *(each.chip for _, each in plan.members))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def check_names(facts: Facts, plan: FamilyPlan) -> None:
+    """BadInput or MissingFact for a chip, format or framework that is not known, also where dollars are told."""
+    for name in _chips(plan):
+        facts.machine(name)
+    settings: list[Training | Member] = [plan.training, *(member for _, member in plan.members)]
+    for precision in (plan.serving.precision, *(each.precision for each in settings)):
+        if precision not in ("", AS_PUBLISHED):
+            known_precision(precision)
+    for framework in (each.framework for each in settings):
+        if framework not in ("", OWN, *FRAMEWORKS):
+            raise BadInput(unknown("training framework", framework, (OWN, *FRAMEWORKS)))
+
+
 def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
     """All costs of a family. Raises BadInput and MissingFact for what is unknown, InfeasiblePlan if nothing serves."""
+    check_names(facts, plan)
     facts, price = facts_for(facts, plan), plan.money.price
     life = life_of(facts, plan.money)
     teacher = _teacher(facts, plan, life)

@@ -14,13 +14,13 @@ import math
 from dataclasses import dataclass, replace
 
 from flashstill.economics import HourlyPrice, hourly_price
-from flashstill.errors import BadInput, InfeasiblePlan, MissingFact, unknown
+from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.family.models import READ_FLOPS, TRAINED_FLOPS, Model
 from flashstill.family.spec import OWN, Member, Training
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import ALONE
-from flashstill.plan.train import FRAMEWORKS, predict_training
+from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
 from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
 from flashstill.units import HOURS_PER_DAY, SECONDS_PER_HOUR
@@ -95,8 +95,6 @@ def rate_of(facts: Facts, model: Model, member: Member, training: Training, pric
     trained, only read, so that it needs no layout: it goes by its FLOPs.
     """
     asked = settings_of(training, member)
-    if asked.framework not in ("", OWN, *FRAMEWORKS):
-        raise BadInput(unknown("training framework", asked.framework, (OWN, *FRAMEWORKS)))
     paid = _price(facts, asked, price)
     if model.architecture is None or member.exists or member.mfu or member.flops:
         return _by_flops(facts, model, member, asked, paid)
