@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from flashstill.recipes.studies import KINDS, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
 from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
+from flashstill.studies.arms import loads
 
 COMMON = """
 name = "toy"
@@ -165,7 +169,21 @@ def test_moe_to_dense(tmp_path: Path, text_file: Path, other_text: str) -> None:
 
 
 @pytest.mark.slow
-def test_rounding(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str) -> None:
+def test_rounding(
+    tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def watched(directories: dict[str, Path], place: Path) -> dict[str, Callable[[], Any]]:
+        def watch(load: Callable[[], Any]) -> Any:
+            alive.append(sum(model() is not None for model in evaluated))
+            evaluated.append(weakref.ref(model := load()))
+            return model
+
+        return {name: functools.partial(watch, load) for name, load in loads(directories, place).items()}
+
+    monkeypatch.setattr("flashstill.studies.rounding.loads", watched)
     tables = "".join(
         f'[[formats]]\nname = "{name}"\ngroup = 16\n[formats.train]\n{TRAIN}\n' for name in ("int4", "ternary")
     )
@@ -173,6 +191,7 @@ def test_rounding(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_tex
     found = run_study(study, [1], tmp_path / "out", Silent())
     figures, quality = found["figures"], found["details"]["1"]["quality"]
     kl = {name: each["heldout"]["kl_to_teacher"][0] for name, each in quality.items()}
+    assert alive == [0] * 6, "models that were evaluated stay in memory"
     models, _ = records_of(tmp_path / "out" / "seed-1")
     assert (models["int4-rounded"].role, models["int4-rounded"].of) == ("untrained", "int4-distilled")
     assert {name: each.number_format for name, each in models.items() if each.role == "student"} == {

@@ -260,7 +260,8 @@ class Distillation:
         if self.recipe.align == "spans":
             records = judge_spans(models, self.span_texts(), self.recipe.seed, self.progress)
         else:
-            records = judge(models, self.held_texts(), self.recipe.seed, self.progress)
+            loads = {name: lambda model=model: model for name, model in models.items() if name != "teacher"}
+            records = judge(loads, self.held_texts(), self.recipe.seed, self.progress)
         leave_summary(self.recipe, self.workdir, models, records, self.arithmetic)
 
     def span_texts(self) -> dict[str, Any]:

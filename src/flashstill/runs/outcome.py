@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from flashstill.checked import json_object
 from flashstill.files import write_text
-from flashstill.progress import Progress
+from flashstill.progress import Advance, Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.records import QualityRecord, write_records
 from flashstill.runs import budget, kept
@@ -74,21 +74,43 @@ def parameters_of_adapter(path: Path) -> int:
 
 
 def judge(
-    models: Mapping[str, Any], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
+    models: Mapping[str, Callable[[], Any]], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
 ) -> list[QualityRecord]:
-    """Every metric of every model on every text. The teacher is scored from its stored signals, not run again.
+    """Every metric of the teacher and of every model on every text. The teacher is scored from its stored signals.
 
-    texts: with the teacher's exact signals, or with those of a server, which give only a lower bound of the KL.
+    models: functions that load them; each is loaded when its turn comes and let go after it, so that one at a time is
+    in memory.  texts: with the teacher's exact signals, or with those of a server, which give only a lower bound of the
+    KL.
     """
+    found: dict[str, list[QualityRecord]] = {domain: [] for domain in texts}
+    tokens = sum(packed.token_count for packed, _ in texts.values())
+    with progress.task("evaluate", (len(models) + 1) * tokens, "tokens") as advance:
+        for place, (name, load) in enumerate(models.items()):
+            # the teacher together with the first model, whose arithmetic it takes
+            run = ("teacher", name) if place == 0 else (name,)
+            for domain, records in _judged(run, load, texts, seed, advance).items():
+                found[domain] += records
+    return [record for records in found.values() for record in records]
+
+
+def _judged(
+    names: tuple[str, ...],
+    load: Callable[[], Any],
+    texts: Mapping[str, tuple[Packed, Signals]],
+    seed: int,
+    advance: Advance,
+) -> dict[str, list[QualityRecord]]:
+    """The records of one model, the last of the names, and of the teacher if it is among them, by domain."""
     from flashstill.evaluate import score_tokens, summarise
 
-    records: list[QualityRecord] = []
+    model, found = load(), {}
     for domain, (packed, signals) in texts.items():
-        run = {**models, "teacher": None} if "teacher" in models else {"teacher": None, **models}
-        with progress.task(f"evaluate, {domain}", len(run) * packed.token_count, "tokens") as advance:
-            for name, scores in score_tokens(run, packed, signals, advance).items():
-                records += summarise(scores, name, domain, seed, signals.head is not None)
-    return records
+        run = {name: model if name == names[-1] else None for name in names}
+        scores = score_tokens(run, packed, signals, advance)
+        found[domain] = [
+            record for name in names for record in summarise(scores[name], name, domain, seed, signals.head is not None)
+        ]
+    return found
 
 
 def as_table(records: list[QualityRecord]) -> dict[str, dict[str, dict[str, list[Any]]]]:

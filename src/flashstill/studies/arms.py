@@ -7,8 +7,9 @@ records.jsonl                 the models of the seed and their quality, in the f
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +45,21 @@ def arithmetic_of(place: Path) -> Arithmetic:
     return in_use(begun(place / ARITHMETIC))
 
 
+def loads(directories: Mapping[str, Path], place: Path) -> dict[str, Callable[[], Any]]:
+    """Functions that load the models of these directories in the arithmetic of a seed's arms."""
+    from flashstill.distill.models import load_model
+
+    dtype = arithmetic_of(place).dtype
+    return {name: functools.partial(load_model, directory, dtype) for name, directory in directories.items()}
+
+
 def trained(place: Path, arm: str) -> Path:
     """The directory of an arm's student."""
     return Workdir.arm(place, arm, arm).student
 
 
 def evaluate_arms(
-    models: Mapping[str, Any],
+    models: Mapping[str, Callable[[], Any]],
     arms: Mapping[str, DistillRecipe],
     starts: Mapping[str, str],
     place: Path,
@@ -59,18 +68,27 @@ def evaluate_arms(
 ) -> Quality:
     """Evaluate the teacher and `models` on held-out and out-of-domain text; writes records.jsonl.
 
-    models: loaded, by arm; starts: arm -> name of its start; untrained: untrained model -> arm that starts from it.
+    models: functions that load them, by arm; one at a time is in memory.  starts: arm -> name of its start; untrained:
+    untrained model -> arm that starts from it.
     """
     from flashstill.distill.training import World
 
     name, recipe = next(iter(arms.items()))  # text, teacher and seed are the same for all arms
     work = Distillation(recipe, Workdir.arm(place, name, starts[name]), progress, World())
-    quality = judge({"teacher": None, **models}, work.held_texts(), recipe.seed, progress)
     arithmetic = str(work.arithmetic)
-    records = [
-        teacher_record(work.directories[0], arithmetic),
-        *arm_records(models, arms, starts, untrained or {}, place, arithmetic),
-    ]
+    records = [teacher_record(work.directories[0], arithmetic)]
+
+    def noted(name: str, load: Callable[[], Any]) -> Callable[[], Any]:
+        def loaded() -> Any:
+            model = load()
+            records.extend(arm_records({name: model}, arms, starts, untrained or {}, place, arithmetic))
+            return model
+
+        return loaded
+
+    quality = judge(
+        {name: noted(name, load) for name, load in models.items()}, work.held_texts(), recipe.seed, progress
+    )
     write_records(place / RECORDS, [*records, *quality])
     return as_table(quality)
 

@@ -22,7 +22,7 @@ from flashstill.recipes import DistillRecipe
 from flashstill.recipes.from_scratch import FromScratch, LlamaRecipe
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.workdir import Workdir, packing_file
-from flashstill.studies.arms import Quality, arithmetic_of, evaluate_arms, train_arms, trained
+from flashstill.studies.arms import Quality, evaluate_arms, loads, train_arms, trained
 
 CONTEXT = 512
 """tokens, or a window if that is longer"""
@@ -46,11 +46,8 @@ def train_and_evaluate(
     arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], place: Path, progress: Progress
 ) -> Quality:
     """Train all arms; the quality of each and of the teacher. starts: arm -> name of its start."""
-    from flashstill.distill.models import load_model
-
     train_arms(arms, starts, place, progress)
-    dtype = arithmetic_of(place).dtype
-    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    models = loads({name: trained(place, name) for name in arms}, place)
     return evaluate_arms(models, arms, starts, place, progress)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flashstill.progress import Progress
 from flashstill.recipes.language import KdAgainstLabels
-from flashstill.studies.arms import DOMAINS, arithmetic_of, evaluate_arms, measured, train_arms, trained
+from flashstill.studies.arms import DOMAINS, arithmetic_of, evaluate_arms, loads, measured, train_arms, trained
 from flashstill.studies.seeds import Result
 
 START = "pruned"
@@ -21,13 +21,10 @@ OF_TEXT = {"bits_per_byte": "bits per byte", "perplexity": "perplexity"}
 
 def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> Result:
     """Run one seed, which determines the held-out documents and the order of documents and windows."""
-    from flashstill.distill.models import load_model
-
     arms = recipe.arms(seed)
     train_arms(arms, dict.fromkeys(arms, START), place, progress)
     arithmetic = arithmetic_of(place)
-    models = {name: load_model(trained(place, name), arithmetic.dtype) for name in arms}
-    models["untrained"] = load_model(place / "starts" / START, arithmetic.dtype)
+    models = loads({name: trained(place, name) for name in arms} | {"untrained": place / "starts" / START}, place)
     starts = dict.fromkeys(arms, START)
     quality = evaluate_arms(models, arms, starts, place, progress, {"untrained": "distilled"})
     names = {name: name for name in arms}

@@ -34,6 +34,7 @@ from flashstill.studies.arms import (
     Quality,
     arithmetic_of,
     evaluate_arms,
+    loads,
     losses,
     nats,
     train_arms,
@@ -61,15 +62,14 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
     _untrained(recipe, seed, untrained)
     sparse = recipe.teacher_arm(seed, str(untrained))
     run_distillation(sparse, Workdir.arm(place, "sparse", "sparse", "signals-untrained"), progress, judged=False)
-    dtype = arithmetic_of(place).dtype
-    model = load_model(teacher, dtype)
+    model = load_model(teacher, arithmetic_of(place).dtype)
     dense = place / "dense.json"
     write_text(dense, json.dumps(_dense_fields(model), indent=1))
     arms = recipe.arms(seed, str(teacher), str(dense))
     train_arms(arms, STARTS, place, progress)
-    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    models = loads({name: trained(place, name) for name in arms}, place)
     quality = evaluate_arms(models, arms, STARTS, place, progress)
-    sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
+    sizes = {name: sum(weight.numel() for weight in load().parameters()) for name, load in models.items()}
     sizes["sparse"] = sum(weight.numel() for weight in model.parameters())
     return result(quality, {"parameters": sizes, "load": _last_load(teacher)})
 

@@ -13,6 +13,8 @@ the KL: a loss also falls as the model learns the domain of the text, which is n
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from flashstill.recipes.language import FormatRecipe, Rounding
 from flashstill.studies.arms import (
     DOMAINS,
     Quality,
-    arithmetic_of,
     evaluate_arms,
+    loads,
     losses,
     measured,
     nats,
@@ -36,19 +38,19 @@ BARS = {"int4: KL won back": Bar(least=0.90), "ternary: KL won back": Bar(least=
 
 def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
     """Run one seed, which determines the held-out documents and the order of documents and windows."""
-    from flashstill.distill.models import load_model
     from flashstill.distill.teachers import resolve_teacher
 
     arms = recipe.arms(seed)
     starts = {name: name.split("-")[0] for name in arms}
     train_arms(arms, starts, place, progress)
-    dtype = arithmetic_of(place).dtype
-    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    models = loads({name: trained(place, name) for name in arms}, place)
     teacher = resolve_teacher(recipe.teacher, progress)
     for format_ in recipe.formats:
-        models[f"{format_.name}-rounded"] = _rounded(load_model(teacher, dtype), format_)
+        places = {"rounded": teacher}
         if format_.compensate_windows:
-            models[f"{format_.name}-start"] = _rounded(load_model(place / "starts" / format_.name, dtype), format_)
+            places["start"] = place / "starts" / format_.name
+        for kind, load in loads(places, place).items():
+            models[f"{format_.name}-{kind}"] = functools.partial(_rounded, load, format_)
     untrained = {name: f"{name.split('-')[0]}-distilled" for name in models if name not in arms}
     quality = evaluate_arms(models, arms, starts, place, progress, untrained)
     return result(recipe, quality)
@@ -66,10 +68,10 @@ def result(recipe: Rounding, quality: Quality) -> Result:
     return Result(measures=measures, shares=shares, details={"quality": quality})
 
 
-def _rounded(model: Any, format_: FormatRecipe) -> Any:
+def _rounded(load: Callable[[], Any], format_: FormatRecipe) -> Any:
     from flashstill.distill.students import Format, round_model
 
-    return round_model(model, Format(name=format_.name, group=format_.group))
+    return round_model(load(), Format(name=format_.name, group=format_.group))
 
 
 def _shares(quality: Quality, format_: FormatRecipe) -> dict[str, tuple[float, float]]:
