@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flashstill.arch.catalogue import read_config
-from flashstill.distill.models import load_model, load_tokenizer, save_model
+from flashstill.distill.models import decoder_layers, load_model, load_tokenizer, save_model
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.students import (
     FORMATS,
@@ -31,8 +31,9 @@ from flashstill.distill.students import (
 )
 from flashstill.distill.students import compensate as compensation
 from flashstill.distill.students.clusters import balanced_clusters
-from flashstill.distill.students.compensate import ENDS, compensate
+from flashstill.distill.students.compensate import DRIFT_DAMPING, ENDS, compensate, drifted
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
+from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
@@ -353,6 +354,46 @@ class TestCompensation:
         plain = logits(round_model(load_model(tiny_teacher), self.FORMAT))
         assert float((better - whole).square().mean()) < 0.8 * float((plain - whole).square().mean())
         assert torch.equal(logits(teacher), whole), "the teacher itself stays as it is"
+
+    def test_a_layer_makes_good_what_those_before_it_lost(self) -> None:
+        draw = torch.Generator().manual_seed(3)
+        whole = torch.randn(512, 8, generator=draw) @ torch.randn(8, 32, generator=draw)
+        whole = whole + 0.3 * torch.randn(512, 32, generator=draw)
+        given = whole @ (torch.eye(32) + 0.1 * torch.randn(32, 32, generator=draw))  # of layers that were rounded
+        weight = torch.randn(24, 32, generator=draw)
+        gram = given.T @ given / len(given)
+        wanted, plain = whole @ weight.T, given @ weight.T
+        better = given @ drifted(weight, whole, given, gram).T
+        assert float((better - wanted).square().mean()) < 0.2 * float((plain - wanted).square().mean())
+        inverse = torch.linalg.inv(gram + DRIFT_DAMPING * gram.diagonal().mean() * torch.eye(32))
+        expected = weight + weight @ ((whole - given).T @ given / 512) @ inverse
+        assert torch.allclose(drifted(weight, whole, given, gram), expected, rtol=1e-3, atol=1e-4)
+        assert torch.equal(drifted(weight, given, given, gram), weight), "nothing was lost"
+
+    def test_layers_are_rounded_on_the_inputs_that_they_will_have(
+        self, teacher: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the order in which they run: the rounded model gives each layer the inputs that it was rounded on."""
+        grams: list[Tensor] = []
+
+        def noted(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype) -> Tensor:
+            grams.append(gram)
+            return compensate(weight, gram, format_, dtype)
+
+        monkeypatch.setattr(compensation, "compensate", noted)
+        model = round_model(compensated(teacher, self.FORMAT, TOKENS, Silent()), self.FORMAT)
+        found: list[Tensor] = []
+
+        def look(module: Any, args: tuple[Tensor, ...]) -> None:
+            rows = args[0].flatten(0, -2).float()
+            found.append(rows.T @ rows / len(rows))
+
+        first = ("q_proj", "o_proj", "gate_proj", "down_proj")  # the others share the input of these
+        handles = [each.register_forward_pre_hook(look) for name, each in model.named_modules() if name.endswith(first)]
+        run_watched(model, TOKENS, handles)
+        assert len(grams) == len(found) == 4 * len(decoder_layers(model))
+        for rounded_on, given in zip(grams, found, strict=True):
+            assert torch.allclose(rounded_on, given, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.slow
     def test_what_cannot_be_compensated(self, teacher: Any) -> None:
