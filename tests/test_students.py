@@ -31,7 +31,8 @@ from flashstill.distill.students import (
 )
 from flashstill.distill.students import compensate as compensation
 from flashstill.distill.students.clusters import balanced_clusters
-from flashstill.distill.students.compensate import DRIFT_DAMPING, ENDS, compensate, drifted
+from flashstill.distill.students.compensate import ENDS, compensate
+from flashstill.distill.students.compensated_model import FIT_DAMPING, fitted, stream_factors
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -361,14 +362,29 @@ class TestCompensation:
         whole = whole + 0.3 * torch.randn(512, 32, generator=draw)
         given = whole @ (torch.eye(32) + 0.1 * torch.randn(32, 32, generator=draw))  # of layers that were rounded
         weight = torch.randn(24, 32, generator=draw)
-        gram = given.T @ given / len(given)
-        wanted, plain = whole @ weight.T, given @ weight.T
-        better = given @ drifted(weight, whole, given, gram).T
-        assert float((better - wanted).square().mean()) < 0.2 * float((plain - wanted).square().mean())
-        inverse = torch.linalg.inv(gram + DRIFT_DAMPING * gram.diagonal().mean() * torch.eye(32))
-        expected = weight + weight @ ((whole - given).T @ given / 512) @ inverse
-        assert torch.allclose(drifted(weight, whole, given, gram), expected, rtol=1e-3, atol=1e-4)
-        assert torch.equal(drifted(weight, given, given, gram), weight), "nothing was lost"
+        owed = 0.1 * whole @ torch.randn(32, 24, generator=draw)
+        gram = given.T @ given / 512
+        for more in (None, owed):
+            wanted = whole @ weight.T + (0.0 if more is None else more)
+            better = fitted(weight, whole, given, gram, more)
+            assert float((given @ better.T - wanted).square().mean()) < 0.2 * float(
+                (given @ weight.T - wanted).square().mean()
+            )
+            damped = gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(32)
+            change = (wanted - given @ weight.T).T @ given / 512
+            assert torch.allclose(better, weight + change @ torch.linalg.inv(damped), rtol=1e-3, atol=1e-3)
+        assert torch.equal(fitted(weight, given, given, gram), weight), "nothing was lost"
+
+    def test_which_layers_write_to_the_stream_is_measured(self) -> None:
+        draw = torch.Generator().manual_seed(4)
+        outputs = {name: torch.randn(2, 6, 16, generator=draw) for name in ("query", "out", "down")}
+        added = 0.5 * outputs["out"] + 2.0 * outputs["down"]
+        assert stream_factors(added, outputs) == pytest.approx({"out": 0.5, "down": 2.0}, rel=1e-4)
+        assert stream_factors(added.bfloat16(), outputs).keys() == {"out", "down"}
+        scaled = added / added.norm(dim=-1, keepdim=True) * (1 + torch.rand(2, 6, 1, generator=draw))
+        assert stream_factors(scaled, outputs) == {}, "a norm follows"
+        assert stream_factors(added, {}) == {}
+        assert stream_factors(added, {**outputs, "idle": torch.zeros(2, 6, 16)}).keys() == {"out", "down"}
 
     def test_layers_are_rounded_on_the_inputs_that_they_will_have(
         self, teacher: Any, monkeypatch: pytest.MonkeyPatch
@@ -380,7 +396,7 @@ class TestCompensation:
             grams.append(gram)
             return compensate(weight, gram, format_, dtype)
 
-        monkeypatch.setattr(compensation, "compensate", noted)
+        monkeypatch.setattr("flashstill.distill.students.compensated_model.compensate", noted)
         model = round_model(compensated(teacher, self.FORMAT, TOKENS, Silent()), self.FORMAT)
         found: list[Tensor] = []
 

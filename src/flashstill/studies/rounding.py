@@ -6,9 +6,9 @@ L is the held-out cross-entropy, nats a token: of the teacher, of its weights ro
 student that was trained with weights rounded in every forward pass (distill/students/quantise.py).  One student learns
 from the teacher's distribution (forward KL, as Liu et al. 2023, "LLM-QAT"), the control from the text, for as many
 steps.  An int4 student may start from weights that compensate each other's rounding errors (GPTQ,
-students/compensate.py); the share of that start alone is a figure of its own.  The same share of the KL to the teacher
-is 1 - KL_trained / KL_rounded.  The bars are about
-the KL: a loss also falls as the model learns the domain of the text, which is not what rounding took away.
+students/compensated_model.py); the share of that start alone is a figure of its own.  The same share of the KL to the
+teacher is 1 - KL_trained / KL_rounded.  The bars are about the KL: a loss also falls as the model learns the domain of
+the text, which is not what rounding took away.
 """
 
 from __future__ import annotations
