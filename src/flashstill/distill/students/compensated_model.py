@@ -87,7 +87,7 @@ def compensated(
             before, seen = whole.hidden, _Seen(whole.hidden.shape)
             whole.step(index, seen.given.setdefault, seen.note)
             seen.keep_writers(whole.hidden - before)
-            rounding = _InOrder(decoder_layers(copied)[index], seen, error, text, format_)
+            rounding = _InOrder(student.layers(index), seen, error, text, format_)
             student.step(index, rounding.before, rounding.after)
             rounding.unround()
             advance(1)
@@ -101,6 +101,12 @@ class _Walk:
         self.model, self.text = model, text
         self.forms = OutputForms(model, text.tokens[:1, :PROBE_TOKENS])
         self.hidden = _first_input(model, text, self.forms)
+        self._rounded = {id(module) for _, module, _ in weights_to_round(model)}
+
+    def layers(self, index: int) -> dict[str, nn.Linear]:
+        """The layers of a block that are rounded, by their names in it."""
+        every = decoder_layers(self.model)[index].named_modules()
+        return {name: module for name, module in every if isinstance(module, nn.Linear) and id(module) in self._rounded}
 
     def step(self, index: int, before: Callable[[str, Tensor], object], after: Callable[[str, Tensor], object]) -> None:
         """Run a block; `before` gets the name and input of each linear layer before it runs, `after` its output."""
@@ -113,7 +119,7 @@ class _Walk:
             return lambda module, args, output: (after(name, output), None)[1]
 
         handles = [block.register_forward_hook(lambda module, args, output: seen.append(output_of(output)))]
-        for name, layer in _linear(block).items():
+        for name, layer in self.layers(index).items():
             handles += [layer.register_forward_pre_hook(enter(name)), layer.register_forward_hook(leave(name))]
         with self.forms.only([index], into=self.hidden):
             run_watched(self.model, self.text.tokens, handles, self.text.starts)
@@ -148,9 +154,9 @@ class _InOrder:
     seen: in the block that is not rounded; error [N, d]: of the block's input.
     """
 
-    def __init__(self, block: nn.Module, seen: _Seen, error: Tensor, text: Text, format_: Format) -> None:
+    def __init__(self, layers: dict[str, nn.Linear], seen: _Seen, error: Tensor, text: Text, format_: Format) -> None:
         self._seen, self._error, self._text, self._format = seen, error, text, format_
-        self._layers = _linear(block)
+        self._layers = layers
         self._fine: dict[str, Tensor] = {}
 
     def before(self, name: str, states: Tensor) -> None:
@@ -217,10 +223,6 @@ def stream_factors(added: Tensor, returned: dict[str, Tensor]) -> dict[str, floa
     if not float(left.square().sum()) <= UNEXPLAINED * float(total.square().sum()):
         return {}
     return {name: c for name, c in zip(returned, factors.tolist(), strict=True) if abs(c) >= LEAST_FACTOR}
-
-
-def _linear(block: nn.Module) -> dict[str, nn.Linear]:
-    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
 
 
 def _first_input(model: Model, text: Text, forms: OutputForms) -> Tensor:
