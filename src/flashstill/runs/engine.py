@@ -251,11 +251,8 @@ class Distillation:
         from flashstill.distill.models import load_model
 
         models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
-        dtype = self.arithmetic.dtype
-        models |= {
-            "initial": load_model(self.workdir.initial, dtype),
-            "student": load_model(self.workdir.student, dtype),
-        }
+        places = {"initial": self.workdir.initial, "student": self.workdir.student}
+        models |= {name: load_model(place, self.arithmetic.dtype) for name, place in places.items()}
         rounded_plainly(self.recipe, models["initial"])
         if self.recipe.align == "spans":
             records = judge_spans(models, self.span_texts(), self.recipe.seed, self.progress)
