@@ -22,6 +22,7 @@ from flashstill.evaluate.drafts import Draft, Measuring, Prompts, measured
 from flashstill.evaluate.drafts.expected import agreement, rates, step_sums
 from flashstill.progress import Silent
 from flashstill.records import AcceptanceRecord, from_line, read_records, to_line, write_records
+from tests.commands import refuse
 from tests.small_models import different, head_of, made
 
 RECORD = AcceptanceRecord(
@@ -201,6 +202,9 @@ def test_the_commands_take_rates_and_files(tmp_path: Path, capsys: pytest.Captur
     document = json.loads(capsys.readouterr().out)
     assert [row["batch"] for row in document["rows"]] == [1, 64]
     assert "temperature 1" in document["note"]
+    many = ",".join(map(str, range(1, 1002)))
+    said = refuse(capsys, *words, "--batch", many, "--draft-tokens", "1,2,2")
+    assert "1,001 batches x 2 numbers of drafted tokens are 2,002 predictions" in said
     main([*words, "--batch", "1", "--acceptance", "0.6,0.5"])
     assert "drafting is faster at every batch up to 1" in capsys.readouterr().out
     assert read_records(path) == [RECORD]

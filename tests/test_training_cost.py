@@ -160,6 +160,8 @@ def test_what_does_not_fit_says_how_much_is_missing() -> None:
     [
         ({}, "training needs --chips"),
         ({"chips": 0}, "chips must be at least 1"),
+        ({"chips": 10**9}, "1,000,000,000 chips are more than any network connects; train on at most 1,048,576"),
+        ({"tp": 8, "dp": 2**20}, "8,388,608 chips are more than any network connects"),
         ({"chips": 8, "precision": "int4"}, "unknown precision of training 'int4'"),
         ({"chips": 8, "framework": "nemoo"}, "nemo"),
         ({"chips": 8, "recompute": "all"}, "recomputation"),

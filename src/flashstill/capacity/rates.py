@@ -25,7 +25,7 @@ from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration, SearchSpace
 from flashstill.plan.train import predict_training
-from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.train_layouts import MOST_CHIPS, TrainingDeployment
 from flashstill.plan.training_answer import TrainingScenario
 from flashstill.units import SECONDS_PER_HOUR
 from flashstill.workload.training import model_flops
@@ -194,4 +194,4 @@ def _chip_hours(facts: Facts, model: Architecture, run: Run, kind: ChipKind, key
 def _layout_chips(run: Run, kind: ChipKind) -> int:
     """The largest power of two of chips that the gang may have: what a layout is predicted for."""
     most = (run.gang or {}).get(kind.name, (1, kind.count + sum(each.count for each in kind.purchases)))[1]
-    return 1 << max(int(most).bit_length() - 1, 0)
+    return 1 << max(min(int(most), MOST_CHIPS).bit_length() - 1, 0)

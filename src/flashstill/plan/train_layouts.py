@@ -19,6 +19,7 @@ from flashstill.hardware import Chip
 from flashstill.parallel.training import RECOMPUTE, TrainingPlan, plan_reason
 
 MOST_TENSOR = 64
+MOST_CHIPS = 2**20
 NOT_DIVIDED, NO_LINKS = "tp x cp x pp do not divide the chips", "the chip has no links"
 NO_NETWORK = "the chips have no network beyond their fast links"
 
@@ -71,11 +72,12 @@ def count_of_chips(asked: TrainingDeployment) -> int:
     degrees = ("chips", "tp", "cp", "pp", "ep", "fsdp", "dp", "interleave")
     check_counts({name: getattr(asked, name) for name in degrees})
     product = (asked.tp or 1) * asked.cp * (asked.pp or 1) * (asked.fsdp or 1) * (asked.dp or 1)
-    if asked.chips is not None:
-        return asked.chips
-    if product == 1 and None in (asked.tp, asked.pp, asked.fsdp, asked.dp):
+    if asked.chips is None and product == 1 and None in (asked.tp, asked.pp, asked.fsdp, asked.dp):
         raise BadInput("training needs --chips, or the degrees whose product they are (--tp, --pp, --fsdp, --dp)")
-    return product
+    chips = product if asked.chips is None else asked.chips
+    if chips > MOST_CHIPS:
+        raise BadInput(f"{chips:,} chips are more than any network connects; train on at most {MOST_CHIPS:,}")
+    return chips
 
 
 def training_layouts(

@@ -19,6 +19,8 @@ from flashstill.tables import cell, html_table
 
 COUNTS = (1, 2, 3, 4, 5)
 """numbers of drafted tokens that are tried where none are given"""
+MOST_PREDICTIONS = 2000
+"""batches times numbers of drafted tokens: some twenty seconds"""
 PAYS = 1.001
 """ratio of tokens/s from which drafting counts as faster"""
 
@@ -100,7 +102,12 @@ def worth_by_batch(
     first = resolve(facts, case.but(draft_tokens=1, concurrency=batches[0]).scenario, case.deployment).setup.speculation
     assert first is not None
     most = len(first.measured) or COUNTS[-1]
-    tried = tuple(count for count in COUNTS if count <= most) if counts is None else tuple(counts)
+    tried = tuple(count for count in COUNTS if count <= most) if counts is None else tuple(dict.fromkeys(counts))
+    if len(set(batches)) * len(tried) > MOST_PREDICTIONS:
+        raise BadInput(
+            f"{len(set(batches)):,} batches x {len(tried):,} numbers of drafted tokens are"
+            f" {len(set(batches)) * len(tried):,} predictions; give fewer, up to {MOST_PREDICTIONS:,}"
+        )
     rows: list[WorthRow] = []
     left_out: dict[int, str] = {}
     note = ""

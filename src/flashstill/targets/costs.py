@@ -23,14 +23,13 @@ from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration
 from flashstill.plan.train import predict_training
-from flashstill.plan.train_layouts import TrainingDeployment
+from flashstill.plan.train_layouts import MOST_CHIPS, TrainingDeployment
 from flashstill.plan.training_answer import TrainingScenario
 from flashstill.targets.candidates import Variant
 from flashstill.targets.question import TargetQuestion
 from flashstill.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, TOKENS_PER_MILLION
 from flashstill.workload.training import model_flops
 
-MOST_TRAINING_CHIPS = 2**20
 _MORE = 6
 """doublings of the chips beyond what a perfect machine needs, after which a kind is given up"""
 
@@ -84,11 +83,13 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
     peak = chip.flops_per_s[chip.precision(question.train_precision)]
     limit_s = question.train_days * SECONDS_PER_DAY
     fewest = flops_per_token(model, length) * tokens / (peak * limit_s)
-    if fewest > MOST_TRAINING_CHIPS:
-        raise InfeasiblePlan("", {f"it needs more than {MOST_TRAINING_CHIPS:,} x {name} to end in time": 1})
+    if fewest > MOST_CHIPS:
+        raise InfeasiblePlan("", {f"it needs more than {MOST_CHIPS:,} x {name} to end in time": 1})
     chips = 2 ** max(0, math.ceil(math.log2(fewest)))
     reasons: Counter[str] = Counter()
     for doubling in range(_MORE):
+        if chips * 2**doubling > MOST_CHIPS:
+            break
         asked = TrainingDeployment(chip=name, chips=chips * 2**doubling, precision=question.train_precision)
         try:
             answer = predict_training(facts, scenario, asked, question.price)
