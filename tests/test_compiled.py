@@ -54,3 +54,41 @@ def test_the_loop_is_there_compiled_or_not(disabled: str) -> None:
     environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == {"0": "True", "1": "None"}[disabled]
+
+
+NESTED = """
+import numpy as np
+from flashstill.simulate.compiled import compiled, entry
+
+@compiled
+def inner(numbers, at):
+    numbers[at] += 1.0
+    return 1.0 / numbers[at]
+
+@entry
+def outer(numbers):
+    return inner(numbers, 1) + inner(numbers, 2)
+
+numbers = np.zeros(3)
+print(outer(numbers), inner(numbers, 1), numbers.tolist())
+try:
+    outer(np.array([0.0, -1.0, 0.0]))
+except ZeroDivisionError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiled.IS_COMPILED, reason="Numba is not installed")
+@pytest.mark.parametrize("disabled", ["0", "1"])
+def test_a_part_of_a_compiled_function(tmp_path: Path, disabled: str) -> None:
+    """Python may call it as well, which compiles it once more, and an error in it is told; also from the cache."""
+    path = tmp_path / "nested.py"
+    path.write_text(NESTED)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
+    for _ in range(2):
+        done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True, check=False)
+        said = ["division by zero"] if disabled == "0" else []  # NumPy warns of it alone
+        assert done.stdout.splitlines() == ["2.0 0.5 [0.0, 2.0, 1.0]", *said], done.stderr
+        kept = sorted(each.name.split("-")[0] for each in tmp_path.glob("__pycache__/*.nbi"))
+        assert kept == (["nested.inner", "nested.outer"] if disabled == "0" else [])  # what is run, and no more

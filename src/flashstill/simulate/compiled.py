@@ -7,6 +7,7 @@ only used for the very sources of this package that it was made from.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,17 +23,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 try:
     from numba import config, njit
     from numba.core import event
+
+    from flashstill.simulate import parts
 except ModuleNotFoundError:
     config = njit = event = None
 
+COMMON: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
+
 
 def compiled(function: F) -> F:
-    """The function compiled by Numba and cached on disk, so that threads run it side by side; or itself.
+    """The function as a part of one that is compiled by Numba (`entry`), cached on disk; or itself.
 
     It must not make arrays (`with_arrays`): references to those that it gets are not counted, which took half of the
     event loop's time, as each count is an atomic operation.  Whoever calls it holds its arrays until it returns.
     """
-    return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=False)(function))
+    return function if njit is None else _part(function, _nrt=False)
 
 
 def inlined(function: F) -> F:
@@ -42,18 +47,58 @@ def inlined(function: F) -> F:
     than what a short function does.  For those called from one place: the event loop with all of them inside took more
     than five minutes to compile.
     """
-    options: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False, "forceinline": True}
-    return function if njit is None else _with_cache(njit(**options)(function))
+    return function if njit is None else _part(function, _nrt=False, forceinline=True)
 
 
 def with_arrays(function: F) -> F:
     """The same for a function that makes arrays. It returns none to one that is only `compiled`: nobody frees it."""
-    return function if njit is None else _with_cache(njit(cache=True, nogil=True, _nrt=True)(function))
+    return function if njit is None else _part(function, _nrt=True)
 
 
-def _with_cache(dispatcher: Any) -> Any:
-    if not config.DISABLE_JIT:  # it is the plain function then, and nothing is kept
-        discard_stale(Path(dispatcher.stats.cache_path), sources())
+def entry(function: F) -> F:
+    """A function that Python calls, compiled and cached on disk, so that threads run it side by side; or itself."""
+    return function if njit is None else _called(function, _nrt=False)
+
+
+def _part(function: F, **options: Any) -> Any:
+    """A function that others have compiled into them (parts.py), without what Python would need to call it, which
+    unpacks some sixty arrays and took two fifths of the time to compile.
+
+    Where Python calls it all the same, it is compiled once more as an `entry`.
+    """
+    alone = {**COMMON, "cache": False, "no_cpython_wrapper": True, "pipeline_class": parts.Part}
+    part: Any = njit(**alone, **options)(function)
+    if not config.DISABLE_JIT:
+        own = _called(function, **options)
+        part.add_overload = lambda result: part.overloads.__setitem__(tuple(result.signature.args), result)
+        part._compile_for_args = lambda *_, **__: own
+    return part
+
+
+def _called(function: F, **options: Any) -> Any:
+    if not options["_nrt"]:
+        options["pipeline_class"] = parts.Whole
+    dispatcher: Any = njit(**COMMON, **options)(function)
+    if config.DISABLE_JIT:  # it is the plain function then, and nothing is kept
+        return dispatcher
+    discard_stale(Path(dispatcher.stats.cache_path), sources())
+    add, compiling = dispatcher.add_overload, dispatcher.compile
+
+    def add_overload(result: Any) -> None:
+        parts.set_environments(result)
+        add(result)
+
+    def compile_without_collecting(arguments: Any) -> Any:
+        """Python's search for circles of garbage takes a tenth of the time, as nearly all objects live on."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return compiling(arguments)
+        finally:
+            if collects:
+                gc.enable()
+
+    dispatcher.add_overload, dispatcher.compile = add_overload, compile_without_collecting
     return dispatcher
 
 
@@ -86,7 +131,7 @@ def discard_stale(folder: Path, made_from: str) -> None:
 IS_COMPILED = njit is not None
 RUNS_IN_THREADS = IS_COMPILED and not config.DISABLE_JIT
 """whether threads share the work of several runs"""
-COMPILING = "compiling the event loop once on this machine, about two minutes"
+COMPILING = "compiling the event loop once on this machine, about a minute"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from flashstill.simulate import state as field
 from flashstill.simulate.central import choose, dispatch, join_line, send
 from flashstill.simulate.closed import follow
 from flashstill.simulate.commit import commit
-from flashstill.simulate.compiled import compiled
+from flashstill.simulate.compiled import compiled, entry
 from flashstill.simulate.lockstep import cut_jump, first_rank, step_together
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
@@ -177,7 +177,7 @@ def wake_called(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now:
             cut_jump(fleet, settings, r, now)
 
 
-@compiled
+@entry
 def advance(
     fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, arrivals: Arrivals, position: int, is_last: bool,
     closed: bool, given_up: int,

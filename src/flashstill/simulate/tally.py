@@ -7,14 +7,15 @@ Time lines work in the same way with up to `MOMENTS` bins of time.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.state import Counts, Values
 
-TTFT, TPOT, GAP, END_TO_END, WAITING, TRANSFER = range(6)
+TTFT, TPOT, GAP, END_TO_END, WAITING, TRANSFER = cast("list[int]", list(np.arange(6)))
+"""of NumPy: for every whole number of Python in a call Numba compiles the called function anew"""
 METRICS = ("ttft_s", "tpot_s", "inter_token_s", "end_to_end_s", "waiting_s", "transfer_s")
 BIN = 0.01
 LEAST_S = 1e-6
@@ -27,7 +28,7 @@ FAILED, RETRIED, FAILURES, LOST_OUT, EVICTED, SWAPPED = range(10, 16)
 cache blocks of the prefix cache that were given up, and blocks that went to the host or came back"""
 TIME_S, IN_SYSTEM = 1, 2
 """places in Tally.area: when a request last came or left, and the number of requests in the system"""
-RUNNING, QUEUED, CACHE, WORKING, TOKENS, SERVING, PAID, PREFIX = range(8)
+RUNNING, QUEUED, CACHE, WORKING, TOKENS, SERVING, PAID, PREFIX = cast("list[int]", list(np.arange(8)))
 LINES = (
     "running",
     "queued",
