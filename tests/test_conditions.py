@@ -38,6 +38,8 @@ def test_what_is_asked_for() -> None:
     published = as_published(model)
     for name in (None, "fp8-block", "fp8", "fp4", "fp8 in blocks"):
         assert precisions_of(model, name) == published
+    scaled = replace(model, formats=replace(BLOCKS, experts=Stored(name="mxfp4", bits=4.25)))
+    assert precisions_of(scaled, "fp4") == precisions_of(scaled, "mxfp4") == as_published(scaled)
     assert precisions_of(model, "bf16") == Precisions()
     assert precisions_of(model, "int8", "bf16") == uniform("int8", "bf16")
 
@@ -50,7 +52,8 @@ def test_what_is_asked_for() -> None:
         ("fp8", "bf16", "fp8", 1.0),
         ("fp8-block", "bf16", "bf16", 1.0 + 4 / 16384),  # 4 bytes for 128 x 128
         ("int8", "bf16", "bf16", 1.0),
-        ("fp4", "bf16", "fp8", 0.5 + 1 / 32),
+        ("fp4", "bf16", "fp8", 0.5 + 1 / 16),
+        ("mxfp4", "bf16", "bf16", 0.5 + 1 / 32),
         ("int4", "bf16", "bf16", 0.5 + 2 / 64),
         ("int2", "bf16", "bf16", 0.25 + 2 / 64),
     ],
@@ -81,10 +84,31 @@ def test_unknown_formats() -> None:
 
 
 def test_whose_coefficients() -> None:
-    """The machine multiplies in bf16 and fp8: fp4 runs, and is timed, in bf16; fp8 in blocks by its own rows."""
-    for stored, timed in (("bf16", "bf16"), ("fp8", "fp8"), ("fp8-block", "fp8-block"), ("fp4", "bf16")):
+    """The machine multiplies in bf16 and fp8: kernels convert fp4 to bf16; fp8 in blocks has rows of its own."""
+    for stored, timed in (("bf16", "bf16"), ("fp8", "fp8"), ("fp8-block", "fp8-block"), ("fp4", "fp4/bf16")):
         conditions = round_conditions(precisions=Precisions(linear=stored))
         assert kernel_precision(conditions, "linear") == timed
+
+
+@pytest.mark.parametrize(
+    ("bits", "with_fp4", "runs_in", "kernels"),
+    [
+        (16.0, True, "bf16", "mxfp4/bf16"),
+        (8.0, True, "fp8", "mxfp4/fp8"),
+        (4.0, True, "fp4", "mxfp4"),
+        (8.0, False, "bf16", "mxfp4/bf16"),
+    ],
+)
+def test_what_meets_weights_in_mxfp4(bits: float, with_fp4: bool, runs_in: str, kernels: str) -> None:
+    """A chip with 4-bit arithmetic multiplies in the format of the activations that its engine takes."""
+    rates = {"bf16": 1e12, "fp8": 2e12} | ({"fp4": 4e12} if with_fp4 else {})
+    energies = dict.fromkeys(rates, 1e-12)
+    chip = round_chip(flops_per_s=rates, joules_per_mac=energies, operand_joules_per_mac=energies)
+    engine = replace(NO_SOFTWARE, mxfp4_input_bits=bits)
+    conditions = round_conditions(chip, engine, precisions=Precisions(experts="mxfp4"))
+    assert conditions.runs_in("mxfp4") == runs_in
+    assert kernel_precision(conditions, "experts") == kernels
+    assert conditions.widths.expert_inputs == {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5}[runs_in]
 
 
 def test_only_what_is_quantised_is_charged_for_it() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from flashstill.facts import load
-from flashstill.hardware import chip_from_facts
+from flashstill.hardware import Kernel, chip_from_facts
 from flashstill.validation.anchors.experts import experts
 from flashstill.validation.anchors.routing import routed
 from flashstill.validation.anchors.tables import KernelSet
+from flashstill.validation.kernel_times import kernel_seconds
 from flashstill.workload import Experts
 
 ROW = {
@@ -105,11 +106,34 @@ class TestRows:
             ("h100-sxm", "vllm", "fp8_block", "vllm_fp8moe_flashinfer_cutlass_x", "vllm"),
             ("b200", "trtllm", "nvfp4", "moe_torch_flow_min_latency", "trtllm-gen"),
             ("b200", "trtllm", "nvfp4", "moe_torch_flow_cutlass", "trtllm"),
+            ("h100-sxm", "vllm", "w4a16_mxfp4", "vllm_gptossmxfp4moe_triton_oaitritonmxfp4expertsmonolithic", "vllm"),
+            ("h100-sxm", "vllm", "w4a16_mxfp4", "vllm_x_marlin_marlinexperts_situ_as_silu", "marlin"),
+            ("h100-sxm", "vllm", "int4_wo", "vllm_x_marlin_marlinexperts", "vllm"),
+            ("h100-sxm", "sglang", "w4a16_mxfp4", "sglang_fused_moe_triton", "triton"),
         ],
     )
     def test_whose_kernels(self, chip: str, engine: str, dtype: str, source: str, kernels: str) -> None:
         found = read(f"kernels_x_{engine}_moe", chip, moe_dtype=dtype, kernel_source=source, version="0.5.14")
         assert found.engine == kernels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "bytes_", "flops_per_s"),
+    [
+        ("nvfp4", "fp4", 0.5625, "fp4"),
+        ("w4a16_mxfp4", "mxfp4/bf16", 0.53125, "bf16"),
+        ("w4a8_mxfp4_mxfp8", "mxfp4/fp8", 0.53125, "fp8"),
+        ("int4_wo", "int4/bf16", 0.53125, "bf16"),
+    ],
+)
+def test_weights_that_a_kernel_converts(dtype: str, precision: str, bytes_: float, flops_per_s: str) -> None:
+    """Timed with the bytes of one format and the rate of another: computing takes the pairs' FLOPs at that rate."""
+    chip = chip_from_facts(load(), "b200")
+    found = read("kernels_b200_sxm_vllm_moe", "b200", moe_dtype=dtype, num_tokens="65536")
+    assert found.precision == precision
+    assert work(found).value_bytes == bytes_
+    seconds = kernel_seconds(chip, found, Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, passes=0.0))
+    assert seconds[0] == pytest.approx(work(found).flops / chip.flops_per_s[flops_per_s], rel=1e-6)
 
 
 def test_some_rows_of_a_set() -> None:

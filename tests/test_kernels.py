@@ -255,6 +255,13 @@ class TestExperts:
         moved = kernels.experts(round_chip(), told, kernel(remote_passes=2.0), PEAK, MEMORY, SRAM)
         assert float(moved.seconds - skipped.seconds) == pytest.approx(2 * told.remote_bytes / MEMORY.bytes_per_s)
 
+    def test_a_chip_with_some_of_the_experts_looks_up_which_pairs_are_its_own(self) -> None:
+        """2 us more on a chip that holds 2 of 8 experts, nothing where it holds all or a copy of one as well."""
+        spread = kernel(floor_s=1e-6, spread_s=2e-6)
+        for local, floor_s in ((2.0, 3e-6), (8.0, 1e-6), (9.0, 1e-6)):
+            timing = kernels.experts(round_chip(), experts(local_experts=local), spread, PEAK, MEMORY, SRAM)
+            assert float(timing.floor_s) == pytest.approx(floor_s)
+
     def test_counted_routing_replaces_the_expected(self) -> None:
         told = experts(counted=Routed(pairs=10.0, distinct=3.0))
         assert (told.assignments, told.distinct) == (10.0, 3.0)

@@ -178,8 +178,8 @@ class LatentAttention:
 
     @property
     def norms(self) -> int:
-        """Number of norms between the projections: on the latent, and on compressed queries if any."""
-        return 1 if self.query_rank is None else 2
+        """Norms between the projections: 0, as those of the latents are among its small kernels, timed with it."""
+        return 0
 
     @property
     def head_width(self) -> int:

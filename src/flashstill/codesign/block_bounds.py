@@ -48,9 +48,10 @@ class BlockBounds:
 def formats_of(facts: Facts, space: DesignSpace, block: Block, load: Load) -> tuple[str, ...]:
     """The formats in which the array multiplies what the load asks for: narrower ones beside them change nothing."""
     chip = archetype(facts, block, space.memories_of(block)[0], space.links[0])
-    roles = conditions_for(facts, load, chip, None).precisions
+    conditions = conditions_for(facts, load, chip, None)
+    roles = conditions.precisions
     asked = (roles.linear, roles.attention, roles.experts, roles.exact, roles.kv, *FORMATS[:2])
-    return tuple(chip.precision(name) for name in asked)
+    return tuple(conditions.runs_in(name) for name in asked)
 
 
 def block_bounds(facts: Facts, space: DesignSpace, block: Block, load: Load) -> BlockBounds | None:

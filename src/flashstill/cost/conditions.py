@@ -16,10 +16,14 @@ from flashstill.hardware.software import MEMORY_FIELDS, NO_SOFTWARE
 from flashstill.parallel import Sharded
 from flashstill.workload import Quantity, Widths
 
-SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
-"""Bytes of scale factors per value: one byte per group of 32, 2 bytes per group of 64, 4 bytes per block of 128 x
-128."""
-CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16", "int2": "bf16"}
+SCALE_BYTES = {"fp4": 0.0625, "mxfp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
+"""Bytes of scale factors per value: one byte per group of 16 (NVFP4) or 32 (MXFP4), 2 bytes per group of 64, 4 bytes
+per block of 128 x 128."""
+MICROSCALED = "mxfp4"
+"""the format of weights that chips multiply with activations of several widths"""
+MULTIPLIED = {16.0: "bf16", 8.0: "fp8", 4.0: "fp4"}
+"""the format in which mxfp4 weights are multiplied with activations of so many bits"""
+CACHE_OF = {"fp8": "fp8", "fp4": "fp8"} | dict.fromkeys(("mxfp4", "fp8-block", "int8", "int4", "int2"), "bf16")
 """Default KV-cache format for each weight format. NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8
 cache, which engines then use; block-scaled (DeepSeek, Qwen) and integer (AWQ, GPTQ) checkpoints carry none."""
 
@@ -93,11 +97,15 @@ def as_published(model: Architecture, kv: str | None = None) -> Precisions:
 def precisions_of(model: Architecture, precision: str | None, kv: str | None = None) -> Precisions:
     """The published formats if `precision` is one of them or not given, else everything in `precision`."""
     published = as_published(model, kv)
-    if precision is None or precision in (published.experts, published.linear, model.formats.scheme):
-        return published
-    if precision == published.linear.removesuffix("-block"):
+    names = (published.experts, published.linear)
+    if precision is None or precision in (*names, *map(_of_its_width, names), model.formats.scheme):
         return published
     return uniform(precision, kv)
+
+
+def _of_its_width(name: str) -> str:
+    """The format that a block-scaled one is short for: "fp4" of a checkpoint in mxfp4."""
+    return name.removesuffix("-block").removeprefix("mx")
 
 
 class InParts(Protocol):
@@ -142,13 +150,24 @@ class Conditions:
 
         def inputs(role: str) -> Quantity:
             name = self.precisions.of(role)
-            own = self.input_bytes[name] if self.input_bytes else BYTES_PER_VALUE[self.chip.precision(name)]
+            own = self.input_bytes[name] if self.input_bytes else BYTES_PER_VALUE[self.runs_in(name)]
             activation = float(stored.activation)
             return np.minimum(activation, own) if isinstance(own, np.ndarray) else min(activation, own)
 
         return replace(
             stored, inputs=inputs("linear"), attention_inputs=inputs("attention"), expert_inputs=inputs("experts")
         )
+
+    def runs_in(self, stored: str) -> str:
+        """The format in which the chip multiplies weights stored in another, with the activations that its engine takes.
+
+        A chip that multiplies 4-bit floats also multiplies weights in mxfp4 with activations of 4, 8 or 16 bits, and
+        engines choose; any other chip has them converted (Chip.precision).
+        """
+        rates = self.chip.flops_per_s
+        if stored != MICROSCALED or stored in rates or "fp4" not in rates:
+            return self.chip.precision(stored)
+        return self.chip.precision(MULTIPLIED[self.software.mxfp4_input_bits])
 
     @property
     def is_one_memory(self) -> Quantity:

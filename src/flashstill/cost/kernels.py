@@ -12,7 +12,7 @@
                       the softmax, and the longest tile, for which idle units wait at the end (Graham 1969)
     recurrence        (floor^p + C^p + M^p + chain^p)^(1/p)
                       chain = waves x (block + steps x step),  waves = ceil(sequences x heads / units)
-    experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic + remote traffic
+    experts           floor + expert x local experts/100 + spread if only some are local + (C^p + M^p)^(1/p) + activation traffic + remote traffic
 
 The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
 overlap).  Tiles are assigned to compute units in whole waves, so a GEMM of 129 rows can take as long as one of 256
@@ -256,6 +256,8 @@ def experts(
     moved = operation.activation_bytes * kernel.passes + operation.remote_bytes * kernel.remote_passes
     moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
+    if present(kernel.spread_s):
+        floor_s = floor_s + np.where(operation.local_experts < operation.experts, kernel.spread_s, 0.0)
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)
 

@@ -13,6 +13,7 @@ import numpy as np
 from flashstill.cost import kernels, sparse
 from flashstill.cost.conditions import Conditions
 from flashstill.hardware import Kernel
+from flashstill.hardware.calibration import kernel_format
 from flashstill.hardware.present import either
 from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
@@ -72,7 +73,7 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
     """Seconds of an operation with the coefficients `kernel`."""
     chip, main = conditions.chip, conditions.chip.memory
     if isinstance(operation, Experts):
-        runs_in = chip.precision(conditions.precisions.experts)
+        runs_in = conditions.runs_in(conditions.precisions.experts)
         timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
         moved_s = operation.activation_bytes / main.bytes_per_s
         read_s = operation.weight_bytes / conditions.weights.bytes_per_s
@@ -85,7 +86,7 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         return sparse.selected_attention(chip, operation, kernel, rate, conditions.cache)
     memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     if isinstance(operation, Matmul):
-        runs_in = chip.precision(conditions.precisions.of(operation.role))
+        runs_in = conditions.runs_in(conditions.precisions.of(operation.role))
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
         if np.any(conditions.software.quantise_ratio):
@@ -109,10 +110,9 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
 
 
 def kernel_precision(conditions: Conditions, role: str) -> str:
-    """The precision whose coefficients apply: the format stored if the chip multiplies in it, else the wider one."""
+    """The precision whose coefficients apply, by the format stored and that which the chip multiplies in."""
     stored = conditions.precisions.of(role)
-    runs_in = conditions.chip.precision(stored)
-    return stored if runs_in in stored else runs_in
+    return kernel_format(stored, conditions.runs_in(stored))
 
 
 def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
@@ -122,7 +122,7 @@ def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, 
     stored = conditions.precisions.of(role)
     if isinstance(operation, Attention | IndexScores):
         stored = "fp8" if isinstance(operation, IndexScores) else "bf16"
-    runs_in = chip.precision(stored)
+    runs_in = conditions.runs_in(stored)
     macs = operation.flops / 2.0
     room = conditions.calibration.on_chip_share * chip.on_chip_bytes
     on_chip = np.asarray(operation.activation_bytes) <= room

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from flashstill.cost.conditions import Conditions
 from flashstill.errors import MissingFact
-from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory
-from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Collective, Kernel
+from flashstill.hardware import BYTES_PER_VALUE, Memory
+from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Collective, Kernel, kernel_format
 from flashstill.hardware.later import Later
 from flashstill.hardware.stacked import alike, stack
 from flashstill.hardware.wiring import WIRING
@@ -79,7 +79,7 @@ def stacked_alike(conditions: Sequence[Conditions], most: int) -> Iterator[tuple
 
 def formats_of_use(conditions: Conditions) -> tuple[tuple[str, str], ...]:
     """The formats that a deployment asks for, each with the one that the chip multiplies in."""
-    found = ((name, _precision(conditions.chip, name)) for name in _formats(conditions))
+    found = ((name, _precision(conditions, name)) for name in _formats(conditions))
     return tuple((name, used) for name, used in found if used)
 
 
@@ -88,9 +88,9 @@ def _formats(conditions: Conditions) -> list[str]:
     return sorted(named)
 
 
-def _precision(chip: Chip, asked: str) -> str | None:
+def _precision(conditions: Conditions, asked: str) -> str | None:
     try:
-        return chip.precision(asked)
+        return conditions.runs_in(asked)
     except MissingFact:
         return None
 
@@ -111,7 +111,7 @@ def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Mapp
     def kernel(key: tuple[str, str]) -> Kernel:
         kind, (name, _, engine) = key[0], key[1].partition(" ")
         used = runs_in.get(name, name)
-        precision = (name if used in name else used) if kind in _OF_WEIGHTS else name
+        precision = kernel_format(name, used) if kind in _OF_WEIGHTS else name
         return calibration.kernel(kind, precision, engines.get(engine, engine))
 
     kernels = [(kind, f"{name} {engine}") for kind, name, engine in itertools.product(KINDS, runs_in, engines)] + [

@@ -8,6 +8,7 @@ memory_efficiency, operation_floor_s, link_efficiency, hop_s).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,9 +21,27 @@ _NEAREST = {
     "int8": ("int8", "fp8", "bf16"),
     "fp8": ("fp8", "bf16"),
     "fp4": ("fp4", "fp8", "bf16"),
+    "mxfp4": ("mxfp4", "fp4", "fp8", "bf16"),
     "int4": ("int4", "bf16"),
     "int2": ("int4", "bf16"),
 }
+
+
+def kernel_format(stored: str, runs_in: str) -> str:
+    """The name of kernels that multiply weights stored in one format in another: "fp8", or "mxfp4/bf16".
+
+    A kernel that converts the weights (weight-only formats, w4a16) is another one than that of the format in which it
+    multiplies: it reads fewer bytes and spends instructions on the conversion.
+    """
+    return stored if runs_in in stored else f"{stored}/{runs_in}"
+
+
+@functools.cache
+def _nearest(precision: str) -> tuple[str, ...]:
+    """The formats whose coefficients apply to a precision, its own first."""
+    multiplied = precision.rpartition("/")[2]
+    near = _NEAREST.get(multiplied, (multiplied, "bf16"))
+    return near if multiplied == precision else (precision, *near)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +64,8 @@ class Kernel:
     chunk_s: time of one step of a recurrence, after all before it.
     padding: share of the slots without a selected token that are computed nevertheless.
     passes: times the activations are moved to or from memory.  remote_passes: the same for rows of remote experts.
-    expert_s: added per hundred experts on the chip.
+    expert_s: added per hundred experts on the chip.  spread_s: added where a chip holds some of the experts only, whose
+    kernels look up which pairs are theirs.
     quantise_floor_s: minimum time to quantise the activations, for precisions that need it.
     """
 
@@ -66,6 +86,7 @@ class Kernel:
     passes: float = 1.0
     remote_passes: float = 0.0
     expert_s: float = 0.0
+    spread_s: float = 0.0
     quantise_floor_s: float = 0.0
 
 
@@ -154,9 +175,10 @@ class Calibration:
     def kernel(self, kind: str, precision: str, engine: str = "") -> Kernel:
         """Coefficients of a kind in a precision: the engine's own, else those of all engines.
 
-        Without rows in the precision those of the nearest one apply, else the general rows.
+        precision: as `kernel_format` names it.  Without rows in the precision those of the nearest one apply, of weights
+        that are converted in the kernel those of the format that it multiplies in, else the general rows.
         """
-        for near in _NEAREST.get(precision, (precision, "bf16")):
+        for near in _nearest(precision):
             coefficients = self.kernels.get((kind, f"{near} {engine}")) or self.kernels.get((kind, near))
             if coefficients is not None:
                 return coefficients

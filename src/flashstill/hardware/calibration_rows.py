@@ -31,7 +31,8 @@ GENERAL = "kernel"
 _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
 _NAMES = {kind.__name__: tuple(field.name for field in fields(kind)) for kind in (Kernel, Collective)}
 """fields by class: they are asked for thousands of times"""
-PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
+PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "mxfp4", "int8", "int4", "int2")
+"""formats of kernels; one that converts its weights has two, as "mxfp4/bf16" (calibration.kernel_format)"""
 
 
 def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
@@ -130,7 +131,7 @@ def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
         for condition in _by_condition(Kernel, facts, owner, kind)
         if not (owner == shared and " " in condition)
     }
-    return [condition for condition in found if condition.partition(" ")[0] in PRECISIONS]
+    return [condition for condition in found if set(condition.partition(" ")[0].split("/")) <= {*PRECISIONS}]
 
 
 def _coefficients(

@@ -107,6 +107,7 @@ class Chip:
 # Other formats of the same width come last, as they would round the values again.
 _WIDER = {
     "fp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
+    "mxfp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
     "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
     "int2": ("bf16", "fp16", "int8", "fp8", "fp32"),
     "fp8": ("bf16", "fp16", "fp32", "int8"),
@@ -124,6 +125,7 @@ BYTES_PER_VALUE = {
     "fp8-block": 1.0,
     "int8": 1.0,
     "fp4": 0.5,
+    "mxfp4": 0.5,
     "int4": 0.5,
     "int2": 0.25,
 }

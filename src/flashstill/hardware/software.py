@@ -41,6 +41,7 @@ class Software:
     usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
     free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
+    mxfp4_input_bits: of an activation that meets weights in mxfp4, on chips that multiply 4-bit floats: 16, 8 or 4.
     launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
     tpot_ratio, ttft_ratio: measured over predicted latencies of one stack, from a user's own measurements.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
@@ -67,6 +68,7 @@ class Software:
     free_ratio: float
     buffer_bytes: float
     graph_bytes: float
+    mxfp4_input_bits: float
     sync_ratio: float
     exposed_ratio: float
     launch_ratio: float = 1.0
@@ -97,6 +99,7 @@ NO_SOFTWARE = Software(
     free_ratio=1.0,
     buffer_bytes=0.0,
     graph_bytes=0.0,
+    mxfp4_input_bits=4.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
 )
@@ -122,8 +125,8 @@ _OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffe
 def software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     """Overheads of an engine on chips of a maker's class, such as gpu-amd.
 
-    Gains (ratios below 1) apply only to makers' classes on which engines were measured; elsewhere the ratio is 1, and
-    rows of the maker's class replace the overheads measured with other chips.
+    Gains (ratios below 1) apply only to makers' classes on which engines were measured; elsewhere the ratio is 1, rows
+    of the maker's class replace the overheads measured with other chips, and kernels multiply in the narrowest format.
     "none" uses, for each kind, the fastest of the kernels measured alone and those of any engine, without overhead,
     so it is never slower than an engine.
     """
@@ -154,6 +157,7 @@ def _software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     if has_measured_engines(facts, maker_class):
         return software
     changes: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
+    changes["mxfp4_input_bits"] = NO_SOFTWARE.mxfp4_input_bits
     return replace(software, **{**changes, **_of_the_platform(facts, maker_class)})
 
 

@@ -22,7 +22,7 @@ from flashstill.hardware.software import ENGINES
 GREEDY = "greedy"
 AS_PUBLISHED = "published"
 SAMPLINGS = (GREEDY, "top-p")
-PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
+PRECISION_NAMES = {"nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
 OWN_SOFTWARE = ("sram", "cpu")
 """chip classes that no general serving engine runs on"""
 DEGREES = ("chips", "tp", "pp", "ep", "dp")

@@ -6,6 +6,7 @@ import math
 
 from flashstill.arch import Architecture, Attention
 from flashstill.cost import Conditions
+from flashstill.cost.conditions import MICROSCALED
 from flashstill.facts import Facts
 from flashstill.hardware.software import ALONE, has_measured_engines
 from flashstill.parallel import popular_load
@@ -20,9 +21,12 @@ def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> l
     chip, formats = conditions.chip, conditions.precisions
     notes = [model.note] if model.note else []
     for stored in dict.fromkeys((formats.linear, formats.attention, formats.experts)):
-        runs_in = chip.precision(stored)
+        runs_in = conditions.runs_in(stored)
         if runs_in != stored and runs_in not in stored:
-            notes.append(f"{stored} weights are multiplied in {runs_in}, as {chip.name} has no {stored}")
+            reason = f"{chip.name} has no {stored}"
+            if stored == MICROSCALED and "fp4" in chip.flops_per_s:
+                reason = f"{conditions.software.name} takes its activations in that"
+            notes.append(f"{stored} weights are multiplied in {runs_in}, as {reason}")
     grouped = [layer.attention.kv_heads for layer in model.layers if isinstance(layer.attention, Attention)]
     fewest_heads = min(grouped, default=degrees.tp)
     if fewest_heads < degrees.tp:

@@ -111,7 +111,7 @@ class Resolved:
     @property
     def runs_in(self) -> str:
         """The precision in which the chip multiplies linear layers."""
-        return self.chip.precision(self.conditions.precisions.linear)
+        return self.conditions.runs_in(self.conditions.precisions.linear)
 
     @property
     def deployment(self) -> Deployment:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from flashstill.cost.conditions import Conditions, uniform
+from flashstill.cost.conditions import Conditions
 from flashstill.cost.kernels import quantise_seconds
 from flashstill.cost.links import link_cost
 from flashstill.cost.operations import operation_seconds
 from flashstill.hardware import Calibration, Chip, Collective, Kernel
-from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange
+from flashstill.validation.anchors.formats import kernels_alone
 from flashstill.validation.anchors.tables import QUANTISATION, KernelSet
 from flashstill.validation.comparison import Values
 from flashstill.workload import Matmul, Operation
@@ -34,14 +34,9 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
 
 def timed_alone(chip: Chip, item: KernelSet, calibration: Calibration) -> Conditions:
     """Conditions of kernels measured alone, without an engine's overheads around them."""
-    return Conditions(
-        chip=chip,
-        precisions=uniform(item.precision, item.cache or item.precision),
-        weights=chip.memory,
-        cache=chip.memory,
-        calibration=calibration,
-        software=replace(NO_SOFTWARE, name=item.engine, quantise_ratio=1.0),
-    )
+    alone = kernels_alone(chip, item.precision, item.cache)
+    software = replace(alone.software, name=item.engine, quantise_ratio=1.0)
+    return replace(alone, calibration=calibration, software=software)
 
 
 def seconds_of(conditions: Conditions, work: Operation | Exchange, like: Values) -> Values:

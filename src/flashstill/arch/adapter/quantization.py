@@ -91,12 +91,12 @@ def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
         scheme.require(field, "mxfp4")
     # DeepSeek-V4, Ling 3, MiMo-V2.6: experts in fp4 with one 8-bit scale for 32 weights.
     if kind == "fp4" or any(scheme.value(field) for field in _EXPERT_STORES):
-        return replace(changed, experts=_scaled("fp4", 32, 8), scheme=f"{changed.scheme}+mxfp4")
+        return replace(changed, experts=_scaled("mxfp4", 32, 8), scheme=f"{changed.scheme}+mxfp4")
     return changed
 
 
 def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:
-    return _apply(scheme, formats, depth, "mxfp4", _scaled("fp4", 32, 8), ("experts",))
+    return _apply(scheme, formats, depth, "mxfp4", _scaled("mxfp4", 32, 8), ("experts",))
 
 
 def _integer_name(scheme: Fields, bits: int) -> str:
@@ -177,7 +177,7 @@ def _weights_format(weights: Fields) -> tuple[str, Stored]:
     strategy = str(weights.value("strategy") or ("group" if weights.value("group_size") else "tensor"))
     group = weights.count("group_size", default=0, least=-1)
     if kind == "float" and bits == 4:
-        return ("nvfp4", _scaled("fp4", 16, 8)) if group == 16 else ("mxfp4", _scaled("fp4", group or 32, 8))
+        return ("nvfp4", _scaled("fp4", 16, 8)) if group == 16 else ("mxfp4", _scaled("mxfp4", group or 32, 8))
     if kind == "float" and bits == 8:
         block = _block_size(weights, "block_structure") if strategy == "block" else 0
         return ("fp8-block" if block else "fp8", _scaled("fp8", block, 32))

@@ -13,10 +13,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flashstill.cost import make_conditions, uniform
 from flashstill.hardware import Chip
+from flashstill.validation.anchors.formats import kernels_alone
 from flashstill.validation.anchors.routing import routed
-from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, Rows, column, engine_in_name
+from flashstill.validation.anchors.tables import (
+    CONVERTED,
+    MILLI,
+    PRECISIONS,
+    KernelSet,
+    Rows,
+    column,
+    engine_in_name,
+)
 from flashstill.workload import Experts, Routed
 
 COLUMNS = {"num_tokens", "topk", "distribution", "moe_ep_size", "latency"}
@@ -24,6 +32,7 @@ _PLAIN = "bfloat16"
 """format of tables without a column for it"""
 _NOT_GATED = {("2688", "1856"), ("1024", "2688"), ("4096", "2688"), ("2048", "5120"), ("8192", "5120")}
 """(width, FFN width) of the Nemotron-3 models, whose FFN has no gate (hidden_act relu2 in their configurations)"""
+FORMATS = PRECISIONS | CONVERTED
 _FIRST_TAKES_ALL = (0, 5, 13)
 """SGLang's benchmark gave the pairs of other groups to the first expert until this version"""
 
@@ -33,10 +42,10 @@ def experts(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     groups: dict[tuple[str, str], Rows] = {}
     for row in rows:
         dtype = row.get("moe_dtype", _PLAIN)
-        if dtype in PRECISIONS:
-            groups.setdefault((PRECISIONS[dtype], _kernels(anchor, chip, row)), []).append(row)
+        if dtype in FORMATS:
+            groups.setdefault((FORMATS[dtype], _kernels(anchor, chip, row)), []).append(row)
     for (precision, kernels), group in sorted(groups.items()):
-        widths = make_conditions(chip, uniform(precision)).widths
+        widths = kernels_alone(chip, precision).widths
         tokens, chosen = column(group, "num_tokens"), column(group, "topk")
         count, split_over = column(group, "num_experts"), column(group, "moe_ep_size")
         pairs, distinct, visiting = np.array([_routed(row) for row in group]).T
@@ -88,12 +97,17 @@ def _kernels(anchor: str, chip: Chip, row: dict[str, str]) -> str:
     """The engine whose kernels a row timed, or the library if it is not the one that the engine usually takes.
 
     FlashInfer's CUTLASS kernels were timed with their default tactic, which engines tune when they start (block-scaled
-    fp8 has one tactic only); SGLang takes Triton for some models on chips where the others run FlashInfer's.
+    fp8 has one tactic only); SGLang takes Triton for some models on chips where the others run FlashInfer's.  Weights in
+    mxfp4 go to Marlin for models with activations of their own only (vLLM's default is OpenAI's Triton kernels on Hopper
+    and FlashInfer's on Blackwell), and SGLang's own Triton reads them widened to 16 bits, which it no longer does by
+    default.
     """
-    engine, library = engine_in_name(anchor), _library(row)
-    untuned = library == "flashinfer-cutlass" and row.get("moe_dtype") != "fp8_block"
-    exception = engine == "sglang" and library == "triton" and chip.precision("fp4") == "fp4"
-    return library if untuned or exception or library == "trtllm-gen" else engine
+    engine, library, format_name = engine_in_name(anchor), _library(row), row.get("moe_dtype")
+    untuned = library == "flashinfer-cutlass" and format_name != "fp8_block"
+    widened = format_name == "w4a16_mxfp4" or chip.precision("fp4") == "fp4"
+    exception = engine == "sglang" and library == "triton" and widened
+    marlin = library == "marlin" and format_name == "w4a16_mxfp4"
+    return library if untuned or exception or marlin or library == "trtllm-gen" else engine
 
 
 def _matrices(row: dict[str, str]) -> float:

@@ -40,6 +40,8 @@ PRECISIONS = {
     "fp8_block": "fp8-block",
     "nvfp4": "fp4",
 }
+CONVERTED = {"int4_wo": "int4/bf16", "w4a16_mxfp4": "mxfp4/bf16", "w4a8_mxfp4_mxfp8": "mxfp4/fp8"}
+"""the same of kernels that convert their weights (calibration.kernel_format)"""
 
 
 Timed = TypeVar("Timed", Operation, Exchange)
