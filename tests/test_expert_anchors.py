@@ -132,7 +132,9 @@ def test_weights_that_a_kernel_converts(dtype: str, precision: str, bytes_: floa
     found = read("kernels_b200_sxm_vllm_moe", "b200", moe_dtype=dtype, num_tokens="65536")
     assert found.precision == precision
     assert work(found).value_bytes == bytes_
-    seconds = kernel_seconds(chip, found, Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, passes=0.0))
+    seconds = kernel_seconds(
+        chip, found, Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, passes=0.0)
+    )
     assert seconds[0] == pytest.approx(work(found).flops / chip.flops_per_s[flops_per_s], rel=1e-6)
 
 

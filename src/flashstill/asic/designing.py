@@ -31,7 +31,7 @@ from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 
 COST, SILICON = "cost", "silicon"
 OBJECTIVES = (COST, SILICON)
-WIRED_AS = {"fp8-block": "fp8", "bf16": "fp16"}
+WIRED_AS = {"fp8-block": "fp8", "mxfp4": "fp4", "bf16": "fp16"}
 """formats of wired weights: scales of blocks are wired too; 16 bits are called fp16, beside the bf16 of attention"""
 __all__ = ["COST", "OBJECTIVES", "SILICON", "design_chip", "known_node", "node_nm", "rows_of", "with_design"]
 

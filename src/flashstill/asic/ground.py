@@ -16,7 +16,7 @@ from flashstill.hardware.software import Software, software_on
 from flashstill.plan.deployment import OWN_SOFTWARE
 from flashstill.workload import decode
 
-MULTIPLIED_IN = {"fp8-block": "fp8", "int2": "bf16"}
+MULTIPLIED_IN = {"fp8-block": "fp8", "mxfp4": "fp4", "int2": "bf16"}
 """formats that are multiplied in another one"""
 ATTENTION = "bf16"
 """format of attention's products (cost/operations.py)"""

@@ -159,7 +159,7 @@ class Conditions:
         )
 
     def runs_in(self, stored: str) -> str:
-        """The format in which the chip multiplies weights stored in another, with the activations that its engine takes.
+        """The format in which the chip multiplies weights stored in another, with its engine's activations.
 
         A chip that multiplies 4-bit floats also multiplies weights in mxfp4 with activations of 4, 8 or 16 bits, and
         engines choose; any other chip has them converted (Chip.precision).

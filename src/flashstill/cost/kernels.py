@@ -12,7 +12,7 @@
                       the softmax, and the longest tile, for which idle units wait at the end (Graham 1969)
     recurrence        (floor^p + C^p + M^p + chain^p)^(1/p)
                       chain = waves x (block + steps x step),  waves = ceil(sequences x heads / units)
-    experts           floor + expert x local experts/100 + spread if only some are local + (C^p + M^p)^(1/p) + activation traffic + remote traffic
+    experts           floor + expert x local experts/100 + spread + (C^p + M^p)^(1/p) + activations + remote traffic
 
 The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
 overlap).  Tiles are assigned to compute units in whole waves, so a GEMM of 129 rows can take as long as one of 256

@@ -175,8 +175,8 @@ class Calibration:
     def kernel(self, kind: str, precision: str, engine: str = "") -> Kernel:
         """Coefficients of a kind in a precision: the engine's own, else those of all engines.
 
-        precision: as `kernel_format` names it.  Without rows in the precision those of the nearest one apply, of weights
-        that are converted in the kernel those of the format that it multiplies in, else the general rows.
+        precision: as `kernel_format` names it.  Without rows in the precision those of the nearest one apply (for a
+        kernel that converts its weights, of the format that it multiplies in), else the general rows.
         """
         for near in _nearest(precision):
             coefficients = self.kernels.get((kind, f"{near} {engine}")) or self.kernels.get((kind, near))

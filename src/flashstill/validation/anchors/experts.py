@@ -97,10 +97,10 @@ def _kernels(anchor: str, chip: Chip, row: dict[str, str]) -> str:
     """The engine whose kernels a row timed, or the library if it is not the one that the engine usually takes.
 
     FlashInfer's CUTLASS kernels were timed with their default tactic, which engines tune when they start (block-scaled
-    fp8 has one tactic only); SGLang takes Triton for some models on chips where the others run FlashInfer's.  Weights in
-    mxfp4 go to Marlin for models with activations of their own only (vLLM's default is OpenAI's Triton kernels on Hopper
-    and FlashInfer's on Blackwell), and SGLang's own Triton reads them widened to 16 bits, which it no longer does by
-    default.
+    fp8 has one tactic only); SGLang takes Triton for some models on chips where the others run FlashInfer's.  With
+    weights in mxfp4, Marlin's were timed for models with an activation function of their own (vLLM takes OpenAI's
+    Triton kernels on Hopper and FlashInfer's on Blackwell), and SGLang's Triton reads them widened to 16 bits, which is
+    no longer its default.
     """
     engine, library, format_name = engine_in_name(anchor), _library(row), row.get("moe_dtype")
     untuned = library == "flashinfer-cutlass" and format_name != "fp8_block"
