@@ -165,7 +165,7 @@ def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest
 @pytest.mark.slow
 def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
     """Served rows, each stack left out of the fit: one row brings the others' mean error of the time per token below
-    10 %, five below 8 %; without any it is above 12 %."""
+    10 %, five below 8 %; without any it is above 11 %."""
     from flashstill.validation.anchors.left_out import stored_rows
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
     from flashstill.validation.anchors.serving import Served, groups, served
@@ -190,7 +190,7 @@ def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
                 offset = stack_offset(FACTS, "tpot_s", list(logs[order[:given]])) if given else 0.0
                 errors[given] += list(np.abs(np.expm1(offset - logs[order[given:]])))
     means = {given: float(np.mean(values)) for given, values in errors.items()}
-    assert means[0] > 0.12
+    assert means[0] > 0.11
     assert means[1] < 0.10
     assert means[5] < 0.08
 

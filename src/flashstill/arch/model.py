@@ -94,6 +94,11 @@ class Architecture:
         object.__setattr__(self, "parameters", self._outside + blocks)
 
     @property
+    def routed_blocks(self) -> int:
+        """Blocks with routed experts."""
+        return sum(layer.count for layer in self.layers if layer.ffn.experts)
+
+    @property
     def norm_pairs(self) -> float:
         """Norms beyond two per block, such as QK norms or post-norms, summed over blocks and divided by 2."""
         return sum(layer.count * (layer.norms + layer.attention.norms - 2) for layer in self.layers) / 2.0

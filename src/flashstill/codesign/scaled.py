@@ -20,10 +20,10 @@ from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.hardware.later import Later
 from flashstill.hardware.present import present
 
-_KERNEL_SECONDS = ("floor_s", "split_s", "block_s", "doubling_s", "chunk_s", "expert_s", "quantise_floor_s")
+_KERNEL_SECONDS = ("floor_s", "split_s", "block_s", "doubling_s", "chunk_s", "expert_s", "spread_s", "quantise_floor_s")
 _COLLECTIVE_SECONDS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
 _PLAIN = (float, int, str, type(None))
-_ENGINE_SECONDS = ("step_s", "layer_s", "sequence_s", "logit_s", "first_s")
+_ENGINE_SECONDS = ("step_s", "layer_s", "sequence_s", "logit_s", "first_s", "first_block_s")
 
 
 def scaled(conditions: Conditions, ratios: Ratios, stacked: int = 0) -> Conditions:

@@ -85,7 +85,7 @@ def weights_of(conditions: Conditions, load: Load) -> Weights:
         return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
 
     return Weights(
-        once_s=whole(software.first_s * software.ttft_ratio),
+        once_s=whole(software.first_token_s * software.ttft_ratio),
         decode=whole((runs + steps * tpot) * (1.0 - joined)),
         mixed=whole((runs + steps * tpot) * joined),
         filled=whole(filled * software.ttft_ratio + steps * tpot * delayed),

@@ -113,7 +113,7 @@ def serve_apart(
         own_s = single.seconds + busy * (full.seconds - single.seconds)
         steady_s = wait_seconds(prompt_s, pools.groups, busy)
         queue_s = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
-        return software.first_s + software.first_ratio * (own_s + queue_s) + transfer_s
+        return software.first_token_s + software.first_ratio * (own_s + queue_s) + transfer_s
 
     def step_of(batch: Quantity) -> StepCost:
         return batch_step(model, conditions, decode, batch, context, speculation, pue)

@@ -14,7 +14,9 @@ A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests
 steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
 prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
 that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
-half of the others only.  `interference`, the delay by another's prefill, is the engine's, as are `first`, `first_s`.
+half of the others only.  `interference`, the delay by another's prefill, is the engine's, as are `first` and
+`first_s`, which grows with the blocks of experts where an engine launches the kernels of a prompt one by one: they add
+to the first token, and to the time per token nothing that measurements show.
 
 The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
 ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
@@ -223,9 +225,9 @@ def closed_form(
     # A request alone finds no step running.
     running_s = np.minimum(others, 1.0) * (1.0 + load.batching_steps) * step_s
     waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
-    started = software.first_s + running_s + software.first_ratio * paces.pass_s + waiting_s
+    started = software.first_token_s + running_s + software.first_ratio * paces.pass_s + waiting_s
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
-    started = np.where(steps > 0, started, software.first_s + np.maximum(software.first_ratio, local) * prompt_s)
+    started = np.where(steps > 0, started, software.first_token_s + np.maximum(software.first_ratio, local) * prompt_s)
     started = started * software.ttft_ratio
     stay = started + steps * tpot
     rate = running * load.osl / stay

@@ -179,7 +179,7 @@ def _kind(
         requests_per_s=np.nan_to_num(rate),
         prompt_s=np.min(np.minimum(alone_s, beside_s) / sizes, axis=1),
         first_s=passes * extra_s(none, np.full((1, 1), prompt / passes), prompt / 2.0)[:, 0]
-        + conditions.software.first_s,
+        + conditions.software.first_token_s,
         usd_per_hour=np.array([each.chips for each in layouts]) * paid.usd_per_hour,
     )
 

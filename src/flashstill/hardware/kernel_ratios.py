@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from flashstill.facts import Facts
 
-_FLOORS = ("floor_s", "block_s", "doubling_s", "expert_s", "split_s", "quantise_floor_s")
+_FLOORS = ("floor_s", "block_s", "doubling_s", "expert_s", "spread_s", "split_s", "quantise_floor_s")
 _COLLECTIVE_FLOORS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
 _SCALED_BY = {
     **dict.fromkeys(("compute_efficiency", "unit_efficiency"), "compute_ratio"),

@@ -34,6 +34,8 @@ class Software:
     quantise_ratio: fraction of the measured quantisation time that the engine does not fuse away.
     interference_ratio: fraction of other requests' prefill time by which a decoding request is delayed.
     first_s: seconds of TTFT that no prompt explains: the way in, tokenising, scheduling, launching, streaming.
+    first_block_s: the same for each block with routed experts, whose kernels are launched one by one.
+    eager_ratio: 1 if prompts run as single kernels, 0 if they are compiled and recorded in graphs.
     first_ratio: prefill time before a first token, the request's own and that of requests ahead, over its kernels'.
     mixed_ratio: 1 if prompts join running decode steps, 0 if they are prefilled in steps of their own.
     prefill_tokens: most prompt tokens of a step (max_num_batched_tokens, chunked_prefill_size, max_num_tokens).
@@ -43,6 +45,7 @@ class Software:
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
     mxfp4_input_bits: of an activation that meets weights in mxfp4, on chips that multiply 4-bit floats: 16, 8 or 4.
     launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
+    routed_blocks: those of the model that is served; of `first_token_s`.
     tpot_ratio, ttft_ratio: measured over predicted latencies of one stack, from a user's own measurements.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
@@ -60,6 +63,8 @@ class Software:
     quantise_ratio: float
     interference_ratio: float
     first_s: float
+    first_block_s: float
+    eager_ratio: float
     first_ratio: float
     mixed_ratio: float
     prefill_tokens: float
@@ -72,10 +77,16 @@ class Software:
     sync_ratio: float
     exposed_ratio: float
     launch_ratio: float = 1.0
+    routed_blocks: float = 0.0
     tpot_ratio: float = 1.0
     ttft_ratio: float = 1.0
     fastest_of: tuple[Software, ...] = ()
     """engines whose kernels and collectives are used if faster"""
+
+    @property
+    def first_token_s(self) -> float:
+        """Seconds of TTFT that no prompt explains, launches included."""
+        return self.first_s + self.eager_ratio * self.first_block_s * self.routed_blocks
 
 
 NO_SOFTWARE = Software(
@@ -91,6 +102,8 @@ NO_SOFTWARE = Software(
     quantise_ratio=0.0,
     interference_ratio=1.0,
     first_s=0.0,
+    first_block_s=0.0,
+    eager_ratio=0.0,
     first_ratio=1.0,
     mixed_ratio=1.0,
     prefill_tokens=inf,
@@ -116,7 +129,7 @@ def software_of(facts: Facts, engine: str) -> Software:
 
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
 """ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
-_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "reserved_ratio")
+_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "first_block_s", "reserved_ratio")
 RUNTIME = "runtime"
 """condition of a maker's class rows that hold for kernels without an engine as well"""
 _OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffer_bytes", "graph_bytes")
@@ -126,7 +139,8 @@ def software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     """Overheads of an engine on chips of a maker's class, such as gpu-amd.
 
     Gains (ratios below 1) apply only to makers' classes on which engines were measured; elsewhere the ratio is 1, rows
-    of the maker's class replace the overheads measured with other chips, and kernels multiply in the narrowest format.
+    of the maker's class replace the overheads measured with other chips (its `first_s` has the launches of prompts),
+    and kernels multiply in the narrowest format.
     "none" uses, for each kind, the fastest of the kernels measured alone and those of any engine, without overhead,
     so it is never slower than an engine.
     """
@@ -157,7 +171,7 @@ def _software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     if has_measured_engines(facts, maker_class):
         return software
     changes: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
-    changes["mxfp4_input_bits"] = NO_SOFTWARE.mxfp4_input_bits
+    changes |= {"mxfp4_input_bits": NO_SOFTWARE.mxfp4_input_bits, "first_block_s": 0.0}
     return replace(software, **{**changes, **_of_the_platform(facts, maker_class)})
 
 

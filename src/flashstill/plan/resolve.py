@@ -227,7 +227,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
         wired_formats(chip, model, deployment) or formats_of(model, deployment.precision, deployment.kv_precision),
         deployment.weights_in,
         deployment.kv_in,
-        software=engine_of(facts, chip, deployment.engine),
+        software=replace(engine_of(facts, chip, deployment.engine), routed_blocks=float(model.routed_blocks)),
         skew=facts.value("routing", "skew_exponent"),
         sampled=deployment.sampling != GREEDY,
         overlap_units_ratio=facts.value("overlap", "units_ratio") if deployment.overlap == TWO_BATCH else None,

@@ -139,7 +139,7 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         router=ROUTERS.index(policy.router),
         ttft_s=policy.max_ttft_s or math.inf,
         tpot_s=policy.max_tpot_s or math.inf,
-        first_s=software.first_s,
+        first_s=software.first_token_s,
         few=policy.refill_sequences if policy.scheduler == DECODE_PRIORITY else ALL,
         late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
         asks=policy.function is not None,

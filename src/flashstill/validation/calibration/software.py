@@ -30,7 +30,7 @@ SOFTWARE_START: Mapping[str, float] = {
     "interference_ratio": 1.0,
 }
 """start values of what the time per output token determines"""
-FIRST_START: Mapping[str, float] = {"first_s": 0.05, "first_ratio": 1.5}
+FIRST_START: Mapping[str, float] = {"first_s": 0.05, "first_block_s": 6e-4, "first_ratio": 1.5}
 """start values of what the time to first token determines"""
 MEAN_WIDTH: Mapping[str, float] = {
     "step_s": 1.0,
@@ -44,6 +44,7 @@ MEAN_WIDTH: Mapping[str, float] = {
     "quantise_ratio": 0.7,
     "interference_ratio": 0.4,
     "first_s": 0.7,
+    "first_block_s": 1.0,
     "first_ratio": 0.4,
 }
 """Prior standard deviations in logs of the mean over engines around the start: ratios of kernels stay near 1, as the
@@ -60,6 +61,7 @@ ENGINE_WIDTH: Mapping[str, float] = {
     "quantise_ratio": 0.5,
     "interference_ratio": 0.2,
     "first_s": 0.7,
+    "first_block_s": 0.7,
     "first_ratio": 0.3,
 }
 """the same of an engine around the mean: engines share kernel libraries, less so hosts and schedulers"""
@@ -127,9 +129,14 @@ def fit_engines(served: ServedRows, kept: npt.NDArray[np.bool_], near: Pooled | 
 
 
 def fitted_names(served: ServedRows, engine: str) -> list[str]:
-    """The coefficients that rows of an engine bear on: seconds per logit only if some draw samples."""
-    drawn = any(block.setup.conditions.sampled for block in served.blocks if block.engine == engine)
-    return [name for name in software_prior().names if drawn or name != "logit_s"]
+    """The coefficients that rows of an engine bear on: seconds per logit only if some draw samples, seconds per block
+    only if it runs prompts as single kernels."""
+    mine = [block.setup.conditions for block in served.blocks if block.engine == engine]
+    counts = {
+        "logit_s": any(each.sampled for each in mine),
+        "first_block_s": any(each.software.eager_ratio for each in mine),
+    }
+    return [name for name in software_prior().names if counts.get(name, True)]
 
 
 def engine_fit(served: ServedRows, pooled: Pooled, engine: str) -> Fit:
