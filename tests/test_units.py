@@ -15,6 +15,8 @@ from flashstill.units import parse_amount, short_count
         ("3350 GB/s", "B/s", 3.35e12),
         ("80GB", "B", 8e10),
         ("80GiB", "B", 80 * 2**30),
+        ("1.5B", "1", 1.5e9),
+        ("$2B", "USD", 2e9),
         ("143771MiB", "B", 143771 * 2**20),
         ("20ms", "s", 0.02),
         ("20 us", "s", 2e-5),

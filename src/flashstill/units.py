@@ -88,8 +88,9 @@ def parse_amount(text: str, unit: str) -> float | None:
     """Parse a quantity into `unit`: parse_amount("6.7TB/s", "B/s") is 6.7e12; None if the text cannot be parsed.
 
     A bare number is in `unit`.  Accepted: SI prefixes (k, M, G, T, P; for seconds, watts and joules also m, u, n),
-    binary prefixes for bytes and counts (KiB, MiB, GiB; 4Ki), a leading $ for dollars, % for ratios.  A prefix alone
-    may stand for prefix and unit (`4k`).  Non-finite numbers and non-ASCII digits also give None.
+    binary prefixes for bytes and counts (KiB, MiB, GiB; 4Ki), B for 1e9 of counts and dollars, a leading $ for dollars,
+    % for ratios.  A prefix alone may stand for prefix and unit (`4k`).  Non-finite numbers and digits beyond ASCII also
+    give None.
     """
     plain = text.strip()
     if len(plain) > _LONGEST_AMOUNT:
@@ -127,4 +128,6 @@ def _scales(unit: str) -> dict[str, float]:
         factors.update(_LONGER_TIMES)
     if unit == "1":
         factors["%"] = 0.01
+    if unit in ("1", "USD"):
+        factors |= dict.fromkeys(("B", "b"), 1e9)
     return factors

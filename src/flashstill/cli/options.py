@@ -66,7 +66,7 @@ class _Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 
 
 COUNT, WORD, SECONDS = _Count(), _Word(), Amount("s", "20ms or 0.02", "duration")
-SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500 or 4k", "rate")
+SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500, 4k or 2B", "rate")
 
 
 def arrival_options(command: _F) -> _F:

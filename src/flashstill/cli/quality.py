@@ -22,9 +22,8 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse it; B means 1e9."""
-        written = value.strip()
-        number = parse_amount(f"{written[:-1]}G" if written[-1:] in ("B", "b") else written, "1")
+        """Parse it."""
+        number = parse_amount(value, "1")
         if number is None or number <= 0:
             self.fail(f"{shortened(value)!r} is not a valid number; write it as 7B, 1.4T or 7e9.", param, ctx)
         return number

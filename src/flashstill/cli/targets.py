@@ -25,9 +25,7 @@ class _Tokens(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Parse the number; a default is already a number."""
-        from flashstill.targets import parse_tokens
-
-        count = parse_tokens(value) if isinstance(value, str) else int(value)
+        count = parse_count(value) if isinstance(value, str) else int(value)
         if count is None:
             self.fail(f"{shortened(value)!r} is no number of tokens; write it as 15T, 100B or 3e12.", param, ctx)
         return count

@@ -9,9 +9,9 @@ search.py        all of them priced     doubt.py     what the law's interval doe
 from flashstill.targets.answer import Student, TargetPlan
 from flashstill.targets.question import TargetQuestion
 from flashstill.targets.search import plan_target
-from flashstill.targets.target import TrainedModel, parse_target, parse_tokens, parse_trained
+from flashstill.targets.target import TrainedModel, parse_target, parse_trained
 
 __all__ = [
-    "Student", "TargetPlan", "TargetQuestion", "TrainedModel", "parse_target", "parse_tokens", "parse_trained",
+    "Student", "TargetPlan", "TargetQuestion", "TrainedModel", "parse_target", "parse_trained",
     "plan_target",
 ]  # fmt: skip

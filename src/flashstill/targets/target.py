@@ -114,16 +114,10 @@ def parse_trained(text: str) -> TrainedModel:
     found = _ON.fullmatch(text.strip())
     if found is None:
         return TrainedModel(model=load_architecture(text.strip()))
-    tokens = parse_tokens(found["tokens"])
+    tokens = parse_count(found["tokens"])
     if tokens is None or tokens < 1:
         raise BadInput(f"{shortened(found['tokens'])!r} is no number of training tokens, as 15T or 3e12")
     return TrainedModel(model=load_architecture(found["model"]), tokens=float(tokens))
-
-
-def parse_tokens(text: str) -> int | None:
-    """A number of tokens, as 15T, 100B (billions), 3e12; None if it is none."""
-    words = text.strip()
-    return parse_count(f"{words[:-1]}G" if words[-1:] in ("b", "B") else words)
 
 
 def _number(text: str) -> float | None:
