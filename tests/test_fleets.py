@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.fleets import search
 from flashstill.fleets.answer import FleetPlan
+from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import demand_of, read_demand, sample
 from flashstill.fleets.lower_bound import tokens_of
 from flashstill.fleets.slo import Bound, parse_slo
+from flashstill.fleets.trials import Broken
 from flashstill.simulate.loop import Arrivals
 from tests.commands import Cli, refuse
 
@@ -230,3 +235,23 @@ def test_runs_ahead_change_nothing(monkeypatch: pytest.MonkeyPatch, trace: Path)
         monkeypatch.setattr(trials, "cores", lambda at_once=at_once: at_once)
         found.append(planned(trace).as_dict())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("dear", "asked", "found"), [(14.5, [10, 14], (15, False)), (math.inf, [10, 20], (20, True))])
+def test_no_more_replicas_are_tried_than_another_layout_costs(
+    monkeypatch: pytest.MonkeyPatch, dear: float, asked: list[int], found: tuple[int, bool]
+) -> None:
+    """Twenty keep a bound that ten break by far. With a rival at the price of 14.5 at most fourteen are looked at."""
+    tried: list[int] = []
+
+    def quickly_broken(candidate: Any, copies: Copies, *question: Any) -> tuple[Any, list[Broken]]:
+        if copies.replicas not in tried:
+            tried.append(copies.replicas)
+        over = [] if copies.replicas >= 20 else [Broken("ttft_p95", 9.0, 9.0)]
+        return SimpleNamespace(busy=1.0), over
+
+    monkeypatch.setattr(search, "_by_rate", lambda *_: 10)
+    trials = cast("Any", SimpleNamespace(quickly_broken=quickly_broken, span_s=lambda traffic: 1.0))
+    question = search.Question(bounds=(), coarse=1.0)
+    assert search._fewest(trials, cast("Any", None), question, 0, 1, dear) == found
+    assert tried == asked

@@ -152,7 +152,8 @@ def _fewest(
             return 0, False
         ratio = over[0].ratio
         factor = min(max(1.0 + 0.4 * (ratio - 1.0), 1.1), 2.0)  # far from the bound in large steps
-        broken, count = count, min(max(count + 1, int(count * factor)), MOST_REPLICAS)
+        larger = min(max(count + 1, int(count * factor)), MOST_REPLICAS)
+        broken, count = count, larger if larger < dear else math.ceil(dear) - 1  # above `dear` another one is cheaper
     while kept - broken > max(1, int(question.coarse * kept)):
         middle = max((kept + broken) // 2, int(0.85 * kept))
         middle = middle if middle < kept else kept - 1
