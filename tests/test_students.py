@@ -370,10 +370,19 @@ class TestCompensation:
             assert float((given @ better.T - wanted).square().mean()) < 0.2 * float(
                 (given @ weight.T - wanted).square().mean()
             )
-            damped = gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(32)
-            change = (wanted - given @ weight.T).T @ given / 512
-            assert torch.allclose(better, weight + change @ torch.linalg.inv(damped), rtol=1e-3, atol=1e-3)
         assert torch.equal(fitted(weight, given, given, gram), weight), "nothing was lost"
+
+    def test_a_fit_to_noise_is_not_used(self) -> None:
+        draw = torch.Generator().manual_seed(5)
+        rows, noise = (torch.randn(96, size, generator=draw) for size in (48, 24))
+        weight, gram = torch.randn(24, 48, generator=draw), rows.T @ rows / 96
+        whole = (
+            rows
+            @ (noise.T @ rows / 96 @ torch.linalg.inv(gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(48))).T
+        )
+        changed = fitted(weight, rows, rows, gram, noise) - weight
+        assert float((rows @ changed.T).norm()) < 0.1 * float(whole.norm())
+        assert torch.equal(fitted(weight[:, :1], rows[:1, :1], rows[:1, :1], gram[:1, :1], noise[:1]), weight[:, :1])
 
     def test_which_layers_write_to_the_stream_is_measured(self) -> None:
         draw = torch.Generator().manual_seed(4)

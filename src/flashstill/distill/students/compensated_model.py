@@ -7,8 +7,9 @@ error e = h' - h of the stream as well, of which it can do so in its own units, 
 
     V = W + (W mean (x' - x) x^T + b mean (e / c) x^T) (H + r I)^-1,    H = mean x x^T
 
-is rounded in its place: a damped least-squares fit of V x to W x' + b e / c.  Means are over all tokens of the text,
-learned or not, but no padding: a model that is served reads prompts as well.
+is rounded in its place: a damped least-squares fit of V x to W x' + b e / c, of which V takes the share that also holds
+on text it was not fitted to, as found on halves of the rows.  Means are over all tokens of the text, learned or not,
+but no padding: a model that is served reads prompts as well.
 
 Which layers write to the stream is measured, not known: if what a block adds to its input is a sum of its linear
 layers' outputs, these are they, with the factors c.  In a block where it is not, as where a norm follows them, nothing
@@ -199,13 +200,37 @@ class _InOrder:
 
 def fitted(weight: Tensor, whole: Tensor, rows: Tensor, gram: Tensor, owed: Tensor | None = None) -> Tensor:
     """Weights [out, in] whose outputs on `rows` [N, in] are nearly those of `weight` on `whole` [N, in], and `owed`
-    [N, out] more.  gram [in, in]: the mean of the products of `rows`."""
-    change = weight @ ((whole - rows).T @ rows)
+    [N, out] more.  gram [in, in]: the mean of the products of `rows`.
+
+    A fit of few rows fits their noise: only the share of it is used that holds on rows which it was not fitted to.
+    """
+    lost = (whole - rows) @ weight.T
     if owed is not None:
-        change += owed.T @ rows
-    damped = gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
-    solved: Tensor = torch.linalg.solve(damped, change / len(rows), left=False)
-    return weight + solved
+        lost += owed
+    share = _share_that_holds(lost, rows)
+    return weight + share * _fit(lost, rows, gram) if share else weight
+
+
+def _fit(lost: Tensor, rows: Tensor, gram: Tensor) -> Tensor:
+    """Weights [out, in] that give what was lost [N, out] on `rows` [N, in] by damped least squares."""
+    damping = FIT_DAMPING * gram.diagonal().mean().clamp_min(1e-30)  # rows of zeros say nothing
+    damped = gram + damping * torch.eye(len(gram), device=gram.device)
+    solved: Tensor = torch.linalg.solve(damped, lost.T @ rows / len(rows), left=False)
+    return solved
+
+
+def _share_that_holds(lost: Tensor, rows: Tensor) -> float:
+    """The factor, 0 to 1, with which fits of one half of the rows predict best what was lost on the other half."""
+    if len(rows) < 2:
+        return 0.0
+    half = len(rows) // 2
+    met = made = 0.0
+    for own, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+        part = rows[own]
+        predicted = rows[other] @ _fit(lost[own], part, part.T @ part / len(part)).T
+        met += float((predicted * lost[other]).sum())
+        made += float(predicted.square().sum())
+    return min(1.0, max(0.0, met / made)) if made > 0.0 else 0.0
 
 
 def stream_factors(added: Tensor, returned: dict[str, Tensor]) -> dict[str, float]:
