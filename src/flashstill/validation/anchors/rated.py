@@ -39,7 +39,7 @@ def compared(
     """
     answers = predict(facts, [row.case for row in rows])
     labels = [
-        (row.quantity, FITTED if facts.machine(row.case.deployment.chip).maker_class in used else NOT_FITTED)
+        (row.quantity, FITTED if used and facts.machine(row.case.deployment.chip).maker_class in used else NOT_FITTED)
         for row in rows
     ]
     comparisons: list[Comparison] = []

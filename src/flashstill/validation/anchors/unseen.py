@@ -1,9 +1,9 @@
-"""Published cases on chips, models and engines that the other anchors lack (serving_unseen.csv).
+"""Published cases on chips, models and engines that the other anchors lack (serving_unseen*.csv).
 
 They were written down from their sources before the first of them was predicted, and no coefficient is fitted to one.
-A row is compared by its time per output token, or by its output rate where none was published, and by its time to
-first token.  Rows with a reason in the column `apart` cannot be as their source states them: they are listed, and not
-counted.
+A row is compared by its time per output token, or by its output rate where none was published, by its time to first
+token, and by its joules per output token.  Rows with a reason in the column `apart` cannot be as their source states
+them, or do not say how they were measured: they are listed, and not counted.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ from pathlib import Path
 
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case
-from flashstill.validation.anchors.rated import RATE, TPOT, TTFT, Measured, compared
+from flashstill.validation.anchors.rated import JOULES, RATE, TPOT, TTFT, Measured, compared
 from flashstill.validation.anchors.tables import MILLI, read_rows
 from flashstill.validation.apart import Apart
 from flashstill.validation.comparison import Comparison
 
-UNSEEN = "serving_unseen"
+UNSEEN = ("serving_unseen", "serving_unseen_second")
+"""the first table, which faults were mended with, and a second one"""
 _COUNTS = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "cohort")
-_WORDS = ("model", "chip", "engine", "precision", "kv_precision")
+_WORDS = ("model", "chip", "engine", "precision", "kv_precision", "sampling")
 
 
 def compare_unseen(facts: Facts, directory: Path) -> list[Comparison]:
-    """Comparisons by quantity; empty without the file."""
-    counted = [row for row in _rows(directory) if not row["apart"]]
-    return compared(facts, UNSEEN, [figure for row in counted for figure in _figures(row)]) if counted else []
+    """Comparisons by table and quantity; empty without a file."""
+    comparisons = []
+    for name in UNSEEN:
+        figures = [figure for row in _rows(directory, name) if not row["apart"] for figure in _figures(row)]
+        comparisons += compared(facts, name, figures) if figures else []
+    return comparisons
 
 
 def unseen_apart(directory: Path) -> list[Apart]:
@@ -35,13 +39,14 @@ def unseen_apart(directory: Path) -> list[Apart]:
         Apart(
             case=_case(row), stack=" ".join(row[name] for name in ("engine", "chip", "model") if row[name]), reason=why
         )
-        for row in _rows(directory)
+        for name in UNSEEN
+        for row in _rows(directory, name)
         if (why := row["apart"])
     ]
 
 
-def _rows(directory: Path) -> list[dict[str, str]]:
-    path = directory / f"{UNSEEN}.csv"
+def _rows(directory: Path, name: str) -> list[dict[str, str]]:
+    path = directory / f"{name}.csv"
     return read_rows(path) if path.exists() else []
 
 
@@ -51,13 +56,14 @@ def _figures(row: Mapping[str, str]) -> list[Measured]:
         (TPOT, per_token, MILLI),
         (RATE, "" if per_token else rate, 1.0),
         (TTFT, first, MILLI),
+        (JOULES, row.get("measured_joules_per_output_token", ""), 1.0),
     ]
     case = _case(row)
     return [Measured(case=case, quantity=name, value=float(text) * unit) for name, text, unit in figures if text]
 
 
 def _case(row: Mapping[str, str]) -> Case:
-    columns: dict[str, object] = {name: row[name] for name in _WORDS if row[name]}
+    columns: dict[str, object] = {name: row[name] for name in _WORDS if row.get(name)}
     columns |= {name: int(row[name]) for name in _COUNTS if row[name]}
     if row["burst_share"]:
         columns["burst_share"] = float(row["burst_share"])

@@ -1,0 +1,111 @@
+"""Published training steps on chips and frameworks that the other anchors lack (training_unseen.csv).
+
+They were written down from their sources before the first of them was predicted, and no coefficient is fitted to one.
+Rows give the layout; an empty degree is 1, and replicas fill the chips.  A framework that is not named is the default,
+nemo.  Rows with a reason in the column `apart` do not say how they were measured, and are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
+from flashstill.cost import make_conditions, uniform
+from flashstill.cost.training import TrainingCost, train_step
+from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts, software_of
+from flashstill.parallel.training import TrainingPlan
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.anchors.trained import TrainedRun, chip_label, predicted
+from flashstill.validation.comparison import NOT_FITTED, Comparison
+
+UNSEEN = "training_unseen"
+RATE = "tokens/s per chip, training"
+DEFAULT = "nemo"
+Row = Mapping[str, str]
+
+
+def compare_unseen_training(facts: Facts, directory: Path) -> list[Comparison]:
+    """Rates of a chip; empty without the file."""
+    path = directory / f"{UNSEEN}.csv"
+    runs = [_run(facts, row) for row in read_rows(path) if not row["apart"]] if path.exists() else []
+    if not runs:
+        return []
+    rates = predicted(facts, runs)
+    answered = [index for index, rate in enumerate(rates) if np.isfinite(rate)]
+    return [
+        Comparison(
+            anchor=UNSEEN,
+            quantity=RATE,
+            fitted=NOT_FITTED,
+            measured=np.array([runs[index].measured for index in answered]),
+            predicted=rates[answered],
+            chip=tuple(runs[index].chip for index in answered),
+            engine=tuple(runs[index].framework for index in answered),
+            unanswered=len(runs) - len(answered),
+        )
+    ]
+
+
+def _run(facts: Facts, row: Row) -> TrainedRun:
+    return TrainedRun(
+        anchor=UNSEEN,
+        quantity=RATE,
+        framework=row["framework"] or DEFAULT,
+        model=row["model"],
+        chip=chip_label(facts, row["chip"]),
+        measured=float(row["measured_tokens_per_s_per_chip"]),
+        figure="tokens_per_s",
+        key=row["id"],
+        cost=lambda changed: unseen_cost(changed, row),
+    )
+
+
+def unseen_cost(facts: Facts, row: Row) -> TrainingCost:
+    """The predicted step of a row; FlashstillError if model or chip is unknown."""
+    software = software_of(facts, row["framework"] or DEFAULT)
+    conditions = make_conditions(
+        chip_from_facts(facts, row["chip"]), uniform(row["precision"], "bf16"), software=software
+    )
+    return train_step(_model(row), conditions, _plan(row))
+
+
+def _plan(row: Row) -> TrainingPlan:
+    degrees = {name: float(row[name] or 1.0) for name in ("tp", "pp", "cp", "ep", "fsdp")}
+    inner = degrees["tp"] * degrees["pp"] * degrees["cp"] * degrees["fsdp"]
+    return TrainingPlan(
+        batch=float(row["batch"]),
+        microbatch=float(row["microbatch"]),
+        length=float(row["length"]),
+        dp=float(row["chips"]) / inner,
+        interleave=float(row["interleave"] or 1.0),
+        sequence_parallel=degrees["tp"] > 1,
+        zero1=True,
+        recompute=row["recompute"] or "none",
+        **degrees,
+    )
+
+
+def _model(row: Row) -> Architecture:
+    """A model of the catalogue, or a plain decoder of GELU blocks with the sizes of the row."""
+    if not row["hidden"]:
+        return load_architecture(row["model"])
+    width, heads = int(row["hidden"]), int(row["heads"])
+    block = Layer(
+        count=int(row["blocks"]),
+        attention=Attention(heads=heads, kv_heads=heads, head_width=width // heads),
+        ffn=FeedForward(width=int(row["ff"]), gated=False),
+        norm_parameters=2 * width,
+    )
+    return Architecture(
+        name=row["model"],
+        width=width,
+        vocabulary=int(row["vocabulary"]),
+        layers=(block,),
+        tied=True,
+        context=int(row["length"]),
+        final_norm_parameters=width,
+    )
