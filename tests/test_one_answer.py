@@ -359,9 +359,19 @@ class TestOneOutputToken:
         # As many prompts as stages are under way in the time of a pass, and each of them is worked on once.
         assert float(served.output_tokens_per_s) * float(served.prefill.seconds) <= stages * float(prompts) * (1 + 1e-9)
         alone = serve(found.model, conditions, Layout(), load).prefill
-        work = float(served.joules_per_output_token) - float(served.prefill.timed_joules) / float(prompts)
+        waited = float(served.prefill.timed_joules) / (stages * float(prompts))
+        work = float(served.joules_per_output_token) - waited
         together = float(prompts_together(conditions, load, 64.0))
         assert work == pytest.approx(float(alone.work_joules) / together, rel=0.02)
+
+    def test_stages_prefill_side_by_side_while_answers_are_decoded(self) -> None:
+        one, four = (
+            ask("llama-3.1-8b", "h100-sxm", tp=1, pp=stages, isl=4096, osl=8, concurrency=64 * stages)
+            for stages in (1, 4)
+        )
+        assert one.output_tokens_per_s is not None
+        assert four.output_tokens_per_s == pytest.approx(4.0 * one.output_tokens_per_s, rel=0.05)
+        assert four.joules_per_output_token == pytest.approx(one.joules_per_output_token, rel=0.05)
 
     def test_in_a_plan(self) -> None:
         asked = Scenario(model="qwen3-8b", isl=512, osl=1), SearchSpace(chips=("h100-sxm",), max_chips=2)

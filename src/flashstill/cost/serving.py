@@ -4,7 +4,8 @@
     T_p   seconds of a separate prefill of c prompts: those that arrive in one step, b/osl, within the token budget
     T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
     B     burst share: the part of all requests that arrives at once (Load.burst_share)
-    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step
+    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/(c pp)  prefill passes that delay each decode step: of pp
+            stages each does its part of one, and of others at the same time
     n     = min(s, interference) where prompts join decode steps, else s;  m = min(n, 1);  q = (s - n) T_p / pieces
     tpot  = (T_d + draft steps + m (T_m - T_d) + (n - m) T_p / pieces) / E,  E = E[tokens per step]
     ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
@@ -209,7 +210,8 @@ def closed_form(
     steps = load.osl - 1.0
     drafted = speculation.tokens_per_step if speculation else 1.0
     others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
-    waits = software.interference_ratio * others * (1.0 - load.burst_share / 2.0)
+    # Each stage of a pipeline does its part of a prefill at once, and decodes meanwhile in the others.
+    waits = software.interference_ratio * others * (1.0 - load.burst_share / 2.0) / layout.pp
     pieces = pieces_of(load)
     prefills = waits / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
     # Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
@@ -236,8 +238,9 @@ def closed_form(
     mixed = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
-    # A prefill spends work on the prompts of every stage, but its duration delays only the stages of its own replica.
-    prompts = paces.prompts * np.minimum(batch, layout.dp)
+    # A prefill spends work on the prompts of every stage; meanwhile stages and replicas that have requests work on those.
+    stages = np.clip(batch / layout.dp, 1.0, layout.pp)
+    prompts = paces.prompts * np.minimum(batch, layout.dp) * stages
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
     joules = (decoding + working + timed / prompts) / load.osl
     # Chip time of a request: its share of decode steps, and of prefills, which all stages of all replicas do at once.
