@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flashstill.arch import load_architecture
+from flashstill.cost import make_conditions, uniform
 from flashstill.cost.links import link_cost
+from flashstill.cost.training import train_step
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_of, software_on
 from flashstill.parallel import Exchange
+from flashstill.parallel.training import TrainingPlan
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
 from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.anchors.training_unseen import compare_unseen_training
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import apart_cells
 from flashstill.validation.error_table import all_comparisons, rows_apart
@@ -72,15 +77,80 @@ def test_a_directory_without_the_table_has_none(tmp_path: Path) -> None:
     assert unseen_apart(tmp_path) == []
 
 
-def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_one() -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "kinds", "models", "unanswered"),
+    [
+        # the time per token and the first token of Llama 2 13B beyond its 4096 tokens
+        ("serving_unseen", 117, 12, 15, 2),
+        # four times per token and a first token of Qwen3.8-27B, of which no configuration is known
+        ("serving_unseen_second", 124, 15, 30, 5),
+    ],
+)
+def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_few(
+    name: str, count: int, kinds: int, models: int, unanswered: int
+) -> None:
     with unpacked(SHIPPED) as directory:
-        rows = read_rows(directory / "serving_unseen.csv")
-        unanswered = sum(each.unanswered for each in compare_unseen(FACTS, directory))
+        rows = read_rows(directory / f"{name}.csv")
+        compared = [each for each in compare_unseen(FACTS, directory) if each.anchor == name]
     assert all(row["source"] and row["quoted"] for row in rows)
-    assert len({row["id"] for row in rows}) == len(rows) == 117
-    assert len({row["chip"] for row in rows}) >= 12
-    assert len({row["model"] for row in rows}) >= 15
-    assert unanswered == 2  # the time per token and the first token of Llama 2 13B beyond its 4096 tokens
+    assert len({row["id"] for row in rows}) == len(rows) == count
+    assert len({row["chip"] for row in rows}) >= kinds
+    assert len({row["model"] for row in rows}) >= models
+    assert sum(each.unanswered for each in compared) == unanswered
+    assert all(each.fitted == "not fitted" for each in compared)
+
+
+def test_a_second_table_is_compared_apart_and_by_its_joules(tmp_path: Path) -> None:
+    heading, first = UNSEEN.splitlines()[:2]
+    second = f"{heading},sampling,measured_joules_per_output_token\n{first.replace('tpu-v6e', 'h100-sxm')},top-p,0.3\n"
+    (tmp_path / "serving_unseen.csv").write_text(UNSEEN, encoding="utf-8")
+    (tmp_path / "serving_unseen_second.csv").write_text(second, encoding="utf-8")
+    found = {(each.anchor, each.quantity): each for each in compare_unseen(FACTS, tmp_path)}
+    assert len(found) == 6
+    asked = {"model": "llama-3.1-8b", "isl": 512, "osl": 64, "chip": "h100-sxm", "tp": 2, "concurrency": 4}
+    (answer,) = predict(FACTS, [Case.of(**asked, engine="vllm", burst_share=0.0, sampling="top-p")])
+    joules = found["serving_unseen_second", "joules_per_output_token"]
+    assert joules.measured.tolist() == [0.3]
+    assert joules.predicted.tolist() == [answer.joules_per_output_token]
+    assert found["serving_unseen_second", "tpot_s"].predicted.tolist() == [answer.tpot_s]
+
+
+TRAINED = (
+    "id,source,quoted,apart,framework,model,hidden,heads,blocks,ff,vocabulary,chip,chips,precision,batch,microbatch,length,tp,pp,"
+    "cp,ep,fsdp,interleave,recompute,measured_tokens_per_s_per_chip\n"
+    "a,,,,,llama-3.1-8b,,,,,,h100-sxm,8,bf16,16,2,8192,,,,,8,,selective,6667\n"
+    "b,,,,none,mpt-7b,4096,32,32,16384,50368,h100-sxm,8,bf16,48,6,2048,2,,,,4,,,10643\n"
+    "c,,,a chip of its own,,llama-3.1-8b,,,,,,h100-sxm,8,bf16,16,2,8192,,,,,8,,,6667\n"
+    "d,,,,,no-such-model,,,,,,h100-sxm,8,bf16,16,2,8192,,,,,8,,,6667\n"
+)
+
+
+def test_training_steps_are_priced_in_their_layout_with_their_framework(tmp_path: Path) -> None:
+    (tmp_path / "training_unseen.csv").write_text(TRAINED, encoding="utf-8")
+    (found,) = compare_unseen_training(FACTS, tmp_path)
+    assert (found.measured.tolist(), found.unanswered, found.fitted) == ([6667.0, 10643.0], 1, "not fitted")
+    assert found.engine == ("nemo", "none")
+    asked = {"batch": 16.0, "microbatch": 2.0, "length": 8192.0, "fsdp": 8.0, "zero1": True, "recompute": "selective"}
+    step = train_step(
+        load_architecture("llama-3.1-8b"),
+        make_conditions(
+            chip_from_facts(FACTS, "h100-sxm"), uniform("bf16", "bf16"), software=software_of(FACTS, "nemo")
+        ),
+        TrainingPlan(**asked),
+    )
+    assert found.predicted[0] == pytest.approx(float(step.tokens_per_s))
+    # 12 d^2 parameters a block and the embedding, twice two and attention: between 0.4 and 0.75 of 989 TFLOP/s
+    assert 0.4 * 989e12 < found.predicted[1] * 6.0 * (12 * 32 * 4096**2 + 50368 * 4096) < 0.75 * 989e12
+    assert compare_unseen_training(FACTS, tmp_path / "elsewhere") == []
+
+
+def test_the_shipped_training_steps_are_all_answered() -> None:
+    with unpacked(SHIPPED) as directory:
+        rows = read_rows(directory / "training_unseen.csv")
+        (found,) = compare_unseen_training(FACTS, directory)
+    assert all(row["source"] and row["quoted"] for row in rows)
+    assert len({row["id"] for row in rows}) == len(rows) == 50
+    assert (len(found.measured), found.unanswered) == (46, 0)
 
 
 def all_reduce_seconds(name: str, chips: float) -> float:

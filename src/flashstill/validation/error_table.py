@@ -24,6 +24,7 @@ from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import WHOLE, KernelSet, anchors_of
 from flashstill.validation.anchors.throughput import compare_throughput
 from flashstill.validation.anchors.training import compare_training
+from flashstill.validation.anchors.training_unseen import compare_unseen_training
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import Apart
 from flashstill.validation.calibration.doubtful import credible, doubtful
@@ -97,6 +98,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "throughput": compare_throughput,
         "PaLM": compare_palm,
         "training": compare_training,
+        "training nobody calibrated on": compare_unseen_training,
         "expert parallelism at scale": compare_moe_at_scale,
         "kernels": compare_kernels,
         "operations": compare_operations,

@@ -85,8 +85,7 @@ def _calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str]) 
         rows += energy_rows(energy, measured_chips(facts, anchors))
         without_models, ratios = left_out_energy(facts.with_rows(rows), anchors)
         write_text(left_out.with_name(ENERGY_LEFT_OUT.name), to_csv(without_models))
-        makers = {facts.machine(chip).maker_class for chip in measured_chips(facts, anchors)}
-        rows += [row for maker in sorted(makers) for row in joules_rows(maker, ratios)]
+        rows += [row for chip in measured_chips(facts, anchors) for row in joules_rows(chip, ratios)]
     if TRAINING in only:
         fitted, without_a_model = training_rows(facts.with_rows(rows), anchors)
         rows += fitted
