@@ -18,6 +18,7 @@ from flashstill.parallel import Exchange
 from flashstill.parallel.training import TrainingPlan
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
+from flashstill.validation.anchors.rated import band_of
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.anchors.training_unseen import compare_unseen_training
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
@@ -195,3 +196,28 @@ def test_two_cores_attend_to_two_sequences_at_once() -> None:
     )
     assert two.block_s == pytest.approx(one.block_s / 2.0)
     assert two.floor_s == one.floor_s
+
+
+def ends(chip: str, engine: str, quantity: str) -> tuple[float, float]:
+    (answer,) = predict(FACTS, [Case.of(model="llama-3.1-8b", chip=chip, engine=engine, tp=1, concurrency=4)])
+    band = band_of(answer, quantity)
+    assert band is not None
+    return band
+
+
+def test_bands_are_narrow_only_where_something_was_measured() -> None:
+    measured, energy = ends("h100-sxm", "vllm", "joules_per_output_token"), "joules_per_output_token"
+    assert measured[0] > 0.8
+    # nobody has measured the power of these: neither of the chip, nor of the engine
+    for chip, engine in (("b200", "vllm"), ("rtx-4090", "vllm"), ("h100-sxm", "transformers")):
+        low, high = ends(chip, engine, energy)
+        assert low < measured[0]
+        assert high > measured[1]
+    assert ends("h100-sxm", "vllm", "ttft_s")[0] > 0.5 > ends("rtx-4090", "vllm", "ttft_s")[0]
+    assert ends("mi300x", "sglang", "tpot_s") == pytest.approx((0.7, 2.5))
+
+
+def test_wormholes_are_joined_by_their_own_links_up_to_a_galaxy() -> None:
+    asked = {"model": "llama-3.1-70b", "chip": "wormhole-n150", "precision": "fp8", "isl": 128, "osl": 16}
+    answers = predict(FACTS, [Case.of(**asked, tp=tp, concurrency=32) for tp in (8, 32, 64)])
+    assert ["data-centre network" in answer.note for answer in answers] == [False, False, True]

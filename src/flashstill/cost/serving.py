@@ -238,7 +238,7 @@ def closed_form(
     mixed = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
-    # A prefill spends work on the prompts of every stage; meanwhile stages and replicas that have requests work on those.
+    # A prefill spends work on the prompts of every stage; meanwhile the stages and replicas that have others work too.
     stages = np.clip(batch / layout.dp, 1.0, layout.pp)
     prompts = paces.prompts * np.minimum(batch, layout.dp) * stages
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)

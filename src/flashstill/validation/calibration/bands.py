@@ -101,7 +101,8 @@ def joules_rows(chip: str, ratios: Values) -> list[Fact]:
     """The band of energy of a chip whose power was measured, with engines that were. ratios: measured / predicted, each
     row's model left out; other chips and engines have the wider band of class `engine`."""
     source = f"{int(np.isfinite(ratios).sum())} energies per token, each model left out"
-    return band_rows(chip, {basis: {"joules": kernels_ends(ratios)} for basis in (STACK, COMBINATION, NEW_MODEL)}, source)
+    ends = {"joules": kernels_ends(ratios)}
+    return band_rows(chip, dict.fromkeys((STACK, COMBINATION, NEW_MODEL), ends), source)
 
 
 def _weights(stacks: npt.NDArray[np.int64], own: npt.NDArray[np.bool_], used: npt.NDArray[np.bool_]) -> Values:
