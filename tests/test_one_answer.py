@@ -85,7 +85,8 @@ def requests_times_tokens(case: Case, answer: Prediction) -> None:
 
 def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
     """In every time and in the rate. An engine that prefills before it decodes buys first tokens with slower others,
-    so first tokens are compared between engines that mix both in their steps."""
+    so first tokens are compared between engines that mix both in their steps; and there with a little room, as the
+    prompts of slower answers come less often, and wait less for each other."""
     names = ("none", "vllm", "sglang", "trtllm")
     alone, *others = predict(FACTS, [case.but(engine=name) for name in names])
     for engine, other in zip(names[1:], others, strict=True):
@@ -94,7 +95,8 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
         mixes = software_of(FACTS, engine).mixed_ratio == software_of(FACTS, "none").mixed_ratio
         for name in ("ttft_s", "tpot_s", "decode_step_s")[not mixes :]:
             ours, theirs = getattr(alone, name), getattr(other, name)
-            assert ours is None or ours <= theirs * (1 + 1e-9), name
+            room = 0.05 if name == "ttft_s" else 1e-9
+            assert ours is None or ours <= theirs * (1 + room), name
         assert (alone.output_tokens_per_s or 0.0) >= (other.output_tokens_per_s or 0.0) * (1 - 1e-9)
 
 

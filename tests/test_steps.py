@@ -475,15 +475,15 @@ class TestServing:
     def test_pipelines_and_replicas(self) -> None:
         """16 requests on 4 stages of 2 replicas: 2 at a time in a group, 8 in a pipeline.
 
-        A step prefills a prompt on each of 8 places: 14 J of work for 8 prompts, and 4 J of time for the 2 whose own
-        stages it holds up.
+        A step prefills a prompt on each of 8 places: 14 J of work and 4 J of time for 8 prompts. Each of the 4 stages
+        does its part of a prompt in a quarter of the time, which is how long it delays the others.
         """
         found = self.pace(16.0, Layout(pp=4.0, dp=2.0))
-        assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 * 0.09)
-        # Prefills take 35 of 45 ms; 1.75 of them would be waited for in an endless queue, and half of one in a burst.
-        queue = 0.1 * 1.75 * 0.5 / (1.75 + 0.5)
-        assert float(found.ttft_s) == approx(0.05 + 0.01 + 0.5 * 7 / 10 * 0.09 + 2 * (0.1 + queue))
-        assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + 14 / 8 + 4 / 2) / 11)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 / 4 * 0.09)
+        # Prefills take 8.75 of 18.75 ms; 0.4375 would be waited for in an endless queue, and half of one in a burst.
+        queue = 0.1 * 0.4375 * 0.5 / (0.4375 + 0.5)
+        assert float(found.ttft_s) == approx(0.05 + 0.01 + 0.5 * 7 / 10 / 4 * 0.09 + 2 * (0.1 + queue))
+        assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + (14 + 4) / 8) / 11)
 
     def test_power_has_a_limit(self) -> None:
         limited = round_conditions(round_chip(power_limit_w=31.0), self.SOFTWARE)
