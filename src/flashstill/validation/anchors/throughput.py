@@ -70,7 +70,7 @@ def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
 
 def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
     named = re.sub(
-        r"AMD Instinct |AMD |NVIDIA |-NPS1.*|-CTS| Grace Hopper Superchip| 96GB|-80GB|-94GB|-141GB", "", row["accelerator"]
+        r"AMD Instinct |AMD |NVIDIA |-NPS1.*|-CTS| Grace Hopper Superchip| 96GB|-(80|94|141)GB", "", row["accelerator"]
     )
     chip = chip_from_facts(facts, named.lower())
     engine = "vllm" if "vLLM" in row["framework"] else "trtllm"
