@@ -131,13 +131,12 @@ def test_training_steps_are_priced_in_their_layout_with_their_framework(tmp_path
     (found,) = compare_unseen_training(FACTS, tmp_path)
     assert (found.measured.tolist(), found.unanswered, found.fitted) == ([6667.0, 10643.0], 1, "not fitted")
     assert found.engine == ("nemo", "none")
-    asked = {"batch": 16.0, "microbatch": 2.0, "length": 8192.0, "fsdp": 8.0, "zero1": True, "recompute": "selective"}
     step = train_step(
         load_architecture("llama-3.1-8b"),
         make_conditions(
             chip_from_facts(FACTS, "h100-sxm"), uniform("bf16", "bf16"), software=software_of(FACTS, "nemo")
         ),
-        TrainingPlan(**asked),
+        TrainingPlan(batch=16.0, microbatch=2.0, length=8192.0, fsdp=8.0, zero1=True, recompute="selective"),
     )
     assert found.predicted[0] == pytest.approx(float(step.tokens_per_s))
     # 12 d^2 parameters a block and the embedding, twice two and attention: between 0.4 and 0.75 of 989 TFLOP/s

@@ -74,18 +74,21 @@ def unseen_cost(facts: Facts, row: Row) -> TrainingCost:
 
 
 def _plan(row: Row) -> TrainingPlan:
-    degrees = {name: float(row[name] or 1.0) for name in ("tp", "pp", "cp", "ep", "fsdp")}
-    inner = degrees["tp"] * degrees["pp"] * degrees["cp"] * degrees["fsdp"]
+    tp, pp, cp, ep, fsdp = (float(row[name] or 1.0) for name in ("tp", "pp", "cp", "ep", "fsdp"))
     return TrainingPlan(
         batch=float(row["batch"]),
         microbatch=float(row["microbatch"]),
         length=float(row["length"]),
-        dp=float(row["chips"]) / inner,
+        tp=tp,
+        pp=pp,
+        cp=cp,
+        ep=ep,
+        fsdp=fsdp,
+        dp=float(row["chips"]) / (tp * pp * cp * fsdp),
         interleave=float(row["interleave"] or 1.0),
-        sequence_parallel=degrees["tp"] > 1,
+        sequence_parallel=tp > 1,
         zero1=True,
         recompute=row["recompute"] or "none",
-        **degrees,
     )
 
 
