@@ -60,6 +60,7 @@ def test_what_does_not_fit_is_exit_code_3(capsys: pytest.CaptureFixture[str]) ->
 
 def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, str] = ("", "")) -> Path:
     path = folder / "family.toml"
+    (folder / "other.txt").write_text("Out-of-domain text.\n", encoding="utf-8")
     text = family_text(teacher, data)
     assert edit[0] in text
     path.write_text(text.replace(*edit, 1) if edit[0] else text, encoding="utf-8")
@@ -274,3 +275,13 @@ def test_a_sentence_is_short_and_harmless_on_a_terminal(capsys: pytest.CaptureFi
     assert "\x1b" not in sentence
     assert "\\x1b[31m" in sentence
     assert "File name too long" in refuse(capsys, "chips", "--facts", tmp_path / ("y" * 300)).replace("file", "File")
+
+
+def test_a_message_that_goes_on_after_a_colon_is_not_cut_there() -> None:
+    from flashstill.errors import first_line
+
+    assert first_line(ValueError("Validation error for field 'x':\n    TypeError: a str\nmore")) == (
+        "Validation error for field 'x': TypeError: a str"
+    )
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError("  ")) == "ValueError"

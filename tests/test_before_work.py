@@ -56,6 +56,15 @@ def test_a_teacher_that_needs_code_of_its_own(recipe: Path, tiny_teacher: Path, 
     )
 
 
+@pytest.mark.parametrize("key", ["data", "out_of_domain"])
+def test_a_text_that_is_not_there_is_told_before_the_teacher_is_read(recipe: Path, key: str) -> None:
+    lines = [
+        f'{key} = "/missing.txt"' if each.startswith(f"{key} =") else each for each in recipe.read_text().split("\n")
+    ]
+    recipe.write_text("\n".join(lines))
+    assert "data '/missing.txt' is neither a file nor a directory" in refused(recipe)
+
+
 def test_layers_that_the_model_has_not(recipe: Path) -> None:
     adapter = changed(recipe, '[student.adapter]\nrank = 4\ntargets = ["q_prj"]')
     assert "unknown target layer 'q_prj'; the nearest known: q_proj" in refused(adapter).replace(", k_proj", "")

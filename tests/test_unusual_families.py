@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from flashstill.distill.models import load_model, load_tokenizer, save_model
+from flashstill.distill.models import check_tensors, load_model, load_tokenizer, save_model
+from flashstill.distill.models.causality import check_causal, check_decoder
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.students import Format, check_packing
 from flashstill.errors import BadInput
+from flashstill.evaluate.token_scores import reader_of
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.recipes.distillation import ShapeRecipe
@@ -22,6 +24,7 @@ from tests.distillations import written
 from tests.marks import slow
 from tests.packing import both
 from tests.random_tokens import drawn_tokens
+from tests.twins import SMALL
 
 
 def empty(name: str, **more: Any) -> Any:
@@ -126,3 +129,53 @@ def test_a_student_from_scratch_of_the_teachers_own_configuration(
     path.write_text(path.read_text().replace('kind = "depth"\nkeep_layers = 3', config))
     run_distillation(read_distillation(path), tmp_path / "out", Silent())
     assert load_model(tmp_path / "out" / "student").config.vocab_size == 384
+
+
+@pytest.mark.slow
+def test_a_vision_language_model_whose_text_part_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, BlipConfig, BlipForConditionalGeneration
+
+    eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 8, "patch_size": 4, "encoder_hidden_size": 16}  # fmt: skip
+    words = {**SMALL, "word_embed_proj_dim": 32, "ffn_dim": 32, "pad_token_id": 0, "projection_dim": 16}
+    blip = BlipForConditionalGeneration(BlipConfig(text_config={**words, **eyes}, vision_config=eyes))
+    blip.save_pretrained(tmp_path / "blip")
+    with pytest.raises(BadInput, match="the text part of a blip is no causal model of transformers"):
+        check_tensors(tmp_path / "blip")  # before any work
+    text = {**words, "model_type": "opt"}
+    blip_2 = Blip2ForConditionalGeneration(Blip2Config(text_config=text, vision_config=eyes, qformer_config=eyes))
+    blip_2.save_pretrained(tmp_path / "blip-2")
+    with pytest.raises(BadInput, match=r"a blip-2 does not run on text alone .*pixel_values"):
+        load_model(tmp_path / "blip-2")
+
+
+ENCODERS = ("bert", "roformer", *slow("big_bird", "roberta", "rembert", "electra"))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_that_read_what_they_shall_predict_are_refused(name: str, tmp_path: Path) -> None:
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    for is_decoder in (False, True):
+        config = CONFIG_MAPPING[name](**{**SMALL, "bos_token_id": 1, "eos_token_id": 2, "is_decoder": is_decoder})
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+        if is_decoder:
+            check_tensors(tmp_path / "model")
+            check_causal(load_model(tmp_path / "model", torch.float32), drawn_tokens(1, 1, 12))
+            continue
+        for reader in (check_tensors, load_model):
+            with pytest.raises(BadInput, match=f"a {name} reads in both directions, also the tokens that it shall"):
+                reader(tmp_path / "model")
+
+
+def test_a_model_whose_logits_depend_on_later_tokens_is_refused_by_what_it_does() -> None:
+    from transformers import XLNetConfig, XLNetLMHeadModel
+
+    torch.manual_seed(0)
+    xlnet = XLNetLMHeadModel(XLNetConfig(vocab_size=96, d_model=32, n_layer=2, n_head=4, d_inner=48)).eval()
+    with pytest.raises(BadInput, match="XLNetLMHeadModel is no causal language model: its logits change by"):
+        reader_of(xlnet, drawn_tokens(1, 1, 12))
+    check_decoder(Path("model"), empty("gpt_neox_japanese"))  # whose configuration has the field as well
+    check_causal(zoo.tiny("llama"), drawn_tokens(1, 1, 12))
+    check_causal(zoo.tiny("llama"), torch.ones(1, 12, dtype=torch.int64))
+    check_causal(zoo.tiny("llama"), torch.ones(1, 1, dtype=torch.int64))

@@ -153,6 +153,7 @@ _EYES: Changes = {
     "patch_size": 4, "depth": 1, "num_heads": 2,
 }  # fmt: skip
 VISION_PART: dict[str, Changes] = {
+    "aya_vision": _EYES,
     "gemma3": _EYES,
     "llama4": {**_EYES, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16},
     "mistral3": {**_EYES, "head_dim": 8},
@@ -162,6 +163,7 @@ VISION_PART: dict[str, Changes] = {
     "qwen3_5": {**_EYES, "out_hidden_size": 32},
 }
 VISION: dict[str, Changes] = {
+    "aya_vision": {**WINDOWS, "logit_scale": 0.25},
     "gemma3": {**EIGHT, **WINDOWS},
     "llama4": {**SCOUT, **FOUR, "interleave_moe_layer_step": 2, "attention_chunk_size": 8},
     "mistral3": EIGHT,

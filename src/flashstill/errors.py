@@ -95,8 +95,9 @@ def one_line(text: object, most: int = 200) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of the error's message, or the name of its class if it has none."""
-    return one_line(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    """First line of the error's message, with the next if it ends in a colon; its class's name if it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return one_line(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
 
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:

@@ -24,6 +24,7 @@ from torch import Tensor
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Head, Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.causality import check_causal
 from flashstill.distill.models.devices import windows_a_pass
 from flashstill.distill.models.documents import kept_apart
 from flashstill.distill.signals import hidden_states
@@ -163,7 +164,8 @@ def windows_scored_at_once(device: torch.device, packed: Packed) -> int:
 
 
 def reader_of(model: Model, tokens: Tensor) -> Reader:
-    """A model as it is read, by its head if that makes its logits on token ids [1, L]."""
+    """A model as it is read, by its head if that makes its logits on token ids [1, L]; BadInput if it is not causal."""
+    check_causal(model, tokens)
     try:
         head = parts(model).head.detach().widened()
         check_head_on(model, tokens)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
-    """BadInput if windows exceed a model's context, the student the size of its origin, or a model lacks tensors.
+    """BadInput if windows exceed a model's context, the student its origin's size, or a model lacks tensors or a text.
 
     directories: of the teachers; for a served teacher that of its tokenizer, without information on the model.
     """
+    from flashstill.distill.data.text import check_source
     from flashstill.distill.models import check_tensors, load_tokenizer
     from flashstill.distill.models.directories import check_directory
     from flashstill.distill.models.host_memory import check_memory
@@ -58,6 +59,8 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
     empty = {directory: check_tensors(directory) for directory in dict.fromkeys(local)}
     beginning = local[-1] if student.model else local[0] if read and local else None
     check_parts(student, empty[beginning] if beginning else None)
+    for source in filter(None, (*recipe.sources, recipe.out_of_domain)):
+        check_source(source)
 
 
 def check_parts(student: ShapeRecipe, origin: Any) -> None:

@@ -34,6 +34,10 @@ OF_ITS_WEIGHTS = (
 """fields about the origin and storage of the weights, not the architecture"""
 
 
+UNSCALED: Changes = {"logit_scale": 1.0}
+"""fields of a text model that leaves its logits as its head gives them"""
+
+
 def set_fields(configuration: Any, changes: Mapping[str, Any]) -> None:
     """Set fields of a transformers configuration in place."""
     for name, new in changes.items():

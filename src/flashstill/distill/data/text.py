@@ -47,6 +47,18 @@ def load_documents(source: str, tally: Tally | None = None, columns: Columns | N
     return documents
 
 
+def check_source(source: str) -> tuple[Path, str] | None:
+    """Where a source lies and its split, None for a built-in one; BadInput if there is no such source."""
+    if source in BUILT_IN:
+        return None
+    located = located_source(source)
+    if located is None:
+        dangling = "a link that leads nowhere" if os.path.islink(source) else "neither a file nor a directory"
+        unlike = unknown("source", source, BUILT_IN)
+        raise BadInput(f"data {shortened(source)!r} is {dangling}, and {unlike}")
+    return located
+
+
 def no_text(source: str) -> BadInput:
     """The error for a source without a single document."""
     return BadInput(f"data {source!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
@@ -59,10 +71,8 @@ def read_documents(source: str, tally: Tally, columns: Columns | None = None) ->
         tally.good += len(built_in)
         documents: Iterable[Document] = built_in
     else:
-        located = located_source(source)
-        if located is None:
-            unlike = unknown("source", source, BUILT_IN)
-            raise BadInput(f"data {shortened(source)!r} is neither a file nor a directory, and {unlike}")
+        located = check_source(source)
+        assert located is not None
         documents = from_path(located[0], tally, columns, located[1])
     return (document for document in documents if document.text.strip())
 

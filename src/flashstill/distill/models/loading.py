@@ -23,6 +23,7 @@ import torch
 
 from flashstill.arch.adapter.sizes import is_quantised
 from flashstill.distill.data.tokenizing import check_tokenizer
+from flashstill.distill.models.causality import check_decoder
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
 from flashstill.distill.models.devices import current
 from flashstill.distill.models.directories import (
@@ -35,7 +36,7 @@ from flashstill.distill.models.directories import (
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.placement import placement
 from flashstill.distill.models.rebuild import Undrawn
-from flashstill.distill.models.text_part import auto_class, is_multimodal, text_model
+from flashstill.distill.models.text_part import auto_class, check_text_part, is_multimodal, text_model
 from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
 
@@ -68,6 +69,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     check_loaded(path, model, info)
+    check_decoder(path, model)
     restore_padding(path, model)
     if is_multimodal(config):
         model, left_out = text_model(model)
@@ -94,6 +96,9 @@ def check_tensors(path: Path) -> Model | None:
     except Exception:  # whatever it is, `load_model` meets it too, with the weights
         return None
     check_loaded(path, model, info)
+    check_decoder(path, model)
+    if is_multimodal(config):
+        check_text_part(model)
     return model
 
 

@@ -7,16 +7,18 @@ the same tensors.  Proven by running both on a text: their logits are equal.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flashstill.arch.adapter.edit import text_fields
+from flashstill.arch.adapter.edit import UNSCALED, text_fields
 from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models.rebuild import on_meta, with_tensors
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput, UnsupportedArchitecture, first_line
 
 PROBE_TOKENS = 12
 MOST_RELATIVES, LEAST_SHARED = 24, 4
@@ -66,6 +68,16 @@ def text_model(whole: Any) -> tuple[Any, list[str]]:
     raise UnsupportedArchitecture(f"the text part of a {kind(whole.config)} is no causal model of transformers{found}")
 
 
+def check_text_part(whole: Any) -> None:
+    """UnsupportedArchitecture if no causal class of transformers has the tensors of a multimodal model's text part; the
+    model needs no memory for its weights."""
+    for kind_of_model, config in _candidates(whole.config):
+        with contextlib.suppress(BadInput):
+            if _matching(whole, on_meta(kind_of_model, config)) is not None:
+                return
+    raise UnsupportedArchitecture(f"the text part of a {kind(whole.config)} is no causal model of transformers")
+
+
 def _candidates(config: Any) -> Iterator[tuple[type[Any], Any]]:
     """Causal classes and configurations that may be the text part: its own, then those with similar names."""
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
@@ -87,7 +99,11 @@ def _candidates(config: Any) -> Iterator[tuple[type[Any], Any]]:
         yield of_text, candidate
         # what the text part always does can be a switch of its relative: norm_topk_prob of Qwen3-VL-MoE
         switches = {each: on for each, on in candidate.to_dict().items() if isinstance(on, bool) and each not in fields}
-        turned = (_read(kind_of_config, {**fields, each: not on}) for each, on in switches.items())
+        unscaled = (
+            [UNSCALED] if any(each in fields for each in UNSCALED) else []
+        )  # the whole may not scale (Aya Vision)
+        changes = itertools.chain(unscaled, ({each: not on} for each, on in switches.items()))
+        turned = (_read(kind_of_config, {**fields, **each}) for each in changes)
         yield from ((of_text, each) for each in turned if each is not None)
 
 
@@ -140,7 +156,13 @@ def _same_logits(whole: Any, model: Any) -> bool:
     usual = torch.tensor([token for token in range(min(rows, 4096)) if token not in special])
     generator = torch.Generator().manual_seed(0)
     tokens = usual[torch.randint(0, len(usual), (1, PROBE_TOKENS), generator=generator)].to(whole.device)
-    expected: Tensor = whole.eval()(input_ids=tokens, use_cache=False).logits.float()
+    try:
+        expected: Tensor = whole.eval()(input_ids=tokens, use_cache=False).logits.float()
+    except Exception as error:  # transformers raises many kinds where an image is missing
+        raise UnsupportedArchitecture(
+            f"a {kind(whole.config)} does not run on text alone ({first_line(error)}); give the directory of its"
+            " language model"
+        ) from error
     found: Tensor = model.to(whole.device)(input_ids=tokens, use_cache=False).logits.float()
     if expected.shape != found.shape:
         return False

@@ -16,6 +16,7 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.views import View
 from flashstill.distill.losses import Head
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.models.causality import check_causal
 from flashstill.distill.models.devices import windows_a_pass
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
@@ -119,7 +120,9 @@ def build(
 
 def check_head(model: Model, packed: Packed) -> None:
     """UnsupportedArchitecture if the model's logits are not those of its head on the start of the first window."""
-    check_head_on(model, torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64)))
+    probe = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
+    check_causal(model, probe)
+    check_head_on(model, probe)
 
 
 def check_head_on(model: Model, tokens: Tensor) -> None:
