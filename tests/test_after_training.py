@@ -13,6 +13,7 @@ import torch
 
 from flashstill.distill import students
 from flashstill.distill.training import loop
+from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.errors import BadInput, DiskTrouble, MissingFact
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
@@ -76,13 +77,13 @@ class TestDistillation:
         """One after the other in one run, some of them a full disk: no step is made twice, and the student is that of
         a run without errors."""
         run_distillation(recipe, tmp_path / "straight", SILENT)
-        steps, original = [0], loop._run_micro_steps
+        steps, original = [0], run_micro_steps
 
         def counted(*args: Any) -> float:
             steps[0] += 1
             return original(*args)
 
-        monkeypatch.setattr(loop, "_run_micro_steps", counted)
+        monkeypatch.setattr(loop, "run_micro_steps", counted)
         out = tmp_path / "out"
         for number, (module, name) in enumerate(PLANTED.values()):
             error: Exception = FULL if number % 2 else RuntimeError("planted")
@@ -164,13 +165,13 @@ class TestFamilies:
         (tmp_path / "other.txt").write_text("\n\n".join(f"def step_{i}(x):\n    return x * {i}" for i in range(300)))
         path = tmp_path / "family.toml"
         path.write_text(family_text(tiny_teacher, text_file))
-        recipe, out, steps, original = read_recipe(path), tmp_path / "out", [0], loop._run_micro_steps
+        recipe, out, steps, original = read_recipe(path), tmp_path / "out", [0], run_micro_steps
 
         def counted(*args: Any) -> float:
             steps[0] += 1
             return original(*args)
 
-        monkeypatch.setattr(loop, "_run_micro_steps", counted)
+        monkeypatch.setattr(loop, "run_micro_steps", counted)
         made = 0
         for stage in ("evaluate", "measure", "cost", "report"):
             with monkeypatch.context() as patch:

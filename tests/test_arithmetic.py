@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from flashstill.cli.measuring import measure
 from flashstill.distill import models
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.models import arithmetic, load_model, load_tokenizer, save_model
-from flashstill.distill.models.arithmetic import AUTO, FILE, Arithmetic, Shape, decided, machine_key, settled, shape_of
+from flashstill.distill.models import arithmetic, load_model, load_tokenizer, product_speed, save_model
+from flashstill.distill.models.arithmetic import AUTO, FILE, Arithmetic, decided, settled, shape_of
+from flashstill.distill.models.product_speed import Shape, machine_key
 from flashstill.distill.models.threads import THREAD_VARIABLES
 from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.compressed import rounded_weights
@@ -40,9 +41,9 @@ USUAL = Shape()
 def _undone() -> Iterator[None]:
     """Threads as they were, and nothing remembered of what a test made up."""
     threads = torch.get_num_threads()
-    arithmetic._precision_seconds.cache_clear()
+    product_speed._precision_seconds.cache_clear()
     yield
-    arithmetic._precision_seconds.cache_clear()
+    product_speed._precision_seconds.cache_clear()
     torch.set_num_threads(threads)
 
 
@@ -56,9 +57,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, faster: str, threads: int = 1) -> l
         at = torch.get_num_threads()
         return (1.0 if precision == faster else 5.0) * (1.0 + abs(at - threads))
 
-    monkeypatch.setattr(arithmetic, "product_seconds", seconds)
+    monkeypatch.setattr(product_speed, "product_seconds", seconds)
     monkeypatch.setattr(arithmetic, "current", lambda: torch.device("cpu"))  # a GPU is not measured
-    monkeypatch.setattr(arithmetic, "ARITHMETIC_S", 60.0)
+    monkeypatch.setattr(product_speed, "ARITHMETIC_S", 60.0)
     for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return asked
@@ -69,20 +70,20 @@ class TestDecision:
     @pytest.mark.parametrize("threads", [1, 2, 4])
     def test_the_faster_one(self, monkeypatch: pytest.MonkeyPatch, faster: str, threads: int) -> None:
         pretend(monkeypatch, faster, threads)
-        monkeypatch.setattr(arithmetic, "available_cores", lambda: 4)
+        monkeypatch.setattr(product_speed, "available_cores", lambda: 4)
         assert decided() == Arithmetic(precision=faster, threads=threads)
         other = "fp32" if faster == "bf16" else "bf16"
         assert decided(other).precision == other, "what is wanted is done"
 
     def test_a_tie_is_bf16_on_one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(arithmetic, "product_seconds", lambda *_: 1.0)
-        monkeypatch.setattr(arithmetic, "available_cores", lambda: 4)
+        monkeypatch.setattr(product_speed, "product_seconds", lambda *_: 1.0)
+        monkeypatch.setattr(product_speed, "available_cores", lambda: 4)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         assert decided() == Arithmetic(precision="bf16", threads=1)
 
     def test_threads_of_the_environment_are_respected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pretend(monkeypatch, "fp32", threads=4)
-        monkeypatch.setattr(arithmetic, "available_cores", lambda: 4)
+        monkeypatch.setattr(product_speed, "available_cores", lambda: 4)
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         torch.set_num_threads(3)  # as torch does when it is started with this variable
         assert decided().threads == 3
@@ -103,8 +104,8 @@ class TestDecision:
 
     def test_what_is_far_too_slow_is_not_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked = pretend(monkeypatch, "fp32")
-        monkeypatch.setattr(arithmetic, "ARITHMETIC_S", 0.6)
-        assert arithmetic.fastest_precision(USUAL) == "fp32"
+        monkeypatch.setattr(product_speed, "ARITHMETIC_S", 0.6)
+        assert product_speed.fastest_precision(USUAL) == "fp32"
         assert asked == ["bf16", "fp32"] * 2
 
     def test_shapes(self, tiny_teacher: Path, tmp_path: Path) -> None:
@@ -124,8 +125,8 @@ class TestKept:
         assert set(entry["seconds"]) == {"bf16", "fp32"}
         assert len(entry["measured"].split("-")) == 3, "a date"
         asked.clear()
-        arithmetic._precision_seconds.cache_clear()  # as another process would be
-        assert arithmetic.fastest_precision(USUAL.measured) == "fp32"
+        product_speed._precision_seconds.cache_clear()  # as another process would be
+        assert product_speed.fastest_precision(USUAL.measured) == "fp32"
         assert asked == []
 
     @pytest.mark.parametrize("damage", ["", "{", "[]", '{"KEY": 3}', '{"KEY": {"precision": "fp8"}}'])
@@ -154,7 +155,7 @@ class TestRuns:
         """Also where another arithmetic, or another number of threads, would be faster by now."""
         record = tmp_path / FILE
         pretend(monkeypatch, "bf16", threads=2)
-        monkeypatch.setattr(arithmetic, "available_cores", lambda: 2)
+        monkeypatch.setattr(product_speed, "available_cores", lambda: 2)
         first = settled(AUTO, Shape, record)
         assert first == Arithmetic(precision="bf16", threads=2)
         assert torch.get_num_threads() == 2
@@ -232,7 +233,7 @@ class TestFollowed:
         watched(token_scores, "hidden_states", "evaluation")
         watched(loop, "_Student", "training")
         found = run_distillation(recipe, tmp_path / "out", Silent())
-        dtype = arithmetic.DTYPES[faster]
+        dtype = product_speed.DTYPES[faster]
         assert seen == {"signals": {dtype}, "evaluation": {dtype}, "training": {dtype}}
         assert found["arithmetic"] == {"precision": faster, "threads": 1}
         written = load_file(tmp_path / "out" / "student" / "model.safetensors")
@@ -258,7 +259,7 @@ class TestFollowed:
             with pytest.raises(Killed):
                 run_distillation(recipe, tmp_path / "cut", Silent(), judged=False)
         pretend(monkeypatch, "bf16")
-        arithmetic._precision_seconds.cache_clear()
+        product_speed._precision_seconds.cache_clear()
         run_distillation(recipe, tmp_path / "cut", Silent(), judged=False)
         whole, cut = ((tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("whole", "cut"))
         assert whole == cut
@@ -378,9 +379,9 @@ def test_what_is_chosen_here_is_not_slower() -> None:
     """By processor time, on products of another size than was measured, with room for noise: in turns, and the best of
     several, as other work on the machine only makes them slower."""
     chosen = decided().precision
-    spent: dict[str, list[float]] = {name: [] for name in arithmetic.DTYPES}
+    spent: dict[str, list[float]] = {name: [] for name in product_speed.DTYPES}
     for _ in range(8):
-        for name, dtype in arithmetic.DTYPES.items():
+        for name, dtype in product_speed.DTYPES.items():
             left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
             torch.nn.functional.linear(left, right)
             began = time.process_time()

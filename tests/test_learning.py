@@ -28,6 +28,7 @@ from flashstill.distill.training import (
     train,
     window_order,
 )
+from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.errors import BadInput
 from flashstill.evaluate import score_tokens, summarise
 from flashstill.measure import measure_models
@@ -114,7 +115,7 @@ class TestTraining:
     ) -> None:
         straight = weights(self.train(teacher, packed, tmp_path / "a"))
         calls = [0]
-        original = loop._run_micro_steps
+        original = run_micro_steps
 
         def interrupted(*args: Any) -> float:
             calls[0] += 1
@@ -122,7 +123,7 @@ class TestTraining:
                 raise KeyboardInterrupt
             return original(*args)
 
-        monkeypatch.setattr(loop, "_run_micro_steps", interrupted)
+        monkeypatch.setattr(loop, "run_micro_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
             self.train(teacher, packed, tmp_path / "b")
         assert [path.name for path in (tmp_path / "b").glob("step-*")] == ["step-00000003"]

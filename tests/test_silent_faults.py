@@ -37,11 +37,11 @@ from flashstill.distill.training import (
     distillation,
     hard,
     learning_rate_at,
-    loop,
     take,
     train,
     window_order,
 )
+from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW, adamw, decays
 from flashstill.distill.training.passes import Student, next_token
 from flashstill.errors import BadInput
@@ -82,7 +82,7 @@ def gradient(student: Any, batch: Batch, objective: Any, micro_steps: int, proce
     sums = [torch.zeros_like(each, dtype=torch.float32) for each in module.parameters()]
     for rank in range(processes):
         world = _Share(rank=rank, size=processes, device=batch.tokens.device)
-        loop._run_micro_steps(batch, module, state, objective, micro_steps, world, Workspace(), None)
+        run_micro_steps(batch, module, state, objective, micro_steps, world, Workspace(), None)
         found = state._sums or {name: each.grad for name, each in state.weights.items() if each.grad is not None}
         for total, name in zip(sums, state.weights, strict=True):
             total += found[name].to_dense().float() / processes

@@ -34,6 +34,7 @@ from flashstill.distill.training import (
     train,
 )
 from flashstill.distill.training.metrics import Trend
+from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from tests import zoo
@@ -230,7 +231,7 @@ class TestStops:
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         student = keep_layers(teacher, [0, 5])
-        before, original, calls = {}, loop._run_micro_steps, [0]
+        before, original, calls = {}, run_micro_steps, [0]
 
         def broken(*args: Any) -> float:
             found = original(*args)
@@ -240,7 +241,7 @@ class TestStops:
                 next(iter(student.parameters())).grad[0, 0] = float("inf")
             return found
 
-        monkeypatch.setattr(loop, "_run_micro_steps", broken)
+        monkeypatch.setattr(loop, "run_micro_steps", broken)
         recipe = dataclasses.replace(RECIPE, checkpoint_every_steps=1)
         with pytest.raises(BadInput, match=r"the gradient is not finite at step 3 \(windows \[") as stopped:
             run(student, packed, tmp_path, recipe)
@@ -255,7 +256,7 @@ class TestStops:
         def greedy(*args: Any) -> float:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-        monkeypatch.setattr(loop, "_run_micro_steps", greedy)
+        monkeypatch.setattr(loop, "run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
 
@@ -271,7 +272,7 @@ class TestStops:
         batch = SimpleNamespace(tokens=range(6), mask=torch.ones(6, 1), rows=rows)
         world = SimpleNamespace(rank=rank, size=2, device="cpu", total=lambda value: value)
         whole: Any = [batch, lambda *_: torch.ones((), requires_grad=True), Mock(), lambda _: [], 2, world, None, None]
-        loop._run_micro_steps(*whole)
+        run_micro_steps(*whole)
         assert seen == expected
 
     @pytest.mark.parametrize(

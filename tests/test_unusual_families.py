@@ -13,7 +13,7 @@ from flashstill.distill.models.causality import check_causal, check_decoder
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.students import Format, check_packing
 from flashstill.errors import BadInput
-from flashstill.evaluate.token_scores import reader_of
+from flashstill.evaluate.readers import reader_of
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.recipes.distillation import ShapeRecipe

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flashstill.distill.losses import DenseTeacher, Term, Workspace, head_loss
-from flashstill.distill.losses.head import Chunks
+from flashstill.distill.losses import Chunks, DenseTeacher, Term, Workspace, head_loss
 from flashstill.distill.models import devices
 
 TIMES = 4

@@ -19,8 +19,8 @@ import torch
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import Model, devices, load_model
-from flashstill.distill.models.arithmetic import DTYPES
 from flashstill.distill.models.empty import empty_model, files_of
+from flashstill.distill.models.product_speed import DTYPES
 from flashstill.distill.signals import Signals
 from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, join_world, train
 from flashstill.progress import Silent

@@ -14,7 +14,7 @@ from turns import report, wait
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
-from flashstill.distill.models.arithmetic import DTYPES
+from flashstill.distill.models.product_speed import DTYPES
 from flashstill.distill.signals import Hidden, Signals, build, signal_key
 from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, train
 from flashstill.progress import Silent

@@ -22,8 +22,8 @@ from flashstill.distill.losses.spans import both_sides, chunks_of
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.documents import states_of
 from flashstill.distill.training import Batch, take
+from flashstill.evaluate.readers import windows_scored_at_once
 from flashstill.evaluate.summary import COLUMNS, Sums, metric_records
-from flashstill.evaluate.token_scores import windows_scored_at_once
 from flashstill.progress import Advance
 from flashstill.records import QualityRecord
 

@@ -17,7 +17,7 @@ from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head
 from flashstill.distill.training import Batch, take
 from flashstill.errors import BadInput
-from flashstill.evaluate.token_scores import windows_scored_at_once
+from flashstill.evaluate.readers import windows_scored_at_once
 from flashstill.progress import Advance
 from flashstill.units import show
 

@@ -6,9 +6,8 @@ from flashstill.recipes.family import (
     FamilyRecipe,
     MeasureRecipe,
     StudentRecipe,
-    built_in,
-    read_recipe,
 )
+from flashstill.recipes.family_file import built_in, read_recipe
 from flashstill.recipes.reader import to_toml
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 

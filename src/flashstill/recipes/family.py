@@ -8,13 +8,11 @@ seed, measurements and prices are the same for all students.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from flashstill.checked import between, built, one_of, sized
-from flashstill.errors import BadInput, shortened
+from flashstill.checked import between, one_of, sized
 from flashstill.recipes import distillation
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe
 from flashstill.recipes.distillation import (
@@ -22,7 +20,6 @@ from flashstill.recipes.distillation import (
     DistillRecipe,
     LossRecipe,
     ShapeRecipe,
-    with_paths,
 )
 from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.recipes.evaluation import EvaluateRecipe
@@ -37,9 +34,8 @@ from flashstill.recipes.ranges import (
     Source,
     TokensOrNone,
 )
-from flashstill.recipes.reader import located, read_tree
 from flashstill.recipes.regime import RegimeRecipe
-from flashstill.recipes.signals import SignalRecipe, named_by_directory, with_directory
+from flashstill.recipes.signals import SignalRecipe
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.training import TrainTable
@@ -166,70 +162,6 @@ class FamilyRecipe:
             own, name=f"{own.name}-control", losses=(), hard_weight=1.0, regime=RegimeRecipe(),
             validation=of_control(own.validation),
         )  # fmt: skip
-
-
-def built_in(name: str) -> FamilyRecipe:
-    """A built-in recipe."""
-    return read_recipe(Path(__file__).parent / f"{name}.toml")
-
-
-def read_recipe(path: Path) -> FamilyRecipe:
-    """Read and check a family.toml. Paths in it are taken from the directory of the file.
-
-    Raises BadInput naming the key that is wrong.
-    """
-    tree, shown = named_by_directory(read_tree(path)), shortened(str(path), 200)
-    if "distil" in tree:
-        raise BadInput(
-            f"{shown}: a family has no table [distil] any more: write [train] (windows_per_step is 4 by default), a"
-            " temperature into [[losses]], and control at the top"
-        )
-    if "teacher" in tree:
-        if "teachers" in tree:
-            raise BadInput(f"{shown}: it has both teacher and [[teachers]]; leave one out")
-        tree["teachers"] = [{"model": tree.pop("teacher")}]
-    if isinstance(tree.get("students"), list):
-        tree["students"] = [named_by_directory(each) if isinstance(each, dict) else each for each in tree["students"]]
-    # validated before defaults are merged in, so that messages name the keys as written
-    built(FamilyRecipe, tree, shown)
-    tree["students"] = [_completed(student, tree) for student in tree["students"]]
-    recipe = built(FamilyRecipe, tree, shown)
-    for problem in problems(recipe):
-        raise BadInput(f"{path}: {problem}")
-    placed: FamilyRecipe = with_paths(recipe, path, "", "data", "out_of_domain")
-    return dataclasses.replace(
-        placed,
-        teachers=_located(placed.teachers, path, ""),
-        chat=with_paths(placed.chat, path, "chat.", "template"),
-        signals=with_directory(placed.signals, path, "signals.dir"),
-        evaluate=dataclasses.replace(
-            placed.evaluate,
-            tasks=tuple(located(task, path.parent, path, "evaluate.tasks") for task in placed.evaluate.tasks),
-        ),
-        students=tuple(
-            dataclasses.replace(
-                with_paths(student, path, f"students[{place}].", "config", "model", "tokenizer", "base"),
-                teachers=_located(student.teachers, path, f"students[{place}]."),
-                signals=with_directory(student.signals, path, f"students[{place}].signals.dir"),
-            )
-            for place, student in enumerate(placed.students)
-        ),
-    )
-
-
-def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> tuple[TeacherRecipe, ...]:
-    return tuple(
-        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer", "base", "system_file")
-        for place, teacher in enumerate(teachers)
-    )
-
-
-def _completed(student: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's tables, completed with the family's."""
-    completed = {**{name: family[name] for name in AS_A_WHOLE if name in family}, **student}
-    for name in KEY_BY_KEY:
-        completed[name] = {**family.get(name, {}), **student.get(name, {})}
-    return completed
 
 
 def problems(recipe: FamilyRecipe) -> Iterator[str]:

@@ -53,9 +53,8 @@ def check_source(source: str) -> tuple[Path, str] | None:
         return None
     located = located_source(source)
     if located is None:
-        dangling = "a link that leads nowhere" if os.path.islink(source) else "neither a file nor a directory"
         unlike = unknown("source", source, BUILT_IN)
-        raise BadInput(f"data {shortened(source)!r} is {dangling}, and {unlike}")
+        raise BadInput(f"data {shortened(source)!r} is neither a file nor a directory, and {unlike}")
     return located
 
 

@@ -1,5 +1,6 @@
 """Divergences between teacher and student over the full vocabulary or a sparse set of ids, fused with the LM head."""
 
+from flashstill.distill.losses.chunk_sizes import Chunks, usual_chunks
 from flashstill.distill.losses.dense import (
     Divergence,
     cross_entropy,
@@ -13,7 +14,7 @@ from flashstill.distill.losses.dense import (
     soft_cross_entropy,
     total_variation,
 )
-from flashstill.distill.losses.head import Chunks, Term, head_loss, usual_chunks
+from flashstill.distill.losses.head import Term, head_loss
 from flashstill.distill.losses.logits import Head, as_head
 from flashstill.distill.losses.span_terms import SpanTeacher, span_divergence
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss

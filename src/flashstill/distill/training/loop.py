@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from flashstill.distill.losses import Head, Term, Workspace, head_loss
-from flashstill.distill.losses.soundness import unsound_token
+from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, decoder_layers
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.models.empty import Files
@@ -28,6 +27,7 @@ from flashstill.distill.training.best import Watch, buffers, restore_buffers
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import fused
 from flashstill.distill.training.metrics import Log, Metrics, Trend
+from flashstill.distill.training.micro_steps import micro_steps_of, run_micro_steps
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.passes import Pass, next_token
@@ -37,7 +37,7 @@ from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.recompute import recomputed
 from flashstill.distill.training.segments import FILE as SEGMENTS
 from flashstill.distill.training.segments import Segment, as_rows, continued, from_record
-from flashstill.distill.training.sharded import Sharded, World, join_world
+from flashstill.distill.training.sharded import Sharded, join_world
 from flashstill.distill.training.validation import Validation
 from flashstill.distill.training.whole import Whole
 from flashstill.errors import BadInput, ran_out_of_memory
@@ -78,7 +78,7 @@ def train(
     world = join_world()
     make_directory(directory)
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
-    micro_steps = _micro_steps(recipe, world)
+    micro_steps = micro_steps_of(recipe, world)
     model = model if files is not None else model.to(world.device)
     student = _Student(model, run or next_token(model, world.size > 1))
     state: MixedPrecisionAdamW | Sharded
@@ -129,7 +129,7 @@ def train(
             rate = learning_rate_at(recipe, step, steps, first_steps)
             seed_step(recipe.seed, step, world.rank)
             try:
-                loss = _run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
+                loss = run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
                 norm = state.apply(rate) if math.isfinite(loss) else math.nan
             except (RuntimeError, MemoryError) as error:
                 raise _explained(error, name, recipe, source, micro_steps, of_a_pass) from error
@@ -160,77 +160,6 @@ def train(
     if world.is_main:
         write_text(directory / SEGMENTS, "".join(json.dumps(row) + "\n" for row in as_rows(segments)))
     return whole(everywhere=False).eval()
-
-
-def _micro_steps(recipe: TrainRecipe, world: World) -> int:
-    """Forward and backward passes per process and optimiser step (gradient accumulation).
-
-    Raises BadInput if the windows cannot be split evenly.
-    """
-    micro = recipe.micro_windows or math.ceil(recipe.windows_per_step / world.size)
-    if recipe.windows_per_step % (micro * world.size):
-        raise BadInput(
-            f"windows_per_step is {recipe.windows_per_step}, which {world.size} processes with {micro} windows a pass"
-            " do not share evenly"
-        )
-    return recipe.windows_per_step // (micro * world.size)
-
-
-def _run_micro_steps(
-    batch: Batch,
-    student: nn.Module,
-    state: MixedPrecisionAdamW | Sharded,
-    objective: Objective,
-    micro_steps: int,
-    world: World,
-    space: Workspace,
-    vocabulary: int | None,
-) -> float:
-    """Forward and backward over this process's share of a step's windows; returns the mean loss over all windows."""
-    counted = int(batch.mask.sum())
-    if counted == 0:
-        raise BadInput("all targets of a step are masked; look at the masks of the data")
-    windows = len(batch.tokens)
-    share = windows // world.size
-    micro, total = -(-share // micro_steps), 0.0  # a batch of attempts may have fewer windows than a step's
-    own = range(world.rank * share, (world.rank + 1) * share)
-    for first in own[::micro]:
-        part = batch.rows(slice(first, min(first + micro, own.stop))).to(world.device)
-        terms: Sequence[Term] = objective(part)
-        weights = part.mask.flatten().float() / counted  # divide by the tokens of the step, not of the micro-step
-
-        def loss(
-            hidden: Tensor,
-            head: Head,
-            factors: Tensor | None = None,
-            terms: Sequence[Term] = terms,
-            weights: Tensor = weights,
-        ) -> Tensor:
-            scaled = weights if factors is None else weights * factors
-            return head_loss(hidden, head, terms, scaled, vocabulary, space=space)[0]
-
-        part_loss = student(part, terms, loss)
-        (part_loss * world.size).backward()  # FSDP takes the mean over processes
-        value = float(part_loss.detach())  # a GPU is waited for here, once a pass, with all of it to do meanwhile
-        if not math.isfinite(value):
-            _check_teachers(terms, part)
-        total += value
-        if micro_steps > 1:
-            state.collect()
-    return world.total(total)
-
-
-def _check_teachers(terms: Sequence[Term], part: Batch) -> None:
-    """BadInput if a loss that is not finite comes from a teacher's outputs and not from the student."""
-    for term in terms:
-        token = unsound_token(term.teacher)
-        if token is not None:
-            row = token // part.mask.shape[1]
-            where = "made on the way" if part.windows is None else f"{int(part.windows[row])}"
-            raise BadInput(
-                f"a teacher's outputs are not finite (NaN or infinity) at token {token % part.mask.shape[1]} of window"
-                f" {where}; nothing is wrong with the student: make the signals again with a teacher whose outputs are"
-            )
 
 
 def _explained(

@@ -20,8 +20,9 @@ from flashstill.distill.data.templates import Renderer
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import Model
 from flashstill.errors import BadInput, shown
+from flashstill.evaluate.readers import reader_of
 from flashstill.evaluate.tasks.encoding import Encoder, Scored, cut
-from flashstill.evaluate.token_scores import MOST_LOGITS, MOST_TOKENS, reader_of
+from flashstill.evaluate.token_scores import MOST_LOGITS, MOST_TOKENS
 from flashstill.progress import Advance
 
 TOKENS_A_PASS = 4096

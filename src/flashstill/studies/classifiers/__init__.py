@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flashstill.distill.classifiers.data import load
-from flashstill.distill.models.arithmetic import FILE, Shape, settled
+from flashstill.distill.models.arithmetic import FILE, settled
+from flashstill.distill.models.product_speed import Shape
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes.classifiers import ClassifierStudy

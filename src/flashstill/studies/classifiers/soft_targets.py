@@ -15,7 +15,8 @@ from statistics import fmean
 from flashstill.distill.classifiers.data import load
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.classifiers.targets import hard
-from flashstill.distill.models.arithmetic import FILE, Shape, settled
+from flashstill.distill.models.arithmetic import FILE, settled
+from flashstill.distill.models.product_speed import Shape
 from flashstill.progress import Progress
 from flashstill.recipes.soft_targets import SoftTargets
 from flashstill.records import write_records

@@ -156,7 +156,8 @@ class Work:
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
         """fp32 if the models of the study are small and trained from scratch; else the recipe's, or the faster one."""
-        from flashstill.distill.models.arithmetic import FILE, Shape, settled, shape_of
+        from flashstill.distill.models.arithmetic import FILE, settled, shape_of
+        from flashstill.distill.models.product_speed import Shape
 
         teacher = self.recipe.teacher
         if not teacher.model and self.recipe.arithmetic == "bf16":
