@@ -3,8 +3,8 @@
     import flashstill as fs
     fs.predict(model="qwen3-8b", chip="h100-sxm", batch=[1, 8, 64]).as_records()
 
-The names in `__all__` are the public API, documented in flashstill/api.py and flashstill/distilling.py. Each is loaded
-on first use, so importing the package is fast.
+The names in `__all__` are the public API, documented in flashstill/api.py, distilling.py and evaluating.py. Each
+is loaded on first use, so importing the package is fast.
 """
 
 TYPE_CHECKING = False  # type checkers assume True; importing `typing` for it would double the import time
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from flashstill.capacity_planning import capacity
     from flashstill.cascading import cascade
     from flashstill.chip_searching import chip_search
-    from flashstill.distilling import acceptance, distill, evaluate, run
+    from flashstill.distilling import distill, run
     from flashstill.drafting import draft_worth
     from flashstill.endpoint import serve
+    from flashstill.evaluating import acceptance, evaluate
     from flashstill.exporting import card, export
     from flashstill.family_economics import family_economics, should_distil
     from flashstill.fleet_sizing import plan_fleet
@@ -100,7 +101,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "Decision": "flashstill.simulate.view",
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
-        "acceptance": "flashstill.distilling",
+        "acceptance": "flashstill.evaluating",
         "arrays": "flashstill.years_ahead",
         "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
@@ -111,7 +112,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "distill": "flashstill.distilling",
         "draft_worth": "flashstill.drafting",
         "economics": "flashstill.token_costs",
-        "evaluate": "flashstill.distilling",
+        "evaluate": "flashstill.evaluating",
         "card": "flashstill.exporting",
         "export": "flashstill.exporting",
         "family_economics": "flashstill.family_economics",

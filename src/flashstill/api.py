@@ -5,7 +5,7 @@ of `predict` and `explain` match the command-line options; a list, tuple, range 
 Results are frozen: `as_dict()` gives nested plain values, `as_records()` a list of flat rows for pandas.DataFrame or
 polars.DataFrame, and notebooks display a small table.
 
-`run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "learn").
+`run` and `distill` are in flashstill/distilling.py, `evaluate` in evaluating.py; they need torch (the extra "learn").
 
 Errors: `BadInput` (with its subclasses `MissingFact` and `UnsupportedArchitecture`) for invalid input, and
 `InfeasiblePlan`, with counted reasons, if no configuration fits.  In a sweep, a combination that fails becomes a row

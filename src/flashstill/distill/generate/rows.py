@@ -1,9 +1,8 @@
 """Schedule the rows of a sampling job: waiting, active and finished.
 
-Active rows with the same text so far share one slot of the decoder batch: the model computes their logits once, and
-each row draws its own token from them.  When their tokens differ, the slot is copied.  For example, 64 attempts at one
-problem start in one slot and share the computation of their common prefix; each row's distribution is unchanged.  If
-there are more distinct texts than slots, some are put back in the queue and prefilled again later.
+Active rows with the same text so far (64 attempts at one problem at first) share one slot of the decoder batch: the
+model computes their logits once, each row draws its own token from them, unchanged in distribution, and the slot is
+copied when they differ.  Of more distinct texts than slots some go back to the queue and are prefilled again later.
 """
 
 from __future__ import annotations
