@@ -215,7 +215,7 @@ class TestFollowed:
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path, faster: str
     ) -> None:
         from flashstill.distill.signals import making
-        from flashstill.evaluate import token_scores
+        from flashstill.evaluate import readers
 
         pretend(monkeypatch, faster)
         seen: dict[str, set[torch.dtype]] = {}
@@ -230,7 +230,7 @@ class TestFollowed:
             monkeypatch.setattr(place, name, look)
 
         watched(making, "hidden_states", "signals")
-        watched(token_scores, "hidden_states", "evaluation")
+        watched(readers, "hidden_states", "evaluation")
         watched(loop, "_Student", "training")
         found = run_distillation(recipe, tmp_path / "out", Silent())
         dtype = product_speed.DTYPES[faster]
