@@ -257,7 +257,7 @@ def experts(
     moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
     if present(kernel.spread_s):
-        floor_s = floor_s + np.where(operation.local_experts < operation.experts, kernel.spread_s, 0.0)
+        floor_s = floor_s + kernel.spread_s * np.float64(operation.local_experts < operation.experts)
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)
 
