@@ -32,7 +32,7 @@ from flashstill.distill.students import (
 from flashstill.distill.students import compensate as compensation
 from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.compensate import ENDS, compensate
-from flashstill.distill.students.compensated_model import FIT_DAMPING, fitted, stream_factors
+from flashstill.distill.students.compensated_model import FIT_DAMPING, Sums, fitted, stream_factors, sums_of
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -301,6 +301,12 @@ class TestRounding:
             quantise_aware(teacher, Format(name="int4", group=24))
 
 
+def halves_of(whole: Tensor, rows: Tensor, error: Tensor | None) -> list[Sums]:
+    half = len(rows) // 2
+    parts = (slice(0, half), slice(half, None))
+    return [sums_of(whole[part], rows[part], None if error is None else error[part]) for part in parts]
+
+
 class TestCompensation:
     """Frantar et al. 2023: weights that are rounded later make good what was rounded before."""
 
@@ -361,28 +367,36 @@ class TestCompensation:
         whole = torch.randn(512, 8, generator=draw) @ torch.randn(8, 32, generator=draw)
         whole = whole + 0.3 * torch.randn(512, 32, generator=draw)
         given = whole @ (torch.eye(32) + 0.1 * torch.randn(32, 32, generator=draw))  # of layers that were rounded
-        weight = torch.randn(24, 32, generator=draw)
-        owed = 0.1 * whole @ torch.randn(32, 24, generator=draw)
-        gram = given.T @ given / 512
-        for more in (None, owed):
-            wanted = whole @ weight.T + (0.0 if more is None else more)
-            better = fitted(weight, whole, given, gram, more)
+        weight, error = torch.randn(24, 32, generator=draw), 0.1 * whole @ torch.randn(32, 24, generator=draw)
+        for repaid in (0.0, 0.5):
+            wanted = whole @ weight.T + repaid * error
+            better = fitted(weight, halves_of(whole, given, error), repaid)
             assert float((given @ better.T - wanted).square().mean()) < 0.2 * float(
                 (given @ weight.T - wanted).square().mean()
             )
-        assert torch.equal(fitted(weight, given, given, gram), weight), "nothing was lost"
+        assert torch.equal(fitted(weight, halves_of(given, given, None), 0.5), weight), "nothing was lost"
 
-    def test_a_fit_to_noise_is_not_used(self) -> None:
+    def test_only_what_holds_on_other_text_is_made_good(self) -> None:
+        """The share by hand, from rows; of noise nearly nothing, of one row nothing."""
         draw = torch.Generator().manual_seed(5)
         rows, noise = (torch.randn(96, size, generator=draw) for size in (48, 24))
-        weight, gram = torch.randn(24, 48, generator=draw), rows.T @ rows / 96
-        whole = (
-            rows
-            @ (noise.T @ rows / 96 @ torch.linalg.inv(gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(48))).T
-        )
-        changed = fitted(weight, rows, rows, gram, noise) - weight
-        assert float((rows @ changed.T).norm()) < 0.1 * float(whole.norm())
-        assert torch.equal(fitted(weight[:, :1], rows[:1, :1], rows[:1, :1], gram[:1, :1], noise[:1]), weight[:, :1])
+        weight = torch.zeros(24, 48)
+        lost = noise + 0.3 * rows @ torch.randn(48, 24, generator=draw)
+
+        def fit(some: slice) -> Tensor:
+            gram = rows[some].T @ rows[some] / len(rows[some])
+            damped = gram + FIT_DAMPING * gram.diagonal().mean() * torch.eye(48)
+            solved: Tensor = lost[some].T @ rows[some] / len(rows[some]) @ torch.linalg.inv(damped)
+            return solved
+
+        first, second = slice(0, 48), slice(48, 96)
+        predicted = torch.cat([rows[first] @ fit(second).T, rows[second] @ fit(first).T])
+        share = float((predicted * lost).sum() / predicted.square().sum())
+        assert 0.2 < share < 0.95
+        made = fitted(weight, halves_of(rows, rows, lost), 1.0)
+        assert torch.allclose(made, share * fit(slice(0, 96)), rtol=1e-3, atol=1e-4)
+        assert float(fitted(weight, halves_of(rows, rows, noise), 1.0).norm()) < 0.1 * float(made.norm())
+        assert torch.equal(fitted(weight, halves_of(rows[:1], rows[:1], noise[:1]), 1.0), weight)
 
     def test_which_layers_write_to_the_stream_is_measured(self) -> None:
         draw = torch.Generator().manual_seed(4)

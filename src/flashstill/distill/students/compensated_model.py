@@ -19,7 +19,7 @@ is repaid (b = 0); and where a layer's rows are not the places of the text, as a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,18 +164,21 @@ class _InOrder:
         """Round the layer that gets these states, and those that shared its input in the other block."""
         if name in self._fine:  # it runs a second time
             return
-        given = self._seen.given
-        names = [each for each, other in given.items() if name in given and other is given[name]] or [name]
-        rows = self._text.rows(states)
-        gram = rows.T @ rows / len(rows)
-        weight = torch.cat([self._fitted(each, rows, gram, states) for each in names])
-        fine = compensate(weight, gram, self._format, STORED)
+        whole = self._seen.given.get(name)
+        names = [each for each, other in self._seen.given.items() if other is whole] or [name]
+        if whole is None or whole.shape != states.shape or states[..., 0].numel() % self._text.tokens.numel():
+            whole = states  # else its rows may be those of other places, and nothing is known to be lost
+        rows, given = self._text.rows(states), self._text.rows(whole)
+        writes = any(each in self._seen.factors for each in names)
+        halves = [sums_of(given[part], rows[part], self._error[part] if writes else None) for part in _halves(rows)]
+        fits = [fitted(self._layers[each].weight.detach().float(), halves, self._repaid(each)) for each in names]
+        fine = compensate(torch.cat(fits), (halves[0].gram + halves[1].gram) / len(rows), self._format, STORED)
         heights = [self._layers[each].out_features for each in names]
         for each, part in zip(names, torch.split(fine, heights), strict=True):
             stored = self._layers[each].weight.data
             self._fine[each] = part.to(stored.dtype)
             stored.copy_(round_stored(self._fine[each], self._format))
-            given.pop(each, None)
+            self._seen.given.pop(each, None)
 
     def after(self, name: str, output: Tensor) -> None:
         """Add what a writer's output errs by to the error of the stream."""
@@ -188,49 +191,59 @@ class _InOrder:
         for name, fine in self._fine.items():
             self._layers[name].weight.data.copy_(fine)
 
-    def _fitted(self, name: str, rows: Tensor, gram: Tensor, states: Tensor) -> Tensor:
-        weight = self._layers[name].weight.detach().float()
-        given = self._seen.given.get(name)
-        if given is None or given.shape != states.shape or states[..., 0].numel() % self._text.tokens.numel():
-            return weight  # its rows may be those of other places
+    def _repaid(self, name: str) -> float:
         factor = self._seen.factors.get(name)
-        owed = None if factor is None else self._error * (REPAID / factor)
-        return fitted(weight, self._text.rows(given), rows, gram, owed)
+        return 0.0 if factor is None else REPAID / factor
 
 
-def fitted(weight: Tensor, whole: Tensor, rows: Tensor, gram: Tensor, owed: Tensor | None = None) -> Tensor:
-    """Weights [out, in] whose outputs on `rows` [N, in] are nearly those of `weight` on `whole` [N, in], and `owed`
-    [N, out] more.  gram [in, in]: the mean of the products of `rows`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sums:
+    """Sums over rows: gram [in, in] of x x^T, drift [in, in] of (x' - x) x^T, error [d, in] of e x^T or None."""
 
-    A fit of few rows fits their noise: only the share of it is used that holds on rows which it was not fitted to.
+    rows: int
+    gram: Tensor
+    drift: Tensor
+    error: Tensor | None
+
+    def lost(self, weight: Tensor, repaid: float) -> Tensor:
+        """The sum [out, in] of (W (x' - x) + repaid e) x^T."""
+        plain = weight @ self.drift
+        return plain if self.error is None or not repaid else plain + repaid * self.error
+
+
+def sums_of(whole: Tensor, rows: Tensor, error: Tensor | None) -> Sums:
+    """The sums over inputs x' [N, in] and x [N, in], and the error [N, d] of the residual stream."""
+    owed = None if error is None else error.T @ rows
+    return Sums(rows=len(rows), gram=rows.T @ rows, drift=(whole - rows).T @ rows, error=owed)
+
+
+def fitted(weight: Tensor, halves: Sequence[Sums], repaid: float) -> Tensor:
+    """Weights [out, in] whose outputs on x are nearly those of `weight` on x', and `repaid` e more.
+
+    A fit of few rows fits their noise: only the share of it is used, 0 to 1, with which the fit of each half predicts
+    best what was lost on the other.
     """
-    lost = (whole - rows) @ weight.T
-    if owed is not None:
-        lost += owed
-    share = _share_that_holds(lost, rows)
-    return weight + share * _fit(lost, rows, gram) if share else weight
+    met = made = 0.0
+    for own, other in (halves, reversed(halves)):
+        part = _fit(weight, [own], repaid)
+        met += float((part * other.lost(weight, repaid)).sum())
+        made += float((part @ other.gram * part).sum())
+    share = min(1.0, max(0.0, met / made)) if made > 0.0 else 0.0
+    return weight + share * _fit(weight, halves, repaid) if share else weight
 
 
-def _fit(lost: Tensor, rows: Tensor, gram: Tensor) -> Tensor:
-    """Weights [out, in] that give what was lost [N, out] on `rows` [N, in] by damped least squares."""
+def _fit(weight: Tensor, parts: Sequence[Sums], repaid: float) -> Tensor:
+    """Weights [out, in] that give what was lost on rows, by damped least squares."""
+    rows = max(1, sum(part.rows for part in parts))
+    gram = torch.stack([part.gram for part in parts]).sum(0) / rows
+    lost = torch.stack([part.lost(weight, repaid) for part in parts]).sum(0) / rows
     damping = FIT_DAMPING * gram.diagonal().mean().clamp_min(1e-30)  # rows of zeros say nothing
-    damped = gram + damping * torch.eye(len(gram), device=gram.device)
-    solved: Tensor = torch.linalg.solve(damped, lost.T @ rows / len(rows), left=False)
+    solved: Tensor = torch.linalg.solve(gram + damping * torch.eye(len(gram), device=gram.device), lost, left=False)
     return solved
 
 
-def _share_that_holds(lost: Tensor, rows: Tensor) -> float:
-    """The factor, 0 to 1, with which fits of one half of the rows predict best what was lost on the other half."""
-    if len(rows) < 2:
-        return 0.0
-    half = len(rows) // 2
-    met = made = 0.0
-    for own, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
-        part = rows[own]
-        predicted = rows[other] @ _fit(lost[own], part, part.T @ part / len(part)).T
-        met += float((predicted * lost[other]).sum())
-        made += float(predicted.square().sum())
-    return min(1.0, max(0.0, met / made)) if made > 0.0 else 0.0
+def _halves(rows: Tensor) -> tuple[slice, slice]:
+    return slice(0, len(rows) // 2), slice(len(rows) // 2, None)
 
 
 def stream_factors(added: Tensor, returned: dict[str, Tensor]) -> dict[str, float]:
