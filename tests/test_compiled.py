@@ -92,3 +92,17 @@ def test_a_part_of_a_compiled_function(tmp_path: Path, disabled: str) -> None:
         assert done.stdout.splitlines() == ["2.0 0.5 [0.0, 2.0, 1.0]", *said], done.stderr
         kept = sorted(each.name.split("-")[0] for each in tmp_path.glob("__pycache__/*.nbi"))
         assert kept == (["nested.inner", "nested.outer"] if disabled == "0" else [])  # what is run, and no more
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiled.IS_COMPILED, reason="Numba is not installed")
+def test_another_numba_compiles_its_own_way(tmp_path: Path) -> None:
+    """parts.py uses what is private to one version: none of it is touched under another."""
+    path = tmp_path / "nested.py"
+    path.write_text(
+        "import numba, sys\nnumba.__version__ = '0.99.0'\n"
+        + NESTED
+        + "print('flashstill.simulate.parts' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["2.0 0.5 [0.0, 2.0, 1.0]", "division by zero", "False"], done.stderr

@@ -21,12 +21,16 @@ from flashstill.files import write_text
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
-    from numba import config, njit
+    from numba import __version__, config, njit
     from numba.core import event
-
-    from flashstill.simulate import parts
 except ModuleNotFoundError:
-    config = njit = event = None
+    __version__, config, njit, event = "", None, None, None
+
+KNOWN_INSIDE = __version__.startswith("0.68.")
+"""whether parts.py knows the inside of this Numba; another compiles the same in its own way, in thrice the time"""
+
+if KNOWN_INSIDE:
+    from flashstill.simulate import parts
 
 COMMON: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
 
@@ -66,6 +70,8 @@ def _part(function: F, **options: Any) -> Any:
 
     Where Python calls it all the same, it is compiled once more as an `entry`.
     """
+    if not KNOWN_INSIDE:
+        return njit(**COMMON, **options)(function)
     alone = {**COMMON, "cache": False, "no_cpython_wrapper": True, "pipeline_class": parts.Part}
     part: Any = njit(**alone, **options)(function)
     if not config.DISABLE_JIT:
@@ -76,7 +82,7 @@ def _part(function: F, **options: Any) -> Any:
 
 
 def _called(function: F, **options: Any) -> Any:
-    if not options["_nrt"]:
+    if not options["_nrt"] and KNOWN_INSIDE:
         options["pipeline_class"] = parts.Whole
     dispatcher: Any = njit(**COMMON, **options)(function)
     if config.DISABLE_JIT:  # it is the plain function then, and nothing is kept
@@ -85,7 +91,8 @@ def _called(function: F, **options: Any) -> Any:
     add, compiling = dispatcher.add_overload, dispatcher.compile
 
     def add_overload(result: Any) -> None:
-        parts.set_environments(result)
+        if KNOWN_INSIDE:
+            parts.set_environments(result)
         add(result)
 
     def compile_without_collecting(arguments: Any) -> Any:
