@@ -190,9 +190,13 @@ def _in_batches(
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
-    """Cost of sending the activations of `tokens` tokens from stage to stage of a pipeline."""
+    """Cost of sending the activations of `tokens` tokens from stage to stage of a pipeline.
+
+    Each further stage is a step of the engine of its own: its workers take the input, start the graph and pass it on.
+    """
     exchanges = to_next_stages(layout, model.width, tokens)
-    return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
+    overhead_s = conditions.software.step_s * (np.asarray(layout.pp) - 1.0)
+    return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips, overhead_s)
 
 
 def with_sends(

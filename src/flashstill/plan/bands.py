@@ -12,6 +12,9 @@ not seen.  How much of the case it had not seen is the basis:
                             widened in logs; with engine "none" both that of an engine over its kernels and that of
                             a new engine, as the kernels of such a chip are estimates too
 
+Where the chips of one replica span nodes (`across_nodes`), latencies may be several_nodes_ratio times as high: all rows
+that were fitted to are of one node.
+
 The rows are facts (quantities such as tpot_low, the basis as condition), written by scripts/calibrate, of the engine
 or of the chip or its class, which come first and are not widened, as they were estimated there; those of `engine` are
 the defaults.  Where a chip or class has a band of the time per token only, its output rate has the inverse.
@@ -20,7 +23,7 @@ the defaults.  Where a chip or class has a band of the time per token only, its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions
@@ -43,6 +46,9 @@ BANDED = ("tpot", "ttft", "output_rate", "joules")
 """quantities with a band: the rows are called tpot_low, tpot_high and so on"""
 MEASURED = "serving_measurements"
 """rows of a chip: how many served measurements a stack has; its condition is `stack_of`"""
+
+SEVERAL_NODES = "several nodes"
+"""what a basis has behind it where a replica spans nodes"""
 
 Ends = tuple[float, float]
 
@@ -123,6 +129,18 @@ def bands_of(facts: Facts, model: Architecture, conditions: Conditions) -> Bands
     """The bands of a case; MissingFact if there are no rows."""
     basis, chip, engine = basis_of(facts, model, conditions), conditions.chip, conditions.software.name
     return facts.derived(("bands", basis, chip.name, engine), lambda: _bands(facts, basis, chip, engine))
+
+
+def across_nodes(facts: Facts, bands: Bands) -> Bands:
+    """The bands of a replica whose chips are on several nodes: slower at the upper end, which is all that is known."""
+    ratio = facts.value("band", "several_nodes_ratio")
+    return replace(
+        bands,
+        basis=f"{bands.basis}, {SEVERAL_NODES}",
+        tpot=(bands.tpot[0], bands.tpot[1] * ratio),
+        ttft=(bands.ttft[0], bands.ttft[1] * ratio),
+        output_rate=(bands.output_rate[0] / ratio, bands.output_rate[1]),
+    )
 
 
 def _bands(facts: Facts, basis: str, chip: Chip, engine: str) -> Bands:

@@ -17,7 +17,7 @@ from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_mill
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
 from flashstill.parallel import Layout
-from flashstill.plan.bands import Bands, bands_of
+from flashstill.plan.bands import Bands, across_nodes, bands_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
@@ -102,6 +102,7 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         apart = serve_apart(model, conditions, pools_of(group, layout), load, drafting)
         served, of_pools = apart, {"kv_transfer_s": apart.transfer_s, "prefill_busy_share": apart.busy_share}
     bands = bands_of(facts, model, conditions)
+    of_nodes = across_nodes(facts, bands)
     paid = hourly_price(facts, conditions.chip.name, price)
     drafted = drafting.tokens_per_step if drafting else 1.0
     figures = [getattr(served, name) for name in _SERVED]
@@ -129,7 +130,7 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         _prediction(
             each,
             {"kv_bytes_per_token": kv_bytes, **dict(zip(names, values, strict=True))},
-            bands,
+            of_nodes if each.spans_nodes else bands,
             paid,
             drafted,
             decoding if each.scenario.osl > 1 else filling,

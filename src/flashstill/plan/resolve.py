@@ -104,6 +104,12 @@ class Resolved:
         return self.degrees.chips + (self.prefill_instances * self.prefill.chips if self.prefill else 0)
 
     @property
+    def spans_nodes(self) -> bool:
+        """Whether chips that exchange data in every step are not all connected by fast links."""
+        pools = (self.degrees, self.prefill) if self.prefill else (self.degrees,)
+        return any(max(pool.tp * pool.pp, pool.ep) > self.chip.system.domain_chips for pool in pools)
+
+    @property
     def tier(self) -> Memory:
         """The memory tier that holds the weights."""
         return self.conditions.weights
