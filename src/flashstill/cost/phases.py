@@ -81,7 +81,14 @@ def with_drafts(
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, conditions.widths), layout)
         sequences = layout.each(local_batch)
-        one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, sequences), pue)
+        one = step_cost(
+            conditions,
+            drafting,
+            layout.chips,
+            overhead_seconds(small, conditions, sequences),
+            pue,
+            host_seconds(small, conditions),
+        )
         one = with_sampling(one, small, conditions, sequences)
         return step.plus(one, float(speculation.tokens))
     return step.plus(step, speculation.tokens * head_share(model))
@@ -177,9 +184,9 @@ def _in_batches(
 
     part: that share of its work.  sequences: those that decode.  prompts: their number, or that of their tokens.
     """
-    units = conditions.overlap_units_ratio
+    units, host_s = conditions.overlap_units_ratio, host_seconds(model, conditions)
     if units is None:
-        return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
+        return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue, host_s)
     again_s = overhead_s + block_seconds(model, conditions)
     fills = np.asarray(layout.each(prompts)) > 0
     halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue, np.where(fills, units, 0.0))
@@ -218,6 +225,15 @@ def block_seconds(model: Architecture, conditions: Conditions) -> float:
     """Software seconds of all blocks of a step, which two micro-batches need twice."""
     software = conditions.software
     return software.launch_ratio * software.layer_s * (model.depth + software.norm_ratio * model.norm_pairs)
+
+
+def host_seconds(model: Architecture, conditions: Conditions) -> Quantity:
+    """Seconds in which the host launches the kernels of a step one by one; 0 where graphs are recorded."""
+    software = conditions.software
+    routed = sum(layer.count for layer in model.layers if layer.ffn.experts)
+    launches = software.step_launches + software.block_launches * model.depth
+    launches = launches + software.norm_launches * model.norm_pairs + software.expert_launches * routed
+    return software.launch_s * launches
 
 
 def with_sampling(step: StepCost, model: Architecture, conditions: Conditions, tokens: Quantity) -> StepCost:

@@ -1,6 +1,6 @@
 """Seconds and joules of one step: kernels, collectives and software overhead, with energy split by level.
 
-    t = sum of kernel times + layer overhead x blocks + collectives + step overhead
+    t = max(sum of kernel times + layer overhead x blocks + collectives + step overhead, launches of the host)
     if joules / t exceeds the power limit, the chip throttles: throttle.py
 
     joules = MACs x pJ/MAC                                 arithmetic
@@ -175,6 +175,13 @@ def step_cost(
     chips: Quantity = 1.0,
     overhead_s: Quantity = 0.0,
     pue: float = 1.0,
+    host_s: Quantity = 0.0,
 ) -> StepCost:
-    """The cost of one step in which every chip does `sharded`. overhead_s: seconds of software overhead."""
-    return on_chips(conditions, sharded_work(conditions, sharded, overhead_s), chips, pue)
+    """The cost of one step in which every chip does `sharded`. overhead_s: seconds of software overhead.
+
+    host_s: seconds in which the host launches all kernels, while the chip runs those that it has.
+    """
+    work = sharded_work(conditions, sharded, overhead_s)
+    if isinstance(host_s, np.ndarray) or host_s:
+        work = work.lasting("overhead", np.maximum(host_s - np.asarray(work.seconds), 0.0))
+    return on_chips(conditions, work, chips, pue)

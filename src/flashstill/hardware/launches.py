@@ -6,15 +6,24 @@ A kernel without work takes less with each generation: the floor of a product in
 says, is 3.8 us on an A100, 2.5 on an H100, 2.1 on a B200.  layer_s is fitted to engines on several chips of a class, so
 that it stands for the class's floor; on one chip it scales with that chip's own.  Chips without timed kernels have the
 class's floor, and so the engine's layer_s as it is; so have all where the class's floor is 0.
+
+Rows of an engine with a class before the quantity (gpu.layer_s) hold on chips of that class: what a host launches one
+by one (launch_s and the counts), and the small kernels of an engine that runs on CPUs as well, which have none.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from flashstill.facts import Facts
 from flashstill.hardware.chip import Chip
 from flashstill.hardware.software import Software, has_measured_engines, software_on
+
+OF_A_CLASS = (
+    "layer_s", "norm_ratio", "launch_s", "step_launches", "block_launches", "norm_launches", "expert_launches",
+)  # fmt: skip
+"""overheads that an engine may have on one class of chips only"""
 
 
 def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
@@ -23,7 +32,14 @@ def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
     Only on chips of makers whose engines were measured: elsewhere layer_s is a row of the maker's class, for its chips.
     """
     software = software_on(facts, engine, chip.maker_class)
+    if changes := facts.derived(("on class", engine, chip.chip_class), lambda: _on_class(facts, engine, chip)):
+        software = replace(software, **changes)
     usual = facts.find(chip.chip_class, "matmul.floor_s", "bf16")
     if usual is None or not usual.value or not has_measured_engines(facts, chip.maker_class):
         return software
     return replace(software, launch_ratio=chip.calibration.kernel("matmul", "bf16").floor_s / usual.value)
+
+
+def _on_class(facts: Facts, engine: str, chip: Chip) -> dict[str, Any]:
+    rows = {name: facts.find(f"engine-{engine}", f"{chip.chip_class}.{name}") for name in OF_A_CLASS}
+    return {name: row.value for name, row in rows.items() if row is not None}

@@ -19,7 +19,9 @@ from flashstill.hardware.needs import Needs
 ALONE = "none"
 FITTED = ("vllm", "sglang", "trtllm")
 """engines with overheads fitted to published measurements; others have those of class `engine`, or a user's own"""
-ENGINES = (*FITTED, "transformers", ALONE)
+EAGER = "transformers-eager"
+"""transformers' classes whose kernels the host launches one by one: generate, pipelines, training loops"""
+ENGINES = (*FITTED, "transformers", EAGER, ALONE)
 _ENGINE = "engine"
 
 
@@ -46,6 +48,9 @@ class Software:
     mxfp4_input_bits: of an activation that meets weights in mxfp4, on chips that multiply 4-bit floats: 16, 8 or 4.
     launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
     routed_blocks: those of the model that is served; of `first_token_s`.
+    launch_s: seconds of the host for each kernel that it launches by itself; 0 where graphs are recorded.
+    step_launches, block_launches, norm_launches, expert_launches: such kernels of a step (embedding, mask, head), of a
+    block with dense FFN, of each two further norms, and how many more a block has that routes tokens to experts.
     tpot_ratio, ttft_ratio: measured over predicted latencies of one stack, from a user's own measurements.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
@@ -78,6 +83,11 @@ class Software:
     exposed_ratio: float
     launch_ratio: float = 1.0
     routed_blocks: float = 0.0
+    launch_s: float = 0.0
+    step_launches: float = 0.0
+    block_launches: float = 0.0
+    norm_launches: float = 0.0
+    expert_launches: float = 0.0
     tpot_ratio: float = 1.0
     ttft_ratio: float = 1.0
     fastest_of: tuple[Software, ...] = ()

@@ -2,9 +2,10 @@
 
 No coefficient is fitted to them.  What was measured is plain torch, which no engine's rows describe.  A kernel timed
 alone is predicted by the fastest of the engines' kernels timed alone, without the ratios that fit them to served steps
-(as kernel_times.py does for published kernels); a model's step by engine "none", which has these ratios and no
-overheads.  fp8 products were timed without the quantisation of their activations, so none is predicted.  The chip is
-the one that the column `device` names, as a driver spells it.
+(as kernel_times.py does for published kernels); a model's step in a CUDA graph by engine "none", which has these ratios
+and no overheads, and one whose kernels are launched one by one by engine "transformers-eager", whose launches are those
+of public figures.  fp8 products were timed without the quantisation of their activations, so none is predicted.  The
+chip is the one that the column `device` names, as a driver spells it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
-from flashstill.hardware.software import ALONE, software_on
+from flashstill.hardware.launches import software_of_chip
+from flashstill.hardware.software import ALONE, EAGER, software_on
 from flashstill.parallel import Layout
 from flashstill.validation.anchors.attention import attention
 from flashstill.validation.anchors.energy import MeasuredProduct, product_joules
@@ -62,6 +64,7 @@ class Machine:
     chip: Chip
     alone: Callable[[str], Conditions]
     steps: Conditions
+    eager: Conditions
 
 
 def compare_own(facts: Facts, directory: Path) -> list[Comparison]:
@@ -110,6 +113,7 @@ def machine_of(facts: Facts, device: str) -> Machine:
         chip=chip,
         alone=cache(lambda precision: make_conditions(chip, uniform(precision), software=kernels)),
         steps=make_conditions(chip, uniform("bf16"), software=software),
+        eager=make_conditions(chip, uniform("bf16"), software=software_of_chip(facts, EAGER, chip)),
     )
 
 
@@ -190,12 +194,13 @@ def model_of(name: str) -> Architecture:
 def _decoding(machine: Machine, anchor: str, rows: Rows) -> Iterator[Comparison]:
     for (phase, kernel, name), group in split(rows, "phase", "kernel_source", "model"):
         batch, context, measured = (column(group, each) for each in ("batch_size", "context", "latency"))
+        conditions = machine.steps if "graph" in kernel else machine.eager
         if phase == "decode":
-            step = decode_step(model_of(name), machine.steps, Layout(), batch, context)
+            step = decode_step(model_of(name), conditions, Layout(), batch, context)
         elif phase != "prefill":
             raise ValueError(f"{anchor}: the phase {shortened(phase)} is neither decode nor prefill")
         else:
-            step = prefill_step(model_of(name), machine.steps, Layout(), batch, context)
+            step = prefill_step(model_of(name), conditions, Layout(), batch, context)
         seconds = np.broadcast_to(np.asarray(step.seconds, dtype=np.float64), batch.shape)
         how = f"{name}, {'CUDA graph' if 'graph' in kernel else 'eager'}"
         quantity = "seconds of a step" if phase == "decode" else "seconds of a prompt"
