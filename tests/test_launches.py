@@ -9,7 +9,7 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, uniform
-from flashstill.cost.phases import block_seconds, decode_step, host_seconds, prefill_step
+from flashstill.cost.phases import block_seconds, decode_step, host_seconds, overhead_seconds, prefill_step
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.launches import software_of_chip
@@ -17,6 +17,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import conditions_of
 from flashstill.hardware.software import EAGER
 from flashstill.parallel import Layout
+from flashstill.plan.predict import Case, predict
 
 FACTS = load()
 MODEL = load_architecture("llama-3.1-8b")
@@ -159,3 +160,22 @@ def test_transformers_dispatches_as_many_kernels_as_the_rows_say() -> None:
         two, four = (kernels(made(num_hidden_layers=blocks, **sizes)) for blocks in (2, 4))
         block = FACTS.value("engine-transformers-eager", "gpu.block_launches") + more
         assert (four - two) / 2 == pytest.approx(block), name
+
+
+@pytest.mark.parametrize(
+    ("model", "rate"),
+    [("qwen2.5-3b", 6186), ("llama-3.1-8b", 2376), ("qwen2.5-7b", 3576), ("deepseek-r1-distill-qwen-1.5b", 8310)],
+)
+def test_vllm_of_early_2025_waits_for_its_host(model: str, rate: float) -> None:
+    """databasemart.com/blog/vllm-gpu-benchmark-rtx4090: offline, 100 tokens in and 600 out, 256 at a time, 16 bits."""
+    case = Case.of(
+        model=model, chip="rtx-4090", tp=1, isl=100, osl=600, concurrency=256, precision="bf16", burst_share=0.85
+    )
+    assert predict(FACTS, [case.but(engine="vllm-v0")])[0].output_tokens_per_s == pytest.approx(rate, rel=0.2)
+
+
+def test_the_host_of_an_early_vllm_takes_time_for_each_sequence() -> None:
+    """2 ms a step, 65 us a sequence, 14 us a block: 2 + 16.64 + 0.45 ms for 256 sequences of Llama 3.1 8B on an L4."""
+    chip = chip_from_facts(FACTS, "l4")
+    conditions = make_conditions(chip, uniform("bf16"), software=software_of_chip(FACTS, "vllm-v0", chip))
+    assert overhead_seconds(MODEL, conditions, 256.0) == pytest.approx(2e-3 + 256 * 65e-6 + 32 * 14e-6)

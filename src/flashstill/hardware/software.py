@@ -21,7 +21,9 @@ FITTED = ("vllm", "sglang", "trtllm")
 """engines with overheads fitted to published measurements; others have those of class `engine`, or a user's own"""
 EAGER = "transformers-eager"
 """transformers' classes whose kernels the host launches one by one: generate, pipelines, training loops"""
-ENGINES = (*FITTED, "transformers", EAGER, ALONE)
+EARLY = "vllm-v0"
+"""vLLM before 0.8, whose host prepares each step between steps"""
+ENGINES = (*FITTED, EARLY, "transformers", EAGER, ALONE)
 _ENGINE = "engine"
 
 

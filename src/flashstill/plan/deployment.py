@@ -32,7 +32,7 @@ PREFILL_FIELDS = (*(f"{PREFILL}{name}" for name in LAID), "prefill_instances")
 """fields of a prefill pool; one of them given means that prefill and decoding have pools of their own"""
 APART, TWO_BATCH = "none", "two-batch"
 OVERLAPS = (APART, TWO_BATCH)
-NO_TWO_BATCH = ("trtllm", "transformers", EAGER)
+NO_TWO_BATCH = ("trtllm", "vllm-v0", "transformers", EAGER)
 """engines that cannot run two micro-batches at a time"""
 
 

@@ -1,5 +1,5 @@
-"""Latency of whole batches from first prompt token to last answer token; only the estimates of Gaudi were made with
-these rows.
+"""Latency of whole batches from first prompt token to last answer token; the estimates of Gaudi and of the host of vLLM
+of 2024 (engine vllm-v0, on H100) were made with some of these rows.
 
 All requests of a batch are equal and start together, so latency is one prefill of all prompts and osl - 1 decode steps.
 Where memory holds only b of the N requests, the others follow when these end, all at once: N // b times the latency of
@@ -42,7 +42,9 @@ CHIPS = {
 }
 USED = ("npu-intel",)
 """makers' classes with estimates from groups of these rows"""
-ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm", "Deepspeed": "vllm"}
+USED_STACKS = (("h100-sxm", "vLLM"),)
+"""chips and frameworks with such estimates"""
+ENGINES = {"vLLM": "vllm-v0", "TensorRT-LLM": "trtllm", "Deepspeed": "vllm"}
 """engine with which each framework is compared; DeepSpeed-MII on NVIDIA GPUs has none and stays unanswered"""
 
 
@@ -78,7 +80,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         return []
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     fits, beaten = np.isfinite(joined["predicted"]), joined["measured"] < joined["least"]
-    used = np.array([facts.machine(chip).maker_class in USED for chip, _ in labels])
+    used = np.array([facts.machine(label[0]).maker_class in USED or label in USED_STACKS for label in labels])
     kinds = (
         ("latency of a batch", NOT_FITTED, fits & ~beaten & ~used, unanswered + int(np.sum(~fits))),
         ("latency of a batch", FITTED, fits & ~beaten & used, 0),
