@@ -102,7 +102,7 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         apart = serve_apart(model, conditions, pools_of(group, layout), load, drafting)
         served, of_pools = apart, {"kv_transfer_s": apart.transfer_s, "prefill_busy_share": apart.busy_share}
     bands = bands_of(facts, model, conditions)
-    of_nodes = across_nodes(facts, bands)
+    of_nodes = across_nodes(facts, bands) if any(each.spans_nodes for each in group) else bands
     paid = hourly_price(facts, conditions.chip.name, price)
     drafted = drafting.tokens_per_step if drafting else 1.0
     figures = [getattr(served, name) for name in _SERVED]
