@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,10 +52,11 @@ def test_each_stage_of_a_pipeline_is_a_step_of_the_engine() -> None:
 def test_a_replica_on_several_nodes_may_be_slower_than_one_on_a_node() -> None:
     """Twice the chips: the upper end of latencies grows by the ratio, and the lower one of rates."""
     case = Case.of(model="deepseek-r1", chip="h100-sxm", engine="sglang", isl=128, osl=1024, concurrency=1)
-    one, two = predict(FACTS, [case.but(chip="h200-sxm", tp=8), case.but(tp=16)])
+    answers: Any = predict(FACTS, [case.but(chip="h200-sxm", tp=8), case.but(tp=16)])
+    one, two = answers
     assert SEVERAL_NODES not in str(one.band_basis)
     assert str(two.band_basis).endswith(SEVERAL_NODES)
-    narrow = predict(FACTS.edited(["band.several_nodes_ratio=1"]), [case.but(tp=16)])[0]
+    narrow: Any = predict(FACTS.edited(["band.several_nodes_ratio=1"]), [case.but(tp=16)])[0]
     ratio = FACTS.value("band", "several_nodes_ratio")
     assert two.tpot_high_s == pytest.approx(narrow.tpot_high_s * ratio)
     assert two.ttft_high_s == pytest.approx(narrow.ttft_high_s * ratio)

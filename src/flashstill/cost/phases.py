@@ -229,8 +229,8 @@ def block_seconds(model: Architecture, conditions: Conditions) -> float:
 
 def host_seconds(model: Architecture, conditions: Conditions) -> Quantity:
     """Seconds in which the host launches the kernels of a step one by one; 0 where graphs are recorded."""
-    software = conditions.software
-    if not isinstance(software.launch_s, np.ndarray) and not software.launch_s:
+    software, launch_s = conditions.software, np.asarray(conditions.software.launch_s)
+    if not launch_s.any():
         return 0.0
     routed = sum(layer.count for layer in model.layers if layer.ffn.experts)
     launches = software.step_launches + software.block_launches * model.depth
