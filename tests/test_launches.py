@@ -13,11 +13,11 @@ from flashstill.cost.phases import block_seconds, decode_step, host_seconds, ove
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.launches import software_of_chip
-from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import conditions_of
 from flashstill.hardware.software import EAGER
 from flashstill.parallel import Layout
+from flashstill.plan.deployment import Deployment
 from flashstill.plan.predict import Case, predict
+from flashstill.plan.resolve import conditions_of
 
 FACTS = load()
 MODEL = load_architecture("llama-3.1-8b")

@@ -42,8 +42,8 @@ CHIPS = {
 }
 USED = ("npu-intel",)
 """makers' classes with estimates from groups of these rows"""
-USED_STACKS = (("h100-sxm", "vLLM"),)
-"""chips and frameworks with such estimates"""
+USED_STACKS = (("Nvidia H100 GPU", "vLLM"),)
+"""hardware and frameworks with such estimates"""
 ENGINES = {"vLLM": "vllm-v0", "TensorRT-LLM": "trtllm", "Deepspeed": "vllm"}
 """engine with which each framework is compared; DeepSpeed-MII on NVIDIA GPUs has none and stays unanswered"""
 
@@ -72,6 +72,9 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         low, high = bands_of(facts, model, conditions).tpot
         parts["measured"].append(column(rows, "latency_s"))
         parts["predicted"].append(predicted)
+        parts["used"].append(
+            np.full(len(rows), float(chip.maker_class in USED or (hardware, framework) in USED_STACKS))
+        )
         parts["low"].append(predicted * low)
         parts["high"].append(predicted * high)
         parts["least"].append(batch_latency(model, perfect, Layout(tp=chips), batch, isl, osl))
@@ -80,7 +83,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         return []
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     fits, beaten = np.isfinite(joined["predicted"]), joined["measured"] < joined["least"]
-    used = np.array([facts.machine(label[0]).maker_class in USED or label in USED_STACKS for label in labels])
+    used = joined["used"] > 0
     kinds = (
         ("latency of a batch", NOT_FITTED, fits & ~beaten & ~used, unanswered + int(np.sum(~fits))),
         ("latency of a batch", FITTED, fits & ~beaten & used, 0),
