@@ -139,7 +139,9 @@ def test_the_band_is_that_of_what_is_new(model: str, chip: str, engine: str, bas
             found.output_tokens_per_s_high,
         ),
     ):
-        ends = [facts.get(f"engine-{engine}", f"{name}_{side}", rows).value for side in ("low", "high")]
+        # First tokens on NVIDIA's chips that nobody served on have a band of their own.
+        owner = "gpu-nvidia" if name == "ttft" and chip == "l40s" else f"engine-{engine}"
+        ends = [facts.get(owner, f"{name}_{side}", rows).value for side in ("low", "high")]
         assert ends[0] < 1.0 < ends[1]
         assert figure is not None
         assert [low, high] == pytest.approx([figure * end**power for end in ends])
