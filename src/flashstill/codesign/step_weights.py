@@ -16,7 +16,7 @@ from flashstill.codesign.designs import Values
 from flashstill.codesign.loads import BURST_SHARE, Load
 from flashstill.cost import Conditions
 from flashstill.cost import Load as Traffic
-from flashstill.cost.load import pieces_of, prompts_together
+from flashstill.cost.load import delaying_prompts, other_requests, pieces_of, prefilling_stages, prompts_together
 from flashstill.cost.phases import working_share
 from flashstill.workload import Quantity
 
@@ -67,14 +67,12 @@ def weights_of(conditions: Conditions, load: Load) -> Weights:
     local = layout.local_batch(batch)
     prompts, pieces = prompts_together(conditions, traffic, local), pieces_of(traffic)
     steps = load.share.osl - 1.0
-    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
-    waits = software.interference_ratio * others * (1.0 - traffic.burst_share / 2.0)
-    prefills = waits / np.maximum(steps, 1.0) * pieces / prompts
+    prefills = delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces / prompts
     beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
     joined = np.minimum(beside, software.mixed_ratio)
     delayed = (beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces
     queued = (software.mixed_ratio * prefills - beside) / pieces
-    runs = np.minimum(others, 1.0) * software.ttft_ratio
+    runs = np.minimum(other_requests(layout, batch), 1.0) * software.ttft_ratio
     tpot = software.tpot_ratio * (1.0 if steps > 0 else 0.0)
     alone = np.maximum(software.first_ratio, local) / prompts  # with one output token a request waits for prefills only
     filled = software.first_ratio + steps * queued if steps > 0 else alone
@@ -129,11 +127,11 @@ def spread_of(conditions: Conditions, load: Load) -> Spread:
     software, traffic, layout, share = conditions.software, traffic_of(load), load.chosen.layout, load.share
     shape = load.chosen.shape
     batch, chips = np.broadcast_to(load.chosen.batches, shape), np.broadcast_to(layout.chips, shape)
-    local, prompts = layout.local_batch(batch), prompts_of(conditions, load)
+    prompts = prompts_of(conditions, load)
     steps = share.osl - 1.0
-    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
-    waits = software.interference_ratio * others * (1.0 - traffic.burst_share / 2.0)
-    prefills = waits / np.maximum(steps, 1.0) * pieces_of(traffic) / prompts
+    prefills = (
+        delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces_of(traffic) / prompts
+    )
     together = np.minimum(prefills, 1.0) * software.mixed_ratio
     mixed_in = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
     share_of_steps = chips / batch * (steps / share.osl)
@@ -146,7 +144,7 @@ def spread_of(conditions: Conditions, load: Load) -> Spread:
         prompt=whole(chips / (prompts * layout.pp * layout.dp) / share.osl),
         joined=whole(mixed_in * pieces_of(traffic)),
         idle_decode=whole(share_of_steps),
-        idle_prompt=whole(chips / (prompts * np.minimum(batch, layout.dp)) / share.osl),
+        idle_prompt=whole(chips / (prompts * prefilling_stages(layout, batch)) / share.osl),
     )
 
 

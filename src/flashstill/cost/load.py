@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost.conditions import Conditions
+from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Quantity
 
 
@@ -59,3 +60,25 @@ def prompts_of_a_pass(conditions: Conditions, load: Load) -> Quantity:
     """Most prompts that the engine prefills in one pass."""
     most: Quantity = np.maximum(conditions.software.prefill_tokens / load.computed, 1.0)
     return most
+
+
+def other_requests(layout: Layout, batch: Quantity) -> Quantity:
+    """Requests that share the engine of a replica with one of `batch` requests on the whole layout."""
+    others: Quantity = np.maximum(np.minimum(layout.local_batch(batch) * layout.pp, batch) - 1.0, 0.0)
+    return others
+
+
+def delaying_prompts(conditions: Conditions, load: Load, layout: Layout, batch: Quantity) -> Quantity:
+    """Prompts of others for which a request waits while it decodes: those that did not come before it in a burst.
+
+    Each stage of a pipeline does its part of a prefill at once, and decodes meanwhile in the others.
+    """
+    later = conditions.software.interference_ratio * other_requests(layout, batch) * (1.0 - load.burst_share / 2.0)
+    waits: Quantity = later / layout.pp
+    return waits
+
+
+def prefilling_stages(layout: Layout, batch: Quantity) -> Quantity:
+    """Stages of all replicas that work on prompts at the same time: those that have requests."""
+    stages: Quantity = np.minimum(batch, layout.dp) * np.clip(batch / layout.dp, 1.0, layout.pp)
+    return stages

@@ -39,7 +39,16 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_sequences
-from flashstill.cost.load import Load, chunks_of, pieces_of, prompts_of_a_pass, prompts_together
+from flashstill.cost.load import (
+    Load,
+    chunks_of,
+    delaying_prompts,
+    other_requests,
+    pieces_of,
+    prefilling_stages,
+    prompts_of_a_pass,
+    prompts_together,
+)
 from flashstill.cost.phases import with_drafts, working_share
 from flashstill.cost.prefills import in_sequence, prefill_passes
 from flashstill.cost.speculation import Speculation, verified_queries
@@ -209,11 +218,10 @@ def closed_form(
     prompt_s = paces.pass_s / paces.prompts
     steps = load.osl - 1.0
     drafted = speculation.tokens_per_step if speculation else 1.0
-    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
-    # Each stage of a pipeline does its part of a prefill at once, and decodes meanwhile in the others.
-    waits = software.interference_ratio * others * (1.0 - load.burst_share / 2.0) / layout.pp
     pieces = pieces_of(load)
-    prefills = waits / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
+    prefills = (
+        delaying_prompts(conditions, load, layout, batch) / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
+    )
     # Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
     beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
     joined = np.minimum(beside, software.mixed_ratio)
@@ -225,7 +233,7 @@ def closed_form(
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
     queue_s = prefill_queue(conditions, load, local, paces, share)
     # A request alone finds no step running.
-    running_s = np.minimum(others, 1.0) * (1.0 + load.batching_steps) * step_s
+    running_s = np.minimum(other_requests(layout, batch), 1.0) * (1.0 + load.batching_steps) * step_s
     waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
     started = software.first_token_s + running_s + software.first_ratio * paces.pass_s + waiting_s
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
@@ -239,10 +247,9 @@ def closed_form(
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
     # A prefill spends work on the prompts of every stage; meanwhile the stages and replicas that have others work too.
-    stages = np.clip(batch / layout.dp, 1.0, layout.pp)
-    prompts = paces.prompts * np.minimum(batch, layout.dp) * stages
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
-    joules = (decoding + working + timed / prompts) / load.osl
+    timed = timed / (paces.prompts * prefilling_stages(layout, batch))
+    joules = (decoding + working + timed) / load.osl
     # Chip time of a request: its share of decode steps, and of prefills, which all stages of all replicas do at once.
     prompt_s = (mixed * pieces * paces.mixed_s + (1.0 - mixed) * paces.pass_s) / (paces.prompts * layout.pp * layout.dp)
     prompt_share = prompt_s / (prompt_s + paces.step_s / batch * (steps / drafted))
