@@ -40,7 +40,7 @@ def test_the_closed_form_agrees(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("concurrency", [1, 16])
 @pytest.mark.parametrize("case", CASES)
 def test_the_closed_form_agrees_on_many_chips_and_engines(case: dict[str, Any], concurrency: int) -> None:
-    agrees(case, concurrency, 20)
+    agrees(case, concurrency, 40)  # of 20 rounds the last, which empties the batch, takes 3 % of the rate
 
 
 @pytest.mark.parametrize(("least_ratio", "low", "high"), [(1.0, 0.98, 1.02), *slow((0.5, 1.02, 1.3))])
