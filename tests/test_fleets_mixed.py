@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -247,5 +248,14 @@ def test_prefill_on_cheap_chips_and_decode_on_fast_ones(tmp_path: Path, cli: Cli
     assert document["fleet"]["name"] == fleet.name
     assert document["prefill_price_basis"] != document["price_basis"]
     text = cli(*command).stdout
+    again = text.split("the same in a simulation: ")[1].splitlines()[0]
+    served = json.loads(cli(*shlex.split(again)[1:], "--json").stdout)
+    assert served["prefill_deployment"]["chip"] == "l40s"
+    assert served["roles"]["prefill"]["replicas"] == fleet.prefill_replicas
+    assert served["latencies"]["ttft_s"]["p90"]["value"] <= proof.worst["ttft_p90"]  # seed 0 is one of those proved
+    assert served["latencies"]["tpot_s"]["p99"]["value"] <= proof.worst["tpot_p99"]
+    assert answer.usd_per_hour * served["seconds"] / 3600.0 == pytest.approx(
+        served["usd_per_million_output_tokens"] * served["output_tokens"] / 1e6
+    )
     assert f"{fleet.name}: $" in text
     assert "travels from l40s to h100-sxm" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,21 @@ def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool
         print_json(answer.as_dict())
     else:
         print_fleet(answer)
+        print_again(answer, asked)
+
+
+def print_again(answer: FleetPlan, asked: Mapping[str, Any]) -> None:
+    """The command that serves the trace with the fleet, as far as it stays the same all the time."""
+    used, given = answer.fleet.keywords, given_options()
+    if used is None or len(answer.fleet.replicas_by_window) > 1:
+        return
+    words = ["flashstill", "simulate", "--model", answer.model]
+    for name in ("trace", "speed", "router", "price", *READING):
+        if name in given:
+            words += [given[name]] if asked[name] is True else [given[name], str(asked[name])]
+    for name, value in used.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    click.echo(f"the same in a simulation: {shlex.join(words)}")
 
 
 def print_fleet(answer: FleetPlan) -> None:

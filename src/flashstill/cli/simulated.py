@@ -30,7 +30,9 @@ def print_simulation(model: str, answer: Simulation) -> None:
             f" {answer.evicted_blocks:,} cache blocks were evicted"
         )
     for name, role in answer.roles.items() if len(answer.roles) > 1 else ():
-        click.echo(f"{name}: {role.replicas} x {role.chips} chips, busy {role.utilisation:.0%}")
+        other = answer.prefill_deployment if name == "prefill" else None
+        kind = "chips" if other is None else other.chip
+        click.echo(f"{name}: {role.replicas} x {role.chips} {kind}, busy {role.utilisation:.0%}")
     if answer.operations.changes:
         up = SECONDS_PER_HOUR * answer.replica_hours / answer.seconds
         click.echo(

@@ -39,8 +39,8 @@ _TRAFFIC = (
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft",
-    "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
+    "prefill_replicas", "prefill_chip", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s",
+    "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
 )  # fmt: skip
 PERCENTILE = 95.0
 """at which the bounds of a knee are to hold, unless the user says another"""
@@ -97,6 +97,7 @@ PERCENTILE = 95.0
 @click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
 @click.option("--prefill-replicas", type=COUNT, default=None, help="Prefill instances of all copies together.")
+@click.option("--prefill-chip", type=WORD, default=None, help="Chip of the prefill instances, if it is another one.")
 @click.option(
     "--router", type=WORD, default="least-requests", show_default=True,
     help="round-robin, least-requests, two-choices, least-tokens, central or prefix.",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from flashstill.fleets.copies import layout_name
-from flashstill.plan.deployment import Deployment
+from flashstill.plan.deployment import LAID, PREFILL, Deployment
 from flashstill.tables import cell, html_table
 
 CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
@@ -60,6 +60,19 @@ class Fleet:
         if not self.prefill_replicas:
             return decode
         return f"prefill {self.prefill_replicas} x {layout_name(self.prefill)}, decode {decode}"
+
+    @property
+    def keywords(self) -> dict[str, Any] | None:
+        """What `flashstill.simulate` takes to serve requests with it, in the busiest window; None where the pools hold
+        the weights in two formats, which it does not take."""
+        used, other = asdict(self.deployment), self.prefill_deployment
+        if other is not None:
+            if other.precision != self.deployment.precision:
+                return None
+            used |= {f"{PREFILL}{name}": getattr(other, name) for name in LAID} | {"prefill_chip": other.chip}
+        used |= {"replicas": self.replicas, "prefill_replicas": self.prefill_replicas or None}
+        defaults = {field.name: field.default for field in fields(Deployment)}
+        return {name: value for name, value in used.items() if value is not None and value != defaults.get(name)}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""

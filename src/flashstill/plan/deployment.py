@@ -100,6 +100,12 @@ class Deployment:
         return replace(self, **fields)
 
     @property
+    def of_decode(self) -> Deployment:
+        """The decode pool as a deployment of its own."""
+        fields: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
+        return replace(self, **fields)
+
+    @property
     def follows_the_load(self) -> bool:
         """Whether the number of chips is open, so that it depends on the load."""
         return self.chips is None and self.tp is None and self.topology is None

@@ -6,15 +6,14 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flashstill.economics import HourlyPrice, usd_per_million_tokens
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.engine import Outcome
-from flashstill.simulate.kinds import joules_by_kind, per_million, seconds_by_kind
+from flashstill.simulate.kinds import caused, per_million
 from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
-from flashstill.simulate.roles import RoleUse
+from flashstill.simulate.roles import RoleBill, RoleUse
 from flashstill.simulate.tally import (
     ARRIVED,
     CACHED_IN,
@@ -41,6 +40,7 @@ from flashstill.units import TOKENS_PER_MILLION
 class Simulation:
     """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
 
+    prefill_deployment: a prefill instance that is on another kind of chip.
     refused: larger than the cache; refused_late: by the scheduler.  cached_tokens: of prompts, found in a
     prefix cache when they started; evicted_blocks: of prefix caches.  swapped_blocks: that
     went to the host or came back.  goodput_ratio: share of the requests that arrived
@@ -52,6 +52,7 @@ class Simulation:
     """
 
     deployment: Deployment
+    prefill_deployment: Deployment | None
     policy: Policy
     operations: Operations
     traffic: Traffic
@@ -136,29 +137,32 @@ def simulation_of(
     traffic: Traffic,
     seed: int,
     outcome: Outcome,
-    roles: dict[str, RoleUse],
+    bills: dict[str, RoleBill],
     cache_tokens: int,
-    paid: HourlyPrice,
     notes: tuple[str, ...],
+    prefill: Deployment | None = None,
 ) -> Simulation:
+    """bills: by role, the one that puts tokens out last.  prefill: one instance that is on another kind of chip."""
     tally, span = outcome.tally, max(outcome.end_s, 1e-12)
     totals = tally.totals
+    roles = {name: bill.use for name, bill in bills.items()}
     hours = sum(role.replica_hours for role in roles.values())
     busy_hours = sum(role.utilisation * role.replica_hours for role in roles.values())
-    chip_s, joules = (
-        sum(values) for values in zip(*((each.chip_s, each.joules) for each in roles.values()), strict=True)
-    )
+    joules = sum(role.joules for role in roles.values())
     output = int(totals[TOKENS_OUT])
     width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
     tokens = {"cached": int(totals[CACHED_IN]), "input": int(totals[TOKENS_IN] - totals[CACHED_IN]), "output": output}
-    paid = paid.at(joules / max(chip_s, 1e-12))
-    dollars = usd_per_million_tokens(paid, 1.0, chip_s, TOKENS_PER_MILLION)
+    usd = {name: bill.usd for name, bill in bills.items()}
+    known = {name: dollars for name, dollars in usd.items() if dollars is not None}
+    dollars = sum(known.values()) if len(known) == len(usd) else None
+    usd_by_kind = caused((paid, bills[name].seconds) for name, paid in known.items())
     lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
     lines["utilisation"] = [
         working / up if up else 0.0 for working, up in zip(lines["working"], lines["replicas_paid"], strict=True)
     ]
     return Simulation(
         deployment=resolved.deployment,
+        prefill_deployment=prefill,
         policy=policy,
         operations=operations,
         traffic=traffic,
@@ -188,10 +192,17 @@ def simulation_of(
         mean_in_system=float(tally.area[0] / span),
         cache_tokens=cache_tokens,
         joules_per_output_token=joules / max(output, 1),
-        joules_per_million=per_million(joules, joules_by_kind(outcome.fleet), tokens),
-        usd_per_million=None if dollars is None else per_million(dollars, seconds_by_kind(outcome.fleet), tokens),
-        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, chip_s, float(max(output, 1))),
-        price_basis=paid.basis,
+        joules_per_million=per_million(
+            joules, caused((each.use.joules, each.joules) for each in bills.values()), tokens
+        ),
+        usd_per_million=None if dollars is None else per_million(dollars, usd_by_kind, tokens),
+        usd_per_million_output_tokens=None if dollars is None else dollars / max(output, 1) * TOKENS_PER_MILLION,
+        price_basis="; ".join(
+            dict.fromkeys(
+                f"prefill {bill.paid.basis}" if name == "prefill" and prefill is not None else bill.paid.basis
+                for name, bill in reversed(bills.items())
+            )
+        ),
         steady=steadiness(tally),
         moment_s=width,
         timeline=lines,

@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.cost.disaggregated import Pools, transfer, transfer_joules_per_byte
+from flashstill.errors import BadInput
 from flashstill.facts import Facts
-from flashstill.plan.resolve import Resolved
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.served import ServedSteps
 from flashstill.simulate.course import PrefillPool
 from flashstill.simulate.policy import Policy
@@ -42,19 +45,45 @@ def decode_pool(resolved: Resolved) -> Resolved:
     return replace(resolved, prefill=None)
 
 
+def prefill_instance(resolved: Resolved) -> Resolved:
+    """One prefill instance of a deployment that has them, as a deployment of its own."""
+    assert resolved.prefill is not None
+    return replace(resolved, degrees=resolved.prefill, prefill=None, setup=replace(resolved.setup, speculation=None))
+
+
+def instance_on(facts: Facts, scenario: Scenario, deployment: Deployment, chip: str) -> Resolved:
+    """One prefill instance on its own kind of chip; it drafts nothing."""
+    resolved = resolve(facts, scenario, replace(deployment.of_prefill, chip=chip))
+    return replace(resolved, setup=replace(resolved.setup, speculation=None))
+
+
+def check_pair(prefill: Resolved, decode: Resolved) -> None:
+    """BadInput if caches cannot go from one pool to the other, which is on another kind of chip."""
+    names = f"{prefill.chip.name} and {decode.chip.name}"
+    held = [
+        (each.precisions.kv, float(each.precisions.widths.activation))
+        for each in (prefill.conditions, decode.conditions)
+    ]
+    if prefill.conditions.software.name != decode.conditions.software.name:
+        raise BadInput(f"{names} would run two engines, which lay out a cache in two ways; name one with engine")
+    if held[0] != held[1]:
+        raise BadInput(f"{names} would hold the cache in {held[0][0]} and {held[1][0]}; give one kv_precision")
+    for each in (prefill, decode):
+        if not each.chip.system.scale_out_bytes_per_s:
+            raise BadInput(f"{each.chip.name} has no network beyond its own links over which a cache could travel")
+
+
 def prefill_pool(
-    facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes, decode: Resolved, tables: StepTables, copies: int
-) -> Apart:
-    """The prefill replicas for `copies` of a deployment. decode, tables: one of its decode replicas.
+    facts: Facts, alone: Resolved, instances: int, policy: Policy, sizes: Sizes, decode: Resolved, tables: StepTables,
+    decode_chips: int,
+) -> Apart:  # fmt: skip
+    """So many prefill instances. alone: one; decode, tables: one decode replica; decode_chips: of all of them.
 
     InfeasiblePlan if a prefill instance leaves no memory for a cache.
     """
-    assert resolved.prefill is not None
-    instances = policy.prefill_replicas or resolved.prefill_instances * copies
-    alone = replace(resolved, degrees=resolved.prefill, prefill=None, setup=replace(resolved.setup, speculation=None))
     prefill, replicas, _ = replicas_of(alone, instances)
     limits = prompt_limits(facts, prefill, policy, sizes)
-    everything = resolved.prefill.chips * instances + resolved.degrees.chips * copies
+    everything = alone.degrees.chips * instances + decode_chips
     made = step_tables(prefill, limits.sequences, limits.tokens, prefill.model.context)
     return joined(prefill, decode, made, limits, replicas, everything, tables.contexts)
 

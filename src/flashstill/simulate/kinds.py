@@ -8,19 +8,21 @@ Each pays for the part of the steps that it causes, by the step tables (tables.p
               and the first token, which comes with its prompt
     cached    what attention to the tokens found in a cache adds to that
 
-Time in which replicas do nothing is shared in proportion to the time that they work, and so are its dollars and joules.
+Time in which the replicas of a role do nothing is shared in proportion to the time that they work, and so are its
+dollars and joules: those of replicas that only prefill fall on prompts, whatever their chips cost.
 Then the tokens of each kind, times their price, add up to what all of it costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flashstill.economics.token_kinds import KINDS
 from flashstill.economics.token_kinds import per_million as by_kind
 from flashstill.simulate.state import BUSY_S, JOULES, PROMPT_J, PROMPT_S, SHARED_J, SHARED_S, Fleet
 
-__all__ = ["KINDS", "joules_by_kind", "per_million", "seconds_by_kind"]
+__all__ = ["KINDS", "caused", "joules_by_kind", "per_million", "seconds_by_kind"]
+ALL_REPLICAS = slice(None)
 
 
 def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, float | None]:
@@ -30,14 +32,24 @@ def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, i
     return by_kind(total, parts, tokens)
 
 
-def seconds_by_kind(fleet: Fleet) -> dict[str, float]:
-    """Busy seconds of all replicas."""
-    return _by_kind(*(float(fleet.clock[:, column].sum()) for column in (BUSY_S, PROMPT_S, SHARED_S)))
+def caused(roles: Iterable[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+    """What each kind causes of the totals of several roles, each with its parts in any unit."""
+    sums = dict.fromkeys(KINDS, 0.0)
+    for total, parts in roles:
+        whole = sum(parts.values())
+        for kind in KINDS if whole else ():
+            sums[kind] += total * parts[kind] / whole
+    return sums
 
 
-def joules_by_kind(fleet: Fleet) -> dict[str, float]:
-    """Joules of the steps of all replicas."""
-    return _by_kind(*(float(fleet.clock[:, column].sum()) for column in (JOULES, PROMPT_J, SHARED_J)))
+def seconds_by_kind(fleet: Fleet, replicas: slice = ALL_REPLICAS) -> dict[str, float]:
+    """Busy seconds of replicas."""
+    return _by_kind(*(float(fleet.clock[replicas, column].sum()) for column in (BUSY_S, PROMPT_S, SHARED_S)))
+
+
+def joules_by_kind(fleet: Fleet, replicas: slice = ALL_REPLICAS) -> dict[str, float]:
+    """Joules of the steps of replicas."""
+    return _by_kind(*(float(fleet.clock[replicas, column].sum()) for column in (JOULES, PROMPT_J, SHARED_J)))
 
 
 def _by_kind(whole: float, prompts: float, shared: float) -> dict[str, float]:

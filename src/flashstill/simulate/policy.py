@@ -28,8 +28,9 @@ class Policy:
       refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
     step_tokens: most tokens of a step; sequences: most running at a time; block_tokens: of a cache block.  None takes
     what the engine does.  replicas: copies of the deployment; prefill_replicas: prefill instances of all copies, by
-    default as many for each as the deployment says.  router: round-robin, least-requests, two-choices (the
-    better of two drawn at random), least-tokens, central (all wait in one line until a replica can admit them), or
+    default as many for each as the deployment says; prefill_chip: their chip, if it is another one (the layout of an
+    instance is that of the deployment's prefill_ fields on it).  router: round-robin, least-requests, two-choices
+    (the better of two drawn at random), least-tokens, central (all wait in one line until a replica can admit them), or
     prefix (the replica with the longest cached prefix, unless it has more than prefix_margin requests more than the one
     with the fewest, which then gets the request; None: as SGLang's cache-aware router, a fact row).
     prefix_cache: lru (blocks that requests name are kept until their memory is needed) or off; None: lru where they
@@ -48,6 +49,7 @@ class Policy:
     block_tokens: int | None = None
     replicas: int = 1
     prefill_replicas: int | None = None
+    prefill_chip: str | None = None
     router: str = ROUTERS[1]
     prefix_cache: str | None = None
     prefix_margin: int | None = None

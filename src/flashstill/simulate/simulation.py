@@ -16,14 +16,14 @@ from flashstill.plan.scenario import Scenario
 from flashstill.plan.served import served_steps
 from flashstill.simulate.agents import Agents, agents_of
 from flashstill.simulate.answer import Simulation, simulation_of
-from flashstill.simulate.apart import Apart, decode_pool, prefill_pool
+from flashstill.simulate.apart import Apart, check_pair, decode_pool, instance_on, prefill_instance, prefill_pool
 from flashstill.simulate.course import STEADY, Course
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
-from flashstill.simulate.roles import RoleUse, role_use
+from flashstill.simulate.roles import RoleBill, role_bill
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
 from flashstill.simulate.traffic import Traffic
@@ -35,7 +35,7 @@ class Prepared:
 
     It serves any number of runs, and none of them changes it.  cache_tokens: room of one replica.  apart: the replicas
     that prefill for the others, if these have a pool of their own.  replicas: where their number changes, those of one
-    copy of the deployment.
+    copy of the deployment.  prefill_paid: the price of a chip that prefills, if it is another one.
     """
 
     resolved: Resolved
@@ -47,6 +47,7 @@ class Prepared:
     sizes: Sizes
     paid: HourlyPrice
     notes: tuple[str, ...]
+    prefill_paid: HourlyPrice | None = None
     operations: Operations = AS_THEY_ARE
     apart: Apart | None = None
     course: Course = STEADY
@@ -81,12 +82,21 @@ def prepared(
         acceptance_decay=policy.acceptance_decay,
         measured_acceptance=policy.measured_acceptance,
     )
-    whole = resolve(facts, scenario, deployment)
+    other = policy.prefill_chip and instance_on(facts, scenario, deployment, policy.prefill_chip)
+    whole = resolve(facts, scenario, deployment.of_decode if other else deployment)
     copies = 1 if operations.scales else policy.replicas
     resolved, replicas, notes = replicas_of(decode_pool(whole), copies)
     limits, cache_tokens = limits_of(facts, resolved, policy, sizes)
     tables = step_tables(resolved, limits.sequences, limits.tokens, resolved.model.context)
-    apart = prefill_pool(facts, whole, policy, sizes, resolved, tables, copies) if whole.prefill else None
+    apart = None
+    if other:
+        check_pair(other, resolved)
+    if other or whole.prefill:
+        each = deployment.prefill_instances or 1 if other else whole.prefill_instances
+        apart = prefill_pool(
+            facts, other or prefill_instance(whole), policy.prefill_replicas or each * copies, policy, sizes, resolved,
+            tables, whole.degrees.chips * copies,
+        )  # fmt: skip
     served = served_steps(facts, resolved.model, resolved.conditions)
     if served is not None:
         tables, limits = with_served_steps(tables, served), limits._replace(first_s=served.first_s)
@@ -105,6 +115,7 @@ def prepared(
         tables=tables,
         sizes=sizes,
         paid=hourly_price(facts, resolved.chip.name, price),
+        prefill_paid=hourly_price(facts, other.chip.name, price) if other else None,
         notes=(*notes, *estimates),
         operations=operations,
         apart=apart,
@@ -115,7 +126,7 @@ def prepared(
 def _check(deployment: Deployment, policy: Policy, operations: Operations) -> None:
     """BadInput for settings that contradict each other."""
     if policy.prefill_replicas is not None:
-        if not deployment.has_prefill_pool:
+        if not deployment.has_prefill_pool and policy.prefill_chip is None:
             raise BadInput("prefill_replicas are of a prefill pool; give its layout, as with prefill_chips")
         if operations.scales:
             raise BadInput(
@@ -153,8 +164,9 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
     return simulation_of(
-        fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),
-        fleet.cache_tokens, fleet.paid, (*fleet.notes, *(trace.seen.notes() if (trace := fleet.sizes.trace) else ())),
+        fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, bills_of(fleet, outcome),
+        fleet.cache_tokens, (*fleet.notes, *(trace.seen.notes() if (trace := fleet.sizes.trace) else ())),
+        fleet.apart.prefill.deployment if fleet.apart and fleet.policy.prefill_chip else None,
     )  # fmt: skip
 
 
@@ -173,12 +185,13 @@ def _agents(fleet: Prepared, traffic: Traffic, seed: int) -> Agents | None:
     return agents_of(traffic, seed, limits.unit, fleet.limits.return_s)
 
 
-def roles_of(fleet: Prepared, outcome: Outcome) -> dict[str, RoleUse]:
-    """What the replicas of each role did: "serve", or "prefill" and "decode"."""
+def bills_of(fleet: Prepared, outcome: Outcome) -> dict[str, RoleBill]:
+    """What the replicas of each role did and cost: "serve", or "prefill" and "decode"."""
     if fleet.apart is None:
-        return {"serve": role_use(fleet.resolved, outcome.fleet, slice(None))}
+        return {"serve": role_bill(fleet.resolved, outcome.fleet, slice(None), fleet.paid)}
     decode, _, _ = replicas_of(decode_pool(fleet.resolved), 1)
+    prefills, decodes = slice(0, outcome.prefills), slice(outcome.prefills, None)
     return {
-        "prefill": role_use(fleet.apart.prefill, outcome.fleet, slice(0, outcome.prefills)),
-        "decode": role_use(decode, outcome.fleet, slice(outcome.prefills, None)),
+        "prefill": role_bill(fleet.apart.prefill, outcome.fleet, prefills, fleet.prefill_paid or fleet.paid),
+        "decode": role_bill(decode, outcome.fleet, decodes, fleet.paid),
     }
