@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from flashstill.fleets.copies import layout_name
-from flashstill.plan.deployment import LAID, PREFILL, Deployment
+from flashstill.hardware.memories import DRAM
+from flashstill.plan.deployment import AS_PUBLISHED, LAID, PREFILL, Deployment
 from flashstill.tables import cell, html_table
 
 CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
@@ -71,7 +72,11 @@ class Fleet:
                 return None
             used |= {f"{PREFILL}{name}": getattr(other, name) for name in LAID} | {"prefill_chip": other.chip}
         used |= {"replicas": self.replicas, "prefill_replicas": self.prefill_replicas or None}
+        for pool in ("", PREFILL):  # of tensor parallelism alone chips and tp say all
+            if [used[f"{pool}{degree}"] for degree in ("pp", "ep", "dp")] == [1, 1, 1]:
+                used |= dict.fromkeys(f"{pool}{name}" for name in LAID if name not in ("chips", "tp"))
         defaults = {field.name: field.default for field in fields(Deployment)}
+        defaults |= {"precision": AS_PUBLISHED, "weights_in": DRAM, "kv_in": DRAM}
         return {name: value for name, value in used.items() if value is not None and value != defaults.get(name)}
 
     def as_dict(self) -> dict[str, Any]:
