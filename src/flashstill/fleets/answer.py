@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flashstill.fleets.copies import layout_name
-from flashstill.hardware.memories import DRAM
-from flashstill.plan.deployment import AS_PUBLISHED, LAID, PREFILL, Deployment
+from flashstill.plan.deployment import LAID, PREFILL, Deployment
 from flashstill.tables import cell, html_table
 
 CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
@@ -66,18 +65,14 @@ class Fleet:
     def keywords(self) -> dict[str, Any] | None:
         """What `flashstill.simulate` takes to serve requests with it, in the busiest window; None where the pools hold
         the weights in two formats, which it does not take."""
-        used, other = asdict(self.deployment), self.prefill_deployment
+        used, other = self.deployment, self.prefill_deployment
         if other is not None:
-            if other.precision != self.deployment.precision:
+            if other.precision != used.precision:
                 return None
-            used |= {f"{PREFILL}{name}": getattr(other, name) for name in LAID} | {"prefill_chip": other.chip}
-        used |= {"replicas": self.replicas, "prefill_replicas": self.prefill_replicas or None}
-        for pool in ("", PREFILL):  # of tensor parallelism alone chips and tp say all
-            if [used[f"{pool}{degree}"] for degree in ("pp", "ep", "dp")] == [1, 1, 1]:
-                used |= dict.fromkeys(f"{pool}{name}" for name in LAID if name not in ("chips", "tp"))
-        defaults = {field.name: field.default for field in fields(Deployment)}
-        defaults |= {"precision": AS_PUBLISHED, "weights_in": DRAM, "kv_in": DRAM}
-        return {name: value for name, value in used.items() if value is not None and value != defaults.get(name)}
+            used = replace(used, **{f"{PREFILL}{name}": getattr(other, name) for name in LAID})
+        copies: dict[str, Any] = {"replicas": self.replicas, "prefill_replicas": self.prefill_replicas or None}
+        copies["prefill_chip"] = None if other is None else other.chip
+        return used.told | {name: value for name, value in copies.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""

@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip
+from flashstill.hardware.memories import DRAM
 from flashstill.hardware.software import EAGER, ENGINES
 
 GREEDY = "greedy"
@@ -95,15 +96,26 @@ class Deployment:
     @property
     def of_prefill(self) -> Deployment:
         """One prefill instance as a deployment of its own."""
-        fields: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
-        fields |= {name: getattr(self, f"{PREFILL}{name}") for name in LAID}
-        return replace(self, **fields)
+        changed: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
+        changed |= {name: getattr(self, f"{PREFILL}{name}") for name in LAID}
+        return replace(self, **changed)
 
     @property
     def of_decode(self) -> Deployment:
         """The decode pool as a deployment of its own."""
-        fields: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
-        return replace(self, **fields)
+        changed: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
+        return replace(self, **changed)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The fields that say more than a default: `Deployment(**told)` is the same."""
+        used = {field.name: getattr(self, field.name) for field in fields(self)}
+        for pool in ("", PREFILL):  # of tensor parallelism alone chips and tp say all
+            if [used[f"{pool}{degree}"] for degree in ("pp", "ep", "dp")] == [1, 1, 1]:
+                used |= dict.fromkeys(f"{pool}{name}" for name in LAID if name not in ("chips", "tp"))
+        defaults = {field.name: field.default for field in fields(self)}
+        defaults |= {"precision": AS_PUBLISHED, "weights_in": DRAM, "kv_in": DRAM}
+        return {name: value for name, value in used.items() if value is not None and value != defaults[name]}
 
     @property
     def follows_the_load(self) -> bool:
