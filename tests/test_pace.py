@@ -133,7 +133,10 @@ class Said(Silent):
 
 @pytest.fixture
 def family(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
-    (tmp_path / "family.toml").write_text(family_text(tiny_teacher, "corpus.txt").replace("seed = 3", "minutes = 2"))
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("A text that is only looked for.\n")
+    text = family_text(tiny_teacher, corpus, corpus)
+    (tmp_path / "family.toml").write_text(text.replace("seed = 3", "minutes = 2"))
     recipe = read_recipe(tmp_path / "family.toml")
     monkeypatch.setattr(measured, "rates", lambda model, layers: costs_at(1e-3).rates)
     monkeypatch.setattr(pace, "_load", lambda: 1.0)
