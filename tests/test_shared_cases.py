@@ -233,8 +233,9 @@ def test_one_output_token_has_no_time_after_the_first(capsys: Printed) -> None:
 
 
 def test_kernels_alone_are_never_slower(capsys: Printed) -> None:
-    asked = ("predict", "--model", "deepseek-v3", "--chip", "h800-sxm", "--concurrency", 1024)
-    for layout in (("--tp", 1, "--dp", 128), ("--chips", 128)):
+    asked = ("predict", "--model", "deepseek-v3", "--chip", "h800-sxm")
+    # Of the second layout an engine has room for 604 sequences, kernels alone for 664, whose steps are longer.
+    for layout in (("--tp", 1, "--dp", 128, "--concurrency", 1024), ("--chips", 128, "--concurrency", 512)):
         alone, engine = (answer(capsys, *asked, *layout, "--engine", name) for name in ("none", "sglang"))
         assert alone["decode_step_s"] <= engine["decode_step_s"]
         assert alone["tpot_s"] <= engine["tpot_s"]
