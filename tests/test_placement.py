@@ -62,22 +62,19 @@ def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
 
 
 @pytest.mark.slow
-def test_many_users_are_served_faster_from_main_memory() -> None:
-    """Weights in SRAM force a split by which the attention of many sequences waits for collectives."""
+def test_many_users_gain_little_from_sram() -> None:
+    """Pipelines keep all weights in SRAM, so that it wins by the step's share of weights; caches soon fill it."""
     found = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128))
-    spread = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128, tiers=("sram",)))
-    assert found.weights_in == "memory"
-    assert spread.chips == 64
-    assert found.tpot_s < spread.tpot_s
+    kept = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128, tiers=("memory",)))
+    assert (found.weights_in, found.chips) == ("sram", 64)
+    assert 0.85 * kept.tpot_s < found.tpot_s < kept.tpot_s
+    with pytest.raises(fs.InfeasiblePlan):
+        asked("gpt-oss-20b", "tpu-8i", batch=512, tiers=("sram",))
     # And between machines: at batch 256 an SRAM machine of few multipliers is bound by them.
     few = fastest(asked("llama-3.2-1b", "groq-lp30", "h100-sxm", batch=1))
     many = fastest(asked("llama-3.2-1b", "groq-lpu", "h100-sxm", batch=256))
-    assert (few.chip, many.chip) == ("groq-lp30", "h100-sxm")
-    from_memory, from_sram = (
-        min(point.tpot_s or 0.0 for point in asked("llama-3.2-1b", name, batch=256).front if point.chips <= most)
-        for name, most in (("h100-sxm", 8), ("groq-lpu", 64))
-    )
-    assert from_memory < 0.6 * from_sram  # 0.54; 0.45 before the engines were fitted together
+    assert (few.chip, many.chip, many.chips) == ("groq-lp30", "h100-sxm", 64)
+    assert many.tpot_s < 0.85 * fastest(asked("llama-3.2-1b", "groq-lpu", batch=256)).tpot_s  # 0.76
 
 
 def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:
