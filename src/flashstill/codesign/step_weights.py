@@ -16,7 +16,14 @@ from flashstill.codesign.designs import Values
 from flashstill.codesign.loads import BURST_SHARE, Load
 from flashstill.cost import Conditions
 from flashstill.cost import Load as Traffic
-from flashstill.cost.load import delaying_prompts, other_requests, pieces_of, prefilling_stages, prompts_together
+from flashstill.cost.load import (
+    delaying_prompts,
+    other_requests,
+    passes_of,
+    pieces_of,
+    prefilling_stages,
+    prompts_together,
+)
 from flashstill.cost.phases import working_share
 from flashstill.workload import Quantity
 
@@ -68,10 +75,7 @@ def weights_of(conditions: Conditions, load: Load) -> Weights:
     prompts, pieces = prompts_together(conditions, traffic, local), pieces_of(traffic)
     steps = load.share.osl - 1.0
     prefills = delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces / prompts
-    beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
-    joined = np.minimum(beside, software.mixed_ratio)
-    delayed = (beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces
-    queued = (software.mixed_ratio * prefills - beside) / pieces
+    joined, delayed, queued, _ = passes_of(software, prefills, pieces, steps)
     runs = np.minimum(other_requests(layout, batch), 1.0) * software.ttft_ratio
     tpot = software.tpot_ratio * (1.0 if steps > 0 else 0.0)
     alone = np.maximum(software.first_ratio, local) / prompts  # with one output token a request waits for prefills only
@@ -132,8 +136,7 @@ def spread_of(conditions: Conditions, load: Load) -> Spread:
     prefills = (
         delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces_of(traffic) / prompts
     )
-    together = np.minimum(prefills, 1.0) * software.mixed_ratio
-    mixed_in = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
+    mixed_in = passes_of(software, prefills, pieces_of(traffic), steps).mixed
     share_of_steps = chips / batch * (steps / share.osl)
 
     def whole(values: Quantity) -> Values:

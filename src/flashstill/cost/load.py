@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from flashstill.cost.conditions import Conditions
+from flashstill.hardware import Software
 from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Quantity
 
@@ -76,6 +78,32 @@ def delaying_prompts(conditions: Conditions, load: Load, layout: Layout, batch: 
     later = conditions.software.interference_ratio * other_requests(layout, batch) * (1.0 - load.burst_share / 2.0)
     waits: Quantity = later / layout.pp
     return waits
+
+
+class Passes(NamedTuple):
+    """Prefill passes of others for each decode step. joined: in the step; delaying: by themselves beside it, over the
+    chunks of a prompt; queued: those for which there is no time, likewise; mixed: share of passes that join a step."""
+
+    joined: Quantity
+    delaying: Quantity
+    queued: Quantity
+    mixed: Quantity
+
+
+def passes_of(software: Software, prefills: Quantity, pieces: Quantity, steps: Quantity) -> Passes:
+    """How an engine runs `prefills` passes for each of `steps` decode steps.
+
+    Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
+    """
+    beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
+    joined = np.minimum(beside, software.mixed_ratio)
+    together = np.minimum(prefills, 1.0) * software.mixed_ratio
+    return Passes(
+        joined=joined,
+        delaying=(beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces,
+        queued=(software.mixed_ratio * prefills - beside) / pieces,
+        mixed=np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0),
+    )
 
 
 def prefilling_stages(layout: Layout, batch: Quantity) -> Quantity:

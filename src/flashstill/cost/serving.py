@@ -44,6 +44,7 @@ from flashstill.cost.load import (
     chunks_of,
     delaying_prompts,
     other_requests,
+    passes_of,
     pieces_of,
     prefilling_stages,
     prompts_of_a_pass,
@@ -222,12 +223,9 @@ def closed_form(
     prefills = (
         delaying_prompts(conditions, load, layout, batch) / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
     )
-    # Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
-    beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
-    joined = np.minimum(beside, software.mixed_ratio)
-    step_s = paces.step_s + joined * paces.mixed_s
-    delay_s = (beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces * paces.pass_s
-    queued_s = (software.mixed_ratio * prefills - beside) / pieces * paces.pass_s
+    passes = passes_of(software, prefills, pieces, steps)
+    step_s = paces.step_s + passes.joined * paces.mixed_s
+    delay_s, queued_s = passes.delaying * paces.pass_s, passes.queued * paces.pass_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
@@ -242,8 +240,7 @@ def closed_form(
     stay = started + steps * tpot
     rate = running * load.osl / stay
     decoding = paces.step_joules / batch * (steps / drafted)
-    together = np.minimum(prefills, 1.0) * software.mixed_ratio
-    mixed = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
+    mixed = passes.mixed
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
     # A prefill spends work on the prompts of every stage; meanwhile the stages and replicas that have others work too.

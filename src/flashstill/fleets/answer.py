@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flashstill.fleets.copies import layout_name
-from flashstill.plan.deployment import LAID, PREFILL, Deployment
+from flashstill.plan.deployment import Deployment
 from flashstill.tables import cell, html_table
 
 CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
@@ -69,7 +69,7 @@ class Fleet:
         if other is not None:
             if other.precision != used.precision:
                 return None
-            used = replace(used, **{f"{PREFILL}{name}": getattr(other, name) for name in LAID})
+            used = used.with_prefill(other)
         copies: dict[str, Any] = {"replicas": self.replicas, "prefill_replicas": self.prefill_replicas or None}
         copies["prefill_chip"] = None if other is None else other.chip
         return used.told | {name: value for name, value in copies.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from flashstill.plan.deployment import LAID, PREFILL, Deployment
+from flashstill.plan.deployment import Deployment
 from flashstill.simulate.apart import joined
 from flashstill.simulate.capacity import Capacity
 from flashstill.simulate.simulation import Prepared
@@ -76,8 +76,7 @@ class Candidate:
         used = self.prepared.resolved.deployment
         if self.prefill is None or self.prefill_deployment is not None:
             return used
-        other = self.prefill.prepared.resolved.deployment
-        return replace(used, **{f"{PREFILL}{name}": getattr(other, name) for name in LAID})
+        return used.with_prefill(self.prefill.prepared.resolved.deployment)
 
     @property
     def prefill_deployment(self) -> Deployment | None:

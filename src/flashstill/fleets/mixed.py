@@ -29,6 +29,7 @@ from flashstill.fleets.search import Question
 from flashstill.fleets.slo import tightest
 from flashstill.fleets.space import Kind
 from flashstill.fleets.trials import Trials
+from flashstill.simulate.apart import cache_layout
 
 OTHER_ENGINE, OTHER_CACHE = "pools under two engines", "no cache format that both pools hold"
 SLOW_NETWORK = "the transfer of the cache between pools takes ttft above the bound"
@@ -82,8 +83,7 @@ def _alike(roles: Sequence[Roles], reasons: Counter[str]) -> list[list[Roles]]:
     for each in roles:
         conditions = each.kind.setup.conditions
         if conditions.chip.system.scale_out_bytes_per_s:
-            held = conditions.precisions.kv, float(conditions.precisions.widths.activation)  # of the state of a layer
-            groups.setdefault((conditions.software.name, *held), []).append(each)
+            groups.setdefault(cache_layout(conditions), []).append(each)
     for one, other in itertools.combinations(groups, 2):
         reasons[OTHER_ENGINE if one[0] != other[0] else OTHER_CACHE] += len(groups[one]) * len(groups[other])
     return list(groups.values())

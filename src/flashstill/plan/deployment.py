@@ -100,6 +100,10 @@ class Deployment:
         changed |= {name: getattr(self, f"{PREFILL}{name}") for name in LAID}
         return replace(self, **changed)
 
+    def with_prefill(self, instance: Deployment) -> Deployment:
+        """This one beside prefill instances that are laid out as `instance`."""
+        return replace(self, **{f"{PREFILL}{name}": getattr(instance, name) for name in LAID})
+
     @property
     def of_decode(self) -> Deployment:
         """The decode pool as a deployment of its own."""

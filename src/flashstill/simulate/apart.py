@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flashstill.cost import Conditions
 from flashstill.cost.disaggregated import Pools, transfer, transfer_joules_per_byte
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
@@ -57,17 +58,20 @@ def instance_on(facts: Facts, scenario: Scenario, deployment: Deployment, chip: 
     return replace(resolved, setup=replace(resolved.setup, speculation=None))
 
 
+def cache_layout(conditions: Conditions) -> tuple[str, str, float]:
+    """What pools must have in common to send caches to each other: engine, format of the cache, bytes of a state."""
+    held = conditions.precisions
+    return conditions.software.name, held.kv, float(held.widths.activation)
+
+
 def check_pair(prefill: Resolved, decode: Resolved) -> None:
     """BadInput if caches cannot go from one pool to the other, which is on another kind of chip."""
     names = f"{prefill.chip.name} and {decode.chip.name}"
-    held = [
-        (each.precisions.kv, float(each.precisions.widths.activation))
-        for each in (prefill.conditions, decode.conditions)
-    ]
-    if prefill.conditions.software.name != decode.conditions.software.name:
+    sends, receives = cache_layout(prefill.conditions), cache_layout(decode.conditions)
+    if sends[0] != receives[0]:
         raise BadInput(f"{names} would run two engines, which lay out a cache in two ways; name one with engine")
-    if held[0] != held[1]:
-        raise BadInput(f"{names} would hold the cache in {held[0][0]} and {held[1][0]}; give one kv_precision")
+    if sends != receives:
+        raise BadInput(f"{names} would hold the cache in {sends[1]} and {receives[1]}; give one kv_precision")
     for each in (prefill, decode):
         if not each.chip.system.scale_out_bytes_per_s:
             raise BadInput(f"{each.chip.name} has no network beyond its own links over which a cache could travel")
