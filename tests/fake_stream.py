@@ -17,8 +17,9 @@ Write = Callable[[bytes], Awaitable[None]]
 
 class FakeStream:
     """Counts what it was asked. first_s, token_s: seconds to the first token, and between tokens; slots: how many
-    requests it works on at a time; unknown: request fields that it refuses. together: whoever is not alone waits until
-    so many have been in flight at a time once, as clients who keep them in flight will bring about on any machine."""
+    requests it works on at a time; unknown: request fields that it refuses. together: all questions but the first, with
+    which a client probes, wait until so many are in flight at a time, as clients who keep them in flight bring about on
+    any machine."""
 
     def __init__(self, first_s: float = 0.0, token_s: float = 0.0, slots: int = 10_000) -> None:
         self.first_s, self.token_s = first_s, token_s
@@ -100,7 +101,7 @@ class FakeStream:
         if self.in_flight >= self.together:
             self._met.set()
         with self._leaving() as leave:
-            if self.in_flight > 1:
+            if self.together > 1 and len(self.questions) > 1:
                 await asyncio.wait_for(self._met.wait(), 60.0)
             async with self._room:
                 if fault:

@@ -64,7 +64,6 @@ def asked(server: FakeStream, **more: Any) -> LoadTest:
 
 def test_figures_and_counts(server: FakeStream, capsys: pytest.CaptureFixture[str]) -> None:
     shape = ("--isl", "12", "--osl", "5", "--requests", "6", "--runs", "2")
-    server.together = 3
     main(["measure", "--server", server.base, "--concurrency", "1,3", *shape, "--json"])
     document = json.loads(capsys.readouterr().out)
     assert [level["concurrency"] for level in document["levels"]] == [1, 3]
@@ -73,9 +72,16 @@ def test_figures_and_counts(server: FakeStream, capsys: pytest.CaptureFixture[st
         assert (level["prompt_tokens"], level["output_tokens"], level["tokens_per_event"]) == (12, 5, 1)
         assert level["latencies"]["inter_token_s"]["n"] == 12 * 4
         assert level["latencies"]["ttft_s"]["p99"]["value"] is None, "the 99th percentile of 12 is their maximum"
-    assert server.most_in_flight == 3
     assert document["schema"] == "flashstill.measure/1"
     assert {"ttft_s", "tpot_s", "tpot_with_first_s", "inter_token_s"} <= set(document["definitions"])
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_as_many_are_in_flight_as_were_asked_for(server: FakeStream, in_flight: int) -> None:
+    server.together = in_flight
+    level = measure_server(asked(server, concurrency=(in_flight,)), Silent()).levels[0]
+    assert (level.requests, level.ok) == (6, 6)
+    assert server.most_in_flight == in_flight
 
 
 EXPECTED = {
