@@ -35,6 +35,14 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return lines[0]
 
 
+def is_running(process: int) -> bool:
+    """Whether a process is there and has not ended, by its id (Linux)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def listening(command: list[str], **more: Any) -> subprocess.Popen[str]:
     """A process that hears a Ctrl-C, also where the tests themselves run in the background, which ignores it."""
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR, **more)

@@ -69,7 +69,7 @@ class FakeServer:
             if self.at_work >= self.together:
                 self._met.set()
         if not is_first:
-            self._met.wait(30.0)
+            assert self._met.wait(120.0), f"there were never {self.together} at a time"
         try:
             yield
         finally:

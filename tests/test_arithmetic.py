@@ -25,6 +25,7 @@ from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.compressed import rounded_weights
 from flashstill.distill.training import checkpoints, loop
 from flashstill.errors import BadInput
+from flashstill.files import home_directory
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
 from flashstill.recipes.arithmetic import with_arithmetic
@@ -377,16 +378,22 @@ class TestRecipes:
 @pytest.mark.slow
 def test_what_is_chosen_here_is_not_slower() -> None:
     """By processor time, on products of another size than was measured, with room for noise: in turns, and the best of
-    several, as other work on the machine only makes them slower."""
-    chosen = decided().precision
-    spent: dict[str, list[float]] = {name: [] for name in product_speed.DTYPES}
-    for _ in range(8):
-        for name, dtype in product_speed.DTYPES.items():
-            left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
-            torch.nn.functional.linear(left, right)
-            began = time.process_time()
-            for _ in range(4):
+    several, as other work on the machine only makes them slower. It may also make a choice a wrong one, which is then
+    made again; one that is wrong by itself is wrong every time."""
+    for _ in range(30):
+        product_speed._precision_seconds.cache_clear()
+        (home_directory() / product_speed.CACHE).unlink(missing_ok=True)
+        chosen = decided().precision
+        spent: dict[str, list[float]] = {name: [] for name in product_speed.DTYPES}
+        for _ in range(8):
+            for name, dtype in product_speed.DTYPES.items():
+                left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
                 torch.nn.functional.linear(left, right)
-            spent[name].append(time.process_time() - began)
-    best = {name: min(seconds) for name, seconds in spent.items()}
-    assert best[chosen] <= 1.5 * min(best.values())
+                began = time.process_time()
+                for _ in range(4):
+                    torch.nn.functional.linear(left, right)
+                spent[name].append(time.process_time() - began)
+        best = {name: min(seconds) for name, seconds in spent.items()}
+        if best[chosen] <= 1.5 * min(best.values()):
+            return
+    pytest.fail(f"{chosen} was chosen every time, and takes {best[chosen] / min(best.values()):.1f} times as long")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,6 @@ class TestPick:
 
 class TestMeasuring:
     def test_a_peak_is_seen(self) -> None:
-        import time
-
         with Peak() as peak:
             before, until = peak.bytes, time.monotonic() + 60.0
             held = torch.ones(64 * 2**20, dtype=torch.uint8, device=current())
@@ -260,9 +259,11 @@ class TestMeasuring:
     @pytest.mark.slow
     def test_steps_are_those_that_were_asked_for(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         recipe = TrainRecipe(tokens=1, windows_per_step=4, learning_rate=1e-3, checkpoint_every_steps=1)
+        began = time.perf_counter()
         seconds = time_steps(cut(teacher, shallower(fields_of(teacher))[0]), first_batch(packed, 4), hard, recipe, 3)
         assert len(seconds) == 3
-        assert all(0 < each < 5 for each in seconds)
+        assert min(seconds) > 0.0
+        assert sum(seconds) < time.perf_counter() - began
 
     def test_a_step_of_many_passes_is_not_run_whole(
         self, teacher: Any, packed: Packed, monkeypatch: pytest.MonkeyPatch

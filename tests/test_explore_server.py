@@ -38,7 +38,10 @@ class Reply(NamedTuple):
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[ExploreServer]:
-    with listening(answers(), 0) as server:
+    """With limits of a request that no busy machine reaches."""
+    with pytest.MonkeyPatch.context() as patch, listening(answers(), 0) as server:
+        patch.setattr(server_module, "LIFE_SECONDS", 600.0)
+        patch.setattr(server_module.Handler, "timeout", 600.0)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server

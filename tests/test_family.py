@@ -158,9 +158,9 @@ def test_interrupting_is_said_in_a_sentence(
         assert process.stderr is not None
         lines = []
         for line in process.stderr:
+            if line.startswith("distil half") and not any(each.startswith("distil half") for each in lines):
+                process.send_signal(signal.SIGINT)  # once: a second one ends it without a sentence
             lines.append(line)
-            if line.startswith("distil half"):
-                process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert "interrupted" in lines[-1]
     assert "Traceback" not in "".join(lines)

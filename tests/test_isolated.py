@@ -18,6 +18,7 @@ from flashstill.distill.reasoning import gym
 from flashstill.distill.reasoning.judging import Judges, Verdict, verdict_of
 from flashstill.distill.reasoning.problems import Problem, save_problems
 from flashstill.distill.reasoning.spec import Spec
+from tests.commands import is_running
 
 EVIL = "open({proof!r}, 'a').write('a module of the working directory ran')\nraise SystemExit(9)\n"
 LIBRARY = ("difflib", "json", "dataclasses", "pathlib", "selectors", "reasoning_gym", "numpy", "click", "flashstill")
@@ -87,14 +88,6 @@ def ask(tmp_path: Path) -> Callable[..., list[Verdict]]:
     return asked
 
 
-def is_running(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def gone(process: int) -> bool:
     """Whether it ends; waits for it a while, for the system may be busy."""
     for _ in range(1200):
@@ -133,10 +126,10 @@ class TestJudges:
         assert files == "[]"
 
     def test_limits(self, ask: Callable[..., list[Verdict]]) -> None:
-        memory, file, files, core, processes, seconds = map(int, ask("limits", seconds=5.0)[0].why.split()[1:])
+        memory, file, files, core, processes, seconds = map(int, ask("limits")[0].why.split()[1:])
         assert (memory, file, files, core) == (3 * 2**30, 64 * 2**20, 256, 0)
         assert processes > 128
-        assert 0 < seconds < 60
+        assert 2 * 60 < seconds < 3 * 60, "twice what a verdict may take, and what loading took"
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -195,7 +188,7 @@ class TestWorkingDirectory:
         monkeypatch.syspath_prepend(str(Path.cwd()))  # as `python -m` does
         save_problems(Path("p.jsonl"), [Problem(prompt="one", answer="1")])
         spec = Spec(source="p.jsonl", matcher="numeric")  # a relative path is still the user's
-        with Judges(spec, Path("p.jsonl"), processes=1) as judges:
+        with Judges(spec, Path("p.jsonl"), processes=1, seconds=120.0) as judges:
             assert judges([(0, "1.0")], nothing)[0].outcome == "right"
         assert not proof.exists()
 

@@ -93,6 +93,12 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for a logger to end on any machine."""
+    monkeypatch.setattr(process, "PATIENCE_S", 300.0)
+
+
 class Noting(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []

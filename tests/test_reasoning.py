@@ -245,6 +245,8 @@ class TestExpressions:
         assert 39 <= sum(said) < len(said)
 
 
+PATIENCE_S = 120.0
+"""far longer than a verdict takes on a busy machine"""
 JUDGE = """
 import os, time
 def judge(answer, problem):
@@ -281,19 +283,23 @@ class TestJudges:
 
     @pytest.mark.slow
     def test_a_judge_may_do_what_it_likes(self, task: tuple[Spec, Path]) -> None:
-        asked = ["1", "2", "raise", "hang", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
-        with Judges(*task, processes=2, seconds=8.0) as judge:  # far longer than a verdict takes on a busy machine
+        asked = ["1", "2", "raise", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
+        with Judges(*task, processes=2, seconds=PATIENCE_S) as judge:
             found = judge([(0, text) for text in asked], nothing)
             counts = dict(judge.counts)
         outcomes = [verdict.outcome for verdict in found]
         assert outcomes == [
-            "right", "wrong", "raised", "late", "raised", "wrong", "raised", "raised", "nonsense", "nonsense",
-            "nonsense", "wrong", "right",
+            "right", "wrong", "raised", "raised", "wrong", "raised", "raised", "nonsense", "nonsense", "nonsense",
+            "wrong", "right",
         ]  # fmt: skip
         assert found[2].why == "KeyError: 'no'"
-        assert counts == {"right": 1, "wrong": 2, "raised": 4, "late": 1, "nonsense": 3}, (
-            "equal answers are judged once"
-        )
+        assert counts == {"right": 1, "wrong": 2, "raised": 4, "nonsense": 3}, "equal answers are judged once"
+
+    @pytest.mark.slow
+    def test_a_judge_that_hangs_is_late(self, task: tuple[Spec, Path]) -> None:
+        with Judges(*task, processes=1, seconds=1.0) as judge:
+            assert [verdict.outcome for verdict in judge([(0, "hang"), (1, "hang")], nothing)] == ["late", "late"]
+            assert judge.counts == {"late": 2}
 
     @pytest.mark.slow
     def test_one_that_says_too_much_costs_no_other_answer(self, task: tuple[Spec, Path]) -> None:
@@ -309,18 +315,21 @@ class TestJudges:
             "    return answer == '1'\n"
         )
         asked = ["1", "a", "flood", "b", "x" * 20_000, "c", "1 "]
-        with Judges(*task, processes=1) as judge:
+        with Judges(*task, processes=1, seconds=PATIENCE_S) as judge:
             found = [verdict.outcome for verdict in judge([(0, text) for text in asked])]
         assert found == ["right", "wrong", "nonsense", "wrong", "wrong", "wrong", "wrong"]
 
     @pytest.mark.slow
     def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
-        with Judges(*task, processes=1) as judge:
+        with Judges(*task, processes=1, seconds=PATIENCE_S) as judge:
             assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]
 
     @pytest.mark.slow
     def test_one_that_only_fails_stops_the_run(self, task: tuple[Spec, Path]) -> None:
-        with Judges(*task) as judge, pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"):
+        with (
+            Judges(*task, seconds=PATIENCE_S) as judge,
+            pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"),
+        ):
             odd = Path(task[0].source.rpartition(":")[0])
             odd.write_text("def judge(answer, problem):\n    return None\n")
             judge([(0, str(number)) for number in range(400)], nothing)
@@ -331,13 +340,13 @@ class TestJudges:
     )
     def test_functions_that_are_not_there(self, task: tuple[Spec, Path], source: str, said: str) -> None:
         spec = Spec(source=str(task[1].parent / source), data=task[0].data)
-        with Judges(spec, task[1]) as judge, pytest.raises(BadInput, match=said):
+        with Judges(spec, task[1], seconds=PATIENCE_S) as judge, pytest.raises(BadInput, match=said):
             judge([(0, "1")], nothing)
 
     @pytest.mark.slow
     def test_lines_of_a_file(self, task: tuple[Spec, Path]) -> None:
         spec = Spec(source=str(task[1]), matcher="numeric")
-        with Judges(spec, task[1]) as judge:
+        with Judges(spec, task[1], seconds=PATIENCE_S) as judge:
             assert [v.outcome for v in judge([(0, "1.0"), (0, "it is 2")], nothing)] == ["right", "wrong"]
 
     def test_what_a_line_means(self) -> None:

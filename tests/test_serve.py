@@ -26,7 +26,7 @@ from flashstill.endpoint.folder import checked_model, linked, served_name
 from flashstill.endpoint.programs import program
 from flashstill.endpoint.settings import read_plan, settings_of
 from flashstill.errors import BadInput, InfeasiblePlan
-from tests.commands import HEAR, refuse
+from tests.commands import HEAR, is_running, refuse
 from tests.marks import slow
 
 FAKE = Path(__file__).with_name("fake_engine.py")
@@ -46,13 +46,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(health, "PAUSE_S", 0.02)
     return monkeypatch
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 120.0) -> bool:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import is_running
+
 ROOT = Path(__file__).parents[1]
 STAND_IN = """#!/usr/bin/env bash
 case "$*" in
-  *"--arm cost"*) {cost} ;;
-  *) touch "$HERE/begun"; {learning} ;;
+  *"--arm cost"*) echo $$ >"$HERE/cost.part"; mv "$HERE/cost.part" "$HERE/cost"; {cost} ;;
+  *) while ! [ -e "$HERE/cost" ]; do sleep 0.01; done; touch "$HERE/begun"; {learning} ;;
 esac
 """
 
@@ -57,7 +59,8 @@ def test_an_interruption_leaves_nothing(place: Path, cost: str) -> None:
         while not (place / "begun").exists():
             assert run.poll() is None
             time.sleep(0.01)
-        time.sleep(0.1)  # a process that is done has ended
+        while cost == "exit 0" and is_running(int((place / "cost").read_text())):  # one that is done has ended
+            time.sleep(0.01)
         os.killpg(run.pid, signal.SIGTERM)
         run.communicate(timeout=120)
     assert run.returncode == 130
