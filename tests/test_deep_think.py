@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,14 +331,18 @@ def test_shot_at_any_stage_it_ends_the_same(tmp_path: Path) -> None:
         )
         assert process.stderr is not None
         for _ in range(draw.randint(2, 7)):  # lines of its stages: each run goes on from the last
-            assert process.stderr.readline(), "it is over before it can be shot"
+            if not process.stderr.readline():
+                break
         time.sleep(draw.uniform(0.0, 0.2))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        is_over = process.wait() == 0
         process.stderr.close()
         for path, moment in held.items():
             assert path.stat().st_mtime_ns == moment, f"{path} was made again"
         held = {path: path.stat().st_mtime_ns for path in shot_at.rglob("chains/windows-*.safetensors")}
+        if is_over:  # on a fast machine: it begins anew
+            shutil.rmtree(shot_at)
+            held = {}
     subprocess.run([*command, str(shot_at)], check=True, capture_output=True, env=environment)
     first, second = (json.loads((out / "summary.json").read_text()) for out in (straight, shot_at))
     for name in ("figures", "student_greedy", "teacher_best_of", "ledger"):
