@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import runpy
 import typing
@@ -52,6 +53,41 @@ def test_the_python_of_the_interface_page_runs(capsys: pytest.CaptureFixture[str
     for block in re.findall(r"(?ms)^```python\n(.*?)^```$", text):
         exec(compile(block, "docs/api.md", "exec"), {})
     assert "6 rows for pandas.DataFrame" in capsys.readouterr().out
+
+
+@functools.cache
+def headings(page: Path) -> list[str]:
+    """Of all levels; what stands in a block of code is none."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    return re.findall(r"(?m)^#+ (.*)$", text)
+
+
+def fragment(heading: str) -> str:
+    """What a link to a heading ends with."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_index_of_the_log_names_every_section() -> None:
+    index = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").splitlines()
+    for page in sorted((ROOT / "docs" / "log").glob("*.md")):
+        place = f"log/{page.name}"
+        sections = re.findall(r"(?m)^## (.*)$", page.read_text(encoding="utf-8"))
+        assert [line for line in index if line.startswith("- [") and f"]({place}#" in line] == [
+            f"- [{section}]({place}#{fragment(section)})" for section in sections
+        ], "docs/log.md has a line for each section of a topic, in their order"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    lost = []
+    for page in pages:
+        text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", text):
+            path, _, part = target.partition("#")
+            other = page.parent / path if path else page
+            if not other.exists() or (part and part not in map(fragment, headings(other))):
+                lost.append(f"{page.relative_to(ROOT)}: {target}")
+    assert lost == []
 
 
 def test_every_command_is_documented() -> None:
