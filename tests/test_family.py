@@ -156,7 +156,7 @@ def test_interrupting_is_said_in_a_sentence(
     environment = {**os.environ, "FLASHSTILL_HOME": str(tmp_path / "home")}
     with listening(command(finished[0] / "family.toml", tmp_path / "out"), env=environment) as process:
         assert process.stderr is not None
-        lines = []
+        lines: list[str] = []
         for line in process.stderr:
             if line.startswith("distil half") and not any(each.startswith("distil half") for each in lines):
                 process.send_signal(signal.SIGINT)  # once: a second one ends it without a sentence
