@@ -255,3 +255,30 @@ def test_no_more_replicas_are_tried_than_another_layout_costs(
     question = search.Question(bounds=(), coarse=1.0)
     assert search._fewest(trials, cast("Any", None), question, 0, 1, dear) == found
     assert tried == asked
+
+
+@pytest.mark.parametrize(("needed", "found"), [(math.inf, 0), (95, 95)])
+def test_whether_more_replicas_help_is_asked_of_many_that_hardly_wait(
+    monkeypatch: pytest.MonkeyPatch, needed: float, found: int
+) -> None:
+    """Ten are busy for 30 % of the time. Where a bound is broken by the requests themselves, 150 show it at once; two
+    such layouts had outbid each other step by step up to 400 replicas of each."""
+    tried: list[int] = []
+
+    def quickly_broken(candidate: Any, copies: Copies, *question: Any) -> tuple[Any, list[Broken]]:
+        tried.append(copies.replicas)
+        over = [] if copies.replicas >= needed else [Broken("tpot_p99", 1.0, 1.2)]
+        return SimpleNamespace(busy=3.0 / copies.replicas), over
+
+    monkeypatch.setattr(search, "_by_rate", lambda *_: 10)
+    trials = cast("Any", SimpleNamespace(quickly_broken=quickly_broken, span_s=lambda traffic: 1.0))
+    question, least, count, is_enough = search.Question(bounds=()), 1, 0, False
+    while not is_enough:
+        count, is_enough = search._fewest(trials, cast("Any", None), question, 0, least, 1.3 * least + 12.0)
+        if count == 0:
+            break
+        least = count
+    assert count == found
+    assert 150 in tried
+    assert max(tried) <= 150
+    assert len(set(tried)) < (5 if found == 0 else 40)

@@ -26,8 +26,9 @@ TTFT_FLOOR, TPOT_FLOOR = (ALONE.format(name) for name in ("ttft", "tpot"))
 NEVER = "a bound is broken however many replicas"
 MOST_REPLICAS = 4096
 ALL = Traffic()
-IDLE = 0.02
-"""replicas that work a smaller share of the time hardly wait: more of them change nothing"""
+IDLE, OFTEN_IDLE = 0.02, 0.5
+"""replicas that work a smaller share of the time hardly wait: more of them change nothing; where they work a smaller
+one than the second, and more did not help, so many that they hardly wait are looked at before a number between"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,8 +138,9 @@ def _fewest(
     def keeps(count: int) -> bool:
         return not trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)[1]
 
-    broken, kept = least - 1, 0
-    count = max(_by_rate(trials, candidate, question, trials.span_s(traffic)) or least, least)
+    broken, kept, helps = least - 1, 0, False
+    busy = _by_rate(trials, candidate, question, trials.span_s(traffic)) or least
+    count = max(busy, least)
     if count >= dear:
         count = max(math.ceil(dear) - 1, least)
     while not kept:
@@ -150,6 +152,10 @@ def _fewest(
         trial, over = trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)
         if trial.busy < IDLE or count >= MOST_REPLICAS:
             return 0, False
+        if count > busy and trial.busy < OFTEN_IDLE and not helps:
+            helps = keeps(min(math.ceil(count * trial.busy / IDLE), MOST_REPLICAS))
+            if not helps:
+                return 0, False
         ratio = over[0].ratio
         factor = min(max(1.0 + 0.4 * (ratio - 1.0), 1.1), 2.0)  # far from the bound in large steps
         larger = min(max(count + 1, int(count * factor)), MOST_REPLICAS)
