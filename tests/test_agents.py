@@ -93,7 +93,7 @@ def test_it_agrees_with_a_plain_walk(
     chosen = limits(sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first)
     chosen = chosen._replace(unit=unit, unit_blocks=ratio)
     agents = agents_of(traffic, seed, unit, return_s)
-    outcome = run(tables(), chosen, (), servers, agents=agents)
+    outcome = run(tables(), chosen, (), servers, followers=agents)
     plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first, unit=unit) for _ in range(servers)]
     texts = Transcripts(traffic, seed, unit, return_s)
     end = walk(plain, texts.first(), follow=texts.follow)

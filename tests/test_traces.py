@@ -142,8 +142,8 @@ def test_sessions_are_told_and_share_their_blocks(tmp_path: Path) -> None:
     assert piece.key_ends.tolist() == [32, 74]  # 521 tokens are 32 whole blocks of 16
     assert (piece.keys[:32] == piece.keys[32:64]).all()
     assert trace.seen.notes() == (
-        "1 of the trace's 2 requests go on with an earlier one; they arrive when they did, whether or not that one is"
-        " answered by then",
+        "open loop: 1 of the trace's 2 requests go on with an earlier one; they arrive when they did, whether or not"
+        " that one is answered by then (simulate --replay)",
     )
 
 

@@ -39,6 +39,13 @@ def print_simulation(model: str, answer: Simulation) -> None:
             f"{up:.2f} replicas on average ({answer.replica_hours:,.2f} replica-hours), {answer.failures:,} failures,"
             f" {answer.retries:,} requests tried again"
         )
+    if answer.replayed is not None:
+        turns = answer.replayed
+        late = f", by {show(turns.late_mean_s, 's')} on average" if turns.late else ""
+        click.echo(
+            f"{turns.replay}: {turns.turns:,} turns waited for the one before them, and {turns.late:,} came later than"
+            f" in the trace{late}"
+        )
     heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
     rows = [
         [name.removesuffix("_s").replace("_", " "), show(each.mean_s, "s"),

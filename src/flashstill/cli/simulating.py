@@ -24,7 +24,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
-from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options
+from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option
 from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
-    "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
-    "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out", "shared_prefix",
+    "trace", "speed", "replay", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio",
+    "daily", "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out", "shared_prefix",
     "spacing_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
@@ -53,6 +53,7 @@ PERCENTILE = 95.0
 @click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
 @reading_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
+@replay_option
 @click.option("--rate", type=RATE, default=None, help="Requests per second, arriving by themselves.")
 @click.option("--cv", type=float, default=1.0, show_default=True, help="Burstiness of --rate; 1 is a Poisson process.")
 @click.option("--concurrency", type=COUNT, default=None, help="Requests in flight: one comes when one is done.")

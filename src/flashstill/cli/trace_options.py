@@ -19,6 +19,12 @@ READING = (
 )  # fmt: skip
 TRACE_HELP = "Requests that came: CSV, JSON lines or Parquet in a format of docs/simulate.md, also compressed."
 
+replay_option = click.option(
+    "--replay", type=WORD, default="open-loop", show_default=True,
+    help="Turns of a trace's conversations: open-loop (at their times), in-order (then, but not before the answer"
+    " before them) or closed-loop (a think time after it).",
+)  # fmt: skip
+
 
 def reading_options(command: _F) -> _F:
     """Add the options of READING to a command."""

@@ -14,6 +14,7 @@ from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
 from flashstill.simulate.roles import RoleBill, RoleUse
+from flashstill.simulate.sessions import Replayed
 from flashstill.simulate.tally import (
     ARRIVED,
     CACHED_IN,
@@ -48,6 +49,7 @@ class Simulation:
     failures: of replicas.  replica_hours: paid for, cold starts included; roles: what "serve", or "prefill" and
     "decode", replicas did.
     usd_per_million, joules_per_million: by kind of token: cached, input (computed), output (kinds.py).
+    replayed: the turns of a trace whose conversations wait for their answers (sessions.py).
     timeline: line -> mean value in each of consecutive intervals of moment_s seconds; utilisation: of the replicas.
     """
 
@@ -90,6 +92,7 @@ class Simulation:
     moment_s: float
     timeline: dict[str, list[float]]
     notes: tuple[str, ...]
+    replayed: Replayed | None = None
 
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row per latency: n, mean, and each percentile with its low and high end, in seconds."""
@@ -141,6 +144,7 @@ def simulation_of(
     cache_tokens: int,
     notes: tuple[str, ...],
     prefill: Deployment | None = None,
+    replayed: Replayed | None = None,
 ) -> Simulation:
     """bills: by role, the one that puts tokens out last.  prefill: one instance that is on another kind of chip."""
     tally, span = outcome.tally, max(outcome.end_s, 1e-12)
@@ -207,4 +211,5 @@ def simulation_of(
         moment_s=width,
         timeline=lines,
         notes=notes,
+        replayed=replayed,
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.simulate.agents import Agents
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
+from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, Arrivals, advance, keys_of
 from flashstill.simulate.outages import begin, change, give_up_rest
 from flashstill.simulate.prefix import with_larger_tables
@@ -62,17 +62,17 @@ def run(
     scheduler: Scheduler | None = None,
     prefill: PrefillPool | None = None,
     course: Course = STEADY,
-    agents: Agents | None = None,
+    followers: Followers | None = None,
     is_brief: bool = False,
 ) -> Outcome:
     """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
 
     replicas: of one unit, where the course scales units.  prefill: a pool that prefills for the replicas.
-    agents: whose requests come, in place of blocks.  is_brief: only what `new_tally` then counts.
+    followers: requests that come only after others, in place of blocks.  is_brief: only what `new_tally` then counts.
     scheduler: the user's, asked before every step where limits.asks.
     BadInput for a mistake of it.
     """
-    fleet, settings = set_up(tables, limits._replace(follows=agents is not None), replicas, prefill, course, seed)
+    fleet, settings = set_up(tables, limits._replace(follows=followers is not None), replicas, prefill, course, seed)
     pool, tally = new_pool(PLACES), new_tally(moment_s, is_brief)
     _begin(fleet, settings, tally, course)
     pieces = iter(blocks)
@@ -81,7 +81,7 @@ def run(
     if closed:
         fleet.router[FOLLOWED] = int(np.count_nonzero(np.isfinite(piece.arrival_s)))
     while True:
-        is_last = following is None if agents is None else agents.is_last
+        is_last = following is None if followers is None else followers.is_last
         why, position = advance(fleet, pool, settings, tally, piece, position, is_last, closed, given_up)
         given_up = -1
         if why == ROOM:
@@ -92,8 +92,8 @@ def run(
                 pool = with_room_for_keys(pool, keys)
             else:
                 fleet = with_larger_tables(fleet)
-        elif why == MORE and agents is not None:
-            piece, position = agents.due(int(tally.totals[ARRIVED])), 0
+        elif why == MORE and followers is not None:
+            piece, position = followers.due(int(tally.totals[ARRIVED])), 0
         elif why == MORE:
             assert following is not None
             piece, following, position = following, next(pieces, None), 0
@@ -106,10 +106,10 @@ def run(
             given_up = _change(fleet, pool, settings, tally)
         elif why == OVER:
             break
-        if agents is not None and pool.spares[0] > pool.spares[1]:
+        if followers is not None and pool.spares[0] > pool.spares[1]:
             left = pool.spare[pool.spares[1] : pool.spares[0]]
             pool.spares[1] = pool.spares[0]
-            if agents.leave(pool.counts[left, NUMBER].tolist(), float(tally.area[1]), piece, position):
+            if followers.leave(pool.counts[left, NUMBER].tolist(), float(tally.area[1]), piece, position):
                 piece, position = _empty(), 0
     if scheduler is not None:
         check_all_served(fleet, tally, scheduler, course is STEADY)

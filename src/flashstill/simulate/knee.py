@@ -95,6 +95,8 @@ def knee(
 
     Raises BadInput for traffic with a fixed number in flight, and what `simulate` raises.
     """
+    if traffic.waits:
+        raise BadInput(f"the knee is that of an open loop; leave the replay {traffic.replay} out")
     if traffic.closed or traffic.agents is not None:
         in_flight = f"{traffic.concurrency} requests in flight" if traffic.closed else f"{traffic.agents} agents"
         raise BadInput(f"with {in_flight} waiting cannot grow without bound; give a rate or a trace")

@@ -43,7 +43,8 @@ AS_CACHE_BLOCKS = -1
 
 
 def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
-    """The requests, and their sizes; those of agents come one after the other (agents.py)."""
+    """The requests, and their sizes; those of agents and of conversations come one after the other (agents.py,
+    sessions.py)."""
     if traffic.agents is not None:
         sizes = Sizes(
             isl=traffic.shared_prefix + traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1,
@@ -53,7 +54,7 @@ def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]
     if traffic.trace is None and traffic.lengths is None:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
-    trace = None if traffic.trace is None else Trace(traffic.trace, traffic.reading)
+    trace = None if traffic.trace is None else Trace(traffic.trace, traffic.reading, traffic.waits)
     if trace is None:
         pieces, source = generated(traffic, seed), traffic.daily or traffic.lengths
     else:
@@ -63,7 +64,10 @@ def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]
         raise BadInput(f"{source} holds no requests")
     sizes = sizes_of(first)
     if trace is not None:
-        sizes = replace(sizes, hash_block=trace.hash_block, trace=trace)
+        named = trace.hash_block or (AS_CACHE_BLOCKS if traffic.waits else 0)
+        sizes = replace(sizes, hash_block=named, trace=trace)
+    if traffic.waits:
+        return iter(()), sizes
     return itertools.chain([first], pieces), sizes
 
 

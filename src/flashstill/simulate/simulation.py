@@ -19,11 +19,13 @@ from flashstill.simulate.answer import Simulation, simulation_of
 from flashstill.simulate.apart import Apart, check_pair, decode_pool, instance_on, prefill_instance, prefill_pool
 from flashstill.simulate.course import STEADY, Course
 from flashstill.simulate.engine import Outcome, run
+from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
 from flashstill.simulate.roles import RoleBill, role_bill
+from flashstill.simulate.sessions import Sessions, sessions_of
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
 from flashstill.simulate.traffic import Traffic
@@ -53,15 +55,16 @@ class Prepared:
     course: Course = STEADY
 
     def serve(
-        self, pieces: Iterable[Arrivals], closed: bool, seed: int, agents: Agents | None = None, is_brief: bool = False
+        self, pieces: Iterable[Arrivals], closed: bool, seed: int, followers: Followers | None = None,
+        is_brief: bool = False,
     ) -> Outcome:  # fmt: skip
-        """Run requests, or those of agents, through the fleet until the last one is finished.
+        """Run requests, or those that follow others, through the fleet until the last one is finished.
 
         is_brief: without time lines, and without the parts of the run that intervals come from.
         """
         return run(
             self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function,
-            self.apart.pool if self.apart else None, self.course, agents, is_brief,
+            self.apart.pool if self.apart else None, self.course, followers, is_brief,
         )  # fmt: skip
 
 
@@ -162,12 +165,23 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
     if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
-    outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
+    followers = _sessions(fleet, traffic) if traffic.waits else _agents(fleet, traffic, seed)
+    outcome = fleet.serve(pieces, traffic.closed, seed, followers)
+    notes, replayed = fleet.notes, None
+    if isinstance(followers, Sessions):
+        notes, replayed = (*notes, *followers.trace.seen.notes(), *followers.notes), followers.replayed
+    elif fleet.sizes.trace:
+        notes = (*notes, *fleet.sizes.trace.seen.notes())
+    prefill = fleet.apart.prefill.deployment if fleet.apart and fleet.policy.prefill_chip else None
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, bills_of(fleet, outcome),
-        fleet.cache_tokens, (*fleet.notes, *(trace.seen.notes() if (trace := fleet.sizes.trace) else ())),
-        fleet.apart.prefill.deployment if fleet.apart and fleet.policy.prefill_chip else None,
+        fleet.cache_tokens, notes, prefill, replayed,
     )  # fmt: skip
+
+
+def _sessions(fleet: Prepared, traffic: Traffic) -> Sessions:
+    """The conversations of the traffic's trace."""
+    return sessions_of(traffic, fleet.limits, fleet.apart.pool.limits if fleet.apart else None)
 
 
 def _agents(fleet: Prepared, traffic: Traffic, seed: int) -> Agents | None:

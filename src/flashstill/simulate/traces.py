@@ -36,7 +36,7 @@ def pieces_of(trace: Trace, speed: float = 1.0) -> Iterator[Arrivals]:
 
 
 def _arrivals(rows: list[Row], speed: float) -> Arrivals:
-    times, prompt, output, cached, keys = zip(*rows, strict=True)
+    times, prompt, output, cached, keys, _ = zip(*rows, strict=True)
     whole = (np.array(values, dtype=np.int64) for values in (prompt, output, cached))
     found = Arrivals(np.array(times) / speed, *whole)
     ends = np.cumsum([len(each) for each in keys], dtype=np.int64)

@@ -4,6 +4,7 @@ open loop     arrivals by themselves: gamma-distributed gaps with a coefficient 
 closed loop   a fixed number in flight: so many come at time 0, or `spacing_s` apart, as a client sends one after the
               other; each further one when another is done
 agents        sessions of turns, each a think time after the one before it (agents.py)
+conversations of a trace, whose turns wait for each other (sessions.py)
 daily curve   as the open loop, at a rate that changes by windows of time (daily.py)
 lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them, or drawn from
               a list of pairs
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashstill.errors import BadInput, check_counts
+from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.simulate.daily import arrival_times, read_day, read_lengths
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
@@ -27,8 +28,12 @@ PIECE = 65536
 """requests made or read at a time"""
 SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
+OPEN_LOOP, IN_ORDER, CLOSED_LOOP = REPLAYS = ("open-loop", "in-order", "closed-loop")
+"""how the turns of a trace's conversations come: at their times; then, but not before the one before them is answered;
+or a think time after that"""
 ONLY_OF = {
     "speed": ("trace",),
+    "replay": ("trace",),
     "cv": ("rate", "daily"),
     "spacing_s": ("concurrency",),
     "least_ratio": ("rate", "concurrency", "daily", "agents"),
@@ -54,6 +59,7 @@ class Traffic:
     """What comes in. Exactly one of trace, rate, concurrency, daily and agents is given.
 
     trace: a file of requests in a known format (flashstill/traces); speed: its arrivals so many times as fast.
+    replay: of its conversations, one of REPLAYS (sessions.py).
     rate: requests per second; cv: coefficient of variation of the gaps between them.  concurrency: requests in flight;
     spacing_s: between the first ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
     prompt and its answer; least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a
@@ -66,6 +72,7 @@ class Traffic:
 
     trace: Path | None = None
     speed: float = 1.0
+    replay: str = OPEN_LOOP
     rate: float | None = None
     cv: float = 1.0
     concurrency: int | None = None
@@ -95,6 +102,8 @@ class Traffic:
             raise BadInput("a trace has lengths of its own; leave the lengths out")
         if self.rate_scale != 1.0 and self.daily is None:
             raise BadInput("rate_scale is of a daily curve; change rate or speed instead")
+        if self.replay not in REPLAYS:
+            raise BadInput(unknown("replay of a trace", self.replay, REPLAYS))
         counts = {"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency}
         counts |= {"agents": self.agents, "turns": self.turns, "fan_out": self.fan_out}
         check_counts(counts)
@@ -129,6 +138,11 @@ class Traffic:
     def closed(self) -> bool:
         """Whether a request comes only when another is done."""
         return self.concurrency is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether turns of a trace's conversations wait for each other."""
+        return self.replay != OPEN_LOOP
 
     @property
     def turn_tokens(self) -> int:

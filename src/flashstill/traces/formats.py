@@ -28,8 +28,10 @@ class Format:
 
     time: names of the arrival's column, the first that is there counts; unit: one of UNITS, DATE, ASK and WHOLE_MS.
     cached: tokens found in a prefix cache; hits, hit_block: the same as blocks of so many tokens.  hashes: names of the
-    prompt's blocks, of `block` tokens; 0 asks.  parent: the request that this one follows, with a value of NO_PARENT
-    for none.  marks: columns beside time, prompt and output by which the format is known.
+    prompt's blocks, of `block` tokens; 0 asks.  own, parent: names of the request and of the one that it follows, with
+    a value of NO_PARENT for none; or session: of the conversation, whose requests follow each other.  end: when the
+    answer was complete, as `time`; or lasts: how long that took, in lasts_unit.  marks: columns beside time, prompt and
+    output by which the format is known.
     failed: a column whose value says that a request failed.  skips: requests without output tokens are failures.
     sorts: a log in order of completion.  relative: times count from the first request.  is_document: one JSON document.
     """
@@ -45,7 +47,12 @@ class Format:
     hit_block: int = 0
     hashes: str = ""
     block: int = 0
+    own: str = ""
     parent: str = ""
+    session: str = ""
+    end: str = ""
+    lasts: str = ""
+    lasts_unit: str = "s"
     marks: tuple[str, ...] = ()
     failed: str = ""
     warm_up: str = ""
@@ -67,7 +74,7 @@ FORMATS = {
     for each in (
         Format(
             name="flashstill", title="flashstill's own", time=("arrival_s",), unit="s", prompt="input_tokens",
-            output="output_tokens", skips=False,
+            output="output_tokens", session="session_id", lasts="answer_s", skips=False,
         ),
         Format(
             name="azure", title="Azure 2023 and 2024", time=("TIMESTAMP",), unit=DATE, prompt="ContextTokens",
@@ -75,28 +82,30 @@ FORMATS = {
         ),
         Format(
             name="burstgpt", title="BurstGPT", time=("Timestamp",), unit="s", prompt="Request tokens",
-            output="Response tokens",
+            output="Response tokens", session="Session ID", lasts="Elapsed time",
         ),
         Format(
             name="bailian", title="Qwen-Bailian", time=("timestamp",), unit="s", prompt=_PROMPT, output=_ANSWER,
-            hashes="hash_ids", block=16, parent="parent_chat_id", marks=("chat_id",),
+            hashes="hash_ids", block=16, own="chat_id", parent="parent_chat_id", marks=("chat_id",),
         ),
         Format(
             name="mooncake", title="Mooncake", time=("timestamp",), unit=WHOLE_MS, prompt=_PROMPT, output=_ANSWER,
-            hashes="hash_ids", block=512, marks=("hash_ids",),
+            hashes="hash_ids", block=512, session="session_id", marks=("hash_ids",),
         ),
         Format(
             name="guidellm-trace", title="GuideLLM's trace_synthetic", time=("timestamp",), unit=ASK, prompt=_PROMPT,
-            output=_ANSWER, relative=True,
+            output=_ANSWER, session="session_id", relative=True,
         ),
         Format(
             name="aiperf", title="AIPerf's profile_export.jsonl", time=("metadata.request_start_ns",), unit="ns",
             prompt="metrics.input_sequence_length", output="metrics.output_sequence_length", failed="error",
-            warm_up="metadata.benchmark_phase", sorts=True, relative=True,
+            session="metadata.x_correlation_id", end="metadata.request_end_ns", warm_up="metadata.benchmark_phase",
+            sorts=True, relative=True,
         ),
         Format(
             name="baseten", title="Baseten's completions", time=("timestamp_start_unix_ms",), unit="ms",
-            prompt="input_tokens", output="output_tokens", sorts=True, relative=True,
+            prompt="input_tokens", output="output_tokens", session="provided_session_id", lasts="duration_e2e_ms",
+            lasts_unit="ms", sorts=True, relative=True,
         ),
         Format(
             name="vllm-bench", title="vllm bench serve --save-detailed", time=("start_times",), unit="s",

@@ -18,8 +18,9 @@ from flashstill.errors import BadInput, nearest, shortened
 from flashstill.traces import values
 from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS
 from flashstill.traces.reading import DEFAULT, Reading
-from flashstill.traces.requests import Row, Seen, are_of_blocks, keys_of
+from flashstill.traces.requests import Row, Seen, Turn, are_of_blocks, keys_of
 from flashstill.traces.sources import DOCUMENT, Source, source_of
+from flashstill.traces.turns import TurnColumns, check_turns, has_answers, session_of
 
 MOST_SORTED, CHECKED = 2_000_000, 64
 EPOCH_S = 1e8
@@ -29,14 +30,19 @@ WARM_UP = "warmup"
 
 class Trace:
     """A trace whose columns are known. hash_block: tokens of the blocks that it names, 0 without; seen: what reading
-    it, which begins anew every time, has met."""
+    it, which begins anew every time, has met. with_turns: whether requests come with their place in a conversation
+    (turns.py); tells_answers: whether also with the time in which they were answered."""
 
-    def __init__(self, path: Path, reading: Reading = DEFAULT) -> None:
-        self.path, self.reading, self.seen = path, reading, Seen()
+    def __init__(self, path: Path, reading: Reading = DEFAULT, with_turns: bool = False) -> None:
+        self.path, self.reading, self.seen, self.with_turns = path, reading, Seen(), with_turns
         with source_of(path) as source:
             self.form = reading.format_of(str(path), source.columns, source.place == DOCUMENT)
             self.place = source.place
             columns = source.columns
+        if with_turns:
+            check_turns(str(path), self.form, columns)
+        self.tells_answers = with_turns and has_answers(self.form, columns)
+        self._session = "" if with_turns else session_of(self.form, columns)
         has_names = bool(self.form.hashes) and self.form.hashes.partition(".")[0] in columns
         self.hash_block = (reading.hash_block or self.form.block) if has_names else 0
         if has_names and not self.hash_block:
@@ -50,7 +56,7 @@ class Trace:
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Every request, and where it stands. BadInput for a mistake."""
-        self.seen = Seen()
+        self.seen = Seen(session=self._session)
         with source_of(self.path) as source:
             found = self._requests(source)
             if (
@@ -73,14 +79,16 @@ class Trace:
                 raise BadInput(f"{self.path} has no column {name!r}" + (f"; is it {close[0]!r}?" if close else ""))
         time = next((name for name in form.time if name.partition(".")[0] in source.columns), form.time[0])
         beside = (form.cached or form.hits, form.hashes, form.parent, form.failed, form.warm_up, *wanted)
-        rows = source.rows((time, form.prompt, form.output, *beside))
+        talk = TurnColumns(form, source.columns).names if self.with_turns else ()
+        rows = source.rows((time, form.prompt, form.output, *beside, *talk))
         first = next(rows, None)
         if first is None:
             return
         unit = self._unit(time, first[1][0])
         seconds, tokens, seen = values.clock(unit), values.tokens, self.seen
+        turns = TurnColumns(form, source.columns, seconds) if self.with_turns else None
         least = 0 if form.skips or self.reading.skip_failed else 1
-        has_more = any(beside)
+        has_more = any(beside) or self.with_turns
         for line, cells in chain([first], rows):
             if has_more and not self._counts(cells[3:], wanted):
                 continue
@@ -95,13 +103,23 @@ class Trace:
             if row.output == 0 or (has_more and form.failed and self._failed(cells[6])):
                 seen.failed += 1
                 continue
+            if turns is not None:
+                row = row._replace(turn=self._turn(turns, line, cells))
             yield (line, *self._with_cache(line, row, cells)) if has_more else (line, row, 0)
+
+    def _turn(self, turns: TurnColumns, line: int, cells: Sequence[Any]) -> Turn | None:
+        """The place of a request in its conversation."""
+        try:
+            return turns.read(cells[-3:], cells[0])
+        except (ValueError, TypeError):
+            expected = "when an answer was complete, at or after its request"
+            raise self._wrong(line, turns.names[2], cells[-1], expected) from None
 
     def _counts(self, beside: Sequence[Any], wanted: Mapping[str, str]) -> bool:
         """Whether a request is no warm-up, and has the values that are wanted."""
         if self.form.warm_up and beside[4] == WARM_UP:
             return False
-        return all(str(cell) == value for cell, value in zip(beside[5:], wanted.values(), strict=True))
+        return all(str(cell) == value for cell, value in zip(beside[5:], wanted.values(), strict=False))
 
     @staticmethod
     def _failed(cell: Any) -> bool:
@@ -113,7 +131,7 @@ class Trace:
         if form.cached or form.hits:
             hit = self._tokens(line, form.cached or form.hits, cached, 0) * (form.hit_block or 1)
             row = row._replace(cached=min(hit, row.prompt - 1))
-        if form.parent and parent not in NO_PARENT:
+        if form.parent and parent not in NO_PARENT and not self.with_turns:
             self.seen.following += 1
         if not self.hash_block:
             return row, 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flashstill.errors import BadInput, check_counts, shortened, unknown
 from flashstill.traces.formats import ASK, FORMATS, UNITS, Format, check_columns, found_in, named
 
-ROLES = ("time", "input", "output", "cached", "hashes")
+ROLES = ("time", "input", "output", "cached", "hashes", "session")
 """what a column may be; the first three are needed"""
 
 
@@ -79,8 +79,8 @@ class Reading:
         if own:
             form = Format(
                 name="columns", title="your own columns", time=(own["time"],), unit=ASK, prompt=own["input"],
-                output=own["output"], cached=own.get("cached", ""), hashes=own.get("hashes", ""), skips=False,
-                relative=True,
+                output=own["output"], cached=own.get("cached", ""), hashes=own.get("hashes", ""),
+                session=own.get("session", ""), skips=False, relative=True,
             )  # fmt: skip
             check_columns(shown, columns, form)
         else:

@@ -7,23 +7,36 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
+class Turn(NamedTuple):
+    """Where a request stands in its conversation (turns.py): its name, that of the one before it, None without one, and
+    the seconds in which it was answered, nan if the trace does not tell."""
+
+    name: Any
+    before: Any
+    answer_s: float
+
+
 class Row(NamedTuple):
-    """A request: seconds, tokens of the prompt, of the answer and found in a cache, and keys of its whole blocks."""
+    """A request: seconds, tokens of the prompt, of the answer and found in a cache, keys of its whole blocks, and its
+    place in a conversation, where that is read."""
 
     arrival_s: float
     prompt: int
     output: int
     cached: int
     keys: tuple[int, ...] = ()
+    turn: Turn | None = None
 
 
 @dataclass(slots=True)
 class Seen:
-    """What reading has met so far: requests, of them left out as failed, and those that follow another one."""
+    """What reading has met so far: requests, of them left out as failed, and those that follow another one and do not
+    wait for it. session: the column that names conversations, whose turns do not wait for each other either."""
 
     requests: int = 0
     failed: int = 0
     following: int = 0
+    session: str = ""
 
     def notes(self) -> tuple[str, ...]:
         """What a user should know of it."""
@@ -35,8 +48,13 @@ class Seen:
             )
         if self.following:
             told.append(
-                f"{self.following:,} of the trace's {self.requests:,} requests go on with an earlier one; they arrive"
-                " when they did, whether or not that one is answered by then"
+                f"open loop: {self.following:,} of the trace's {self.requests:,} requests go on with an earlier one;"
+                " they arrive when they did, whether or not that one is answered by then (simulate --replay)"
+            )
+        if self.session:
+            told.append(
+                f"open loop: requests with the same {self.session} are turns of a conversation; they arrive when they"
+                " did, whether or not the one before is answered by then (simulate --replay)"
             )
         return tuple(told)
 

@@ -1,0 +1,245 @@
+"""Conversations of a trace in a closed loop: a turn comes when the one before it is answered.
+
+    in-order      at its published time, or return_s after the end of the turn before it, whichever is later (as AIPerf
+                  sends the turns of a conversation with time stamps)
+    closed-loop   return_s and the published think time after the end of the turn before it.  The think time is the
+                  time from the published end of an answer to the next turn; of a trace that tells no ends, from turn
+                  to turn, which is longer by the time in which the answer came
+
+First turns, and those whose earlier turn is not in the trace, come at their published times.  A request that is refused
+or given up counts as answered.  Requests are read as their times come, so that memory holds those that are in flight or
+wait, and the last `REMEMBERED` that have left.  Only where answers may end earlier than they did when they were
+published (closed-loop with ends), all are read at once.
+
+Where a trace does not name the blocks of its prompts, a turn is taken to begin with what was said before it (texts.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flashstill.errors import BadInput
+from flashstill.simulate.loop import NO_KEYS, Arrivals
+from flashstill.simulate.state import Limits
+from flashstill.simulate.texts import Text, Texts
+from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER, Traffic
+from flashstill.traces.reader import Trace
+from flashstill.traces.requests import Row
+
+BATCH, REMEMBERED, MOST_HELD = 64, 2**17, 2_000_000
+"""requests given to the loop at a time; those that have left and are remembered; most that are read at once"""
+LATE_S = 1e-6
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A request of a trace. published_s: when it came, answered_s: its published end, if known, on the run's clock.
+
+    row: until it leaves.  tokens: of its prompt and its answer.  follows: whether it waits for another one.  text: what
+    it is made of, where the trace does not name blocks.
+    """
+
+    row: Row | None
+    published_s: float
+    answered_s: float
+    tokens: int
+    follows: bool
+    text: Text | None = None
+    left_s: float = math.nan
+    next_turns: list[Sent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replayed:
+    """What became of the turns of a trace. turns: requests that follow another one; late: those that came later than
+    published, by late_mean_s on average; unknown: turns whose earlier one is not in the trace, or left long ago."""
+
+    replay: str
+    turns: int
+    late: int
+    late_mean_s: float
+    unknown: int
+
+
+class Sessions:
+    """The requests of a trace and what comes next. unit: tokens that a key of the prefix cache stands for, 0 without
+    one; return_s: from the last token of an answer until the next request reaches the scheduler.  room, prompt_room:
+    most tokens of a request and of its prompt that a replica can hold; larger ones are refused when they come."""
+
+    def __init__(
+        self, trace: Trace, traffic: Traffic, unit: int, return_s: float, room: float = math.inf,
+        prompt_room: float = math.inf,
+    ) -> None:  # fmt: skip
+        self.trace, self._traffic, self._unit, self._return_s = trace, traffic, unit, return_s
+        self._room, self._prompt_room = room, prompt_room
+        self._refused: int | None = None
+        self._rows = trace.rows()
+        self._texts = Texts(unit)
+        self._known: dict[Any, Sent] = {}
+        self._left: deque[tuple[Any, Sent]] = deque()
+        self._coming: list[tuple[float, int, Sent]] = []
+        self._handed: list[tuple[float, int, Sent]] = []
+        self._running: dict[int, Sent] = {}
+        self._order, self._first = 0, 0
+        self._turns = self._late = self._unknown = 0
+        self._late_s = 0.0
+        self._whole = trace.tells_answers and traffic.replay == CLOSED_LOOP
+        self._next = self._read()
+        self._admit()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing comes unless a request leaves."""
+        return not self._coming and self._next is None and self._refused is None
+
+    @property
+    def replayed(self) -> Replayed:
+        """What has become of the turns so far."""
+        mean_s = self._late_s / self._late if self._late else 0.0
+        return Replayed(
+            replay=self._traffic.replay, turns=self._turns, late=self._late, late_mean_s=mean_s, unknown=self._unknown
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the replay."""
+        told = []
+        if self._traffic.replay == CLOSED_LOOP and not self.trace.tells_answers:
+            told.append("the trace does not tell when answers ended: think times are the times from turn to turn")
+        if self._unknown:
+            told.append(
+                f"{self._unknown:,} turns go on with a request that is not in what was read of the trace, and come at"
+                " their own times"
+            )
+        return tuple(told)
+
+    def due(self, number: int) -> Arrivals:
+        """The next requests, in order of time."""
+        self._refuse()
+        self._handed, self._first = [], number
+        while self._coming and len(self._handed) < BATCH and self._refused is None:
+            self._handed.append(heapq.heappop(self._coming))
+            self._running[number] = sent = self._handed[-1][2]
+            self._admit()
+            assert sent.row is not None
+            if sent.tokens > self._room or sent.row.prompt > self._prompt_room:
+                self._refused = number
+            number += 1
+        return self._arrivals()
+
+    def leave(self, numbers: list[int], now: float, piece: Arrivals, position: int) -> bool:
+        """Requests have left: the turns after them get their times. Whether one comes before the rest of `piece`."""
+        if position == len(self._handed):
+            self._refuse()
+        for number in sorted(numbers):
+            self._end(self._running.pop(number), now)
+        rest = self._handed[position:] if len(piece.arrival_s) else []
+        if not (rest and self._coming and self._coming[0][0] <= rest[-1][0]):
+            return False
+        for place in range(position, len(self._handed)):
+            del self._running[self._first + place]
+            heapq.heappush(self._coming, self._handed[place])
+        self._handed, self._refused = self._handed[:position], None
+        return True
+
+    def _refuse(self) -> None:
+        """The last one that was given to the loop has come, and no replica could ever hold it: that ends it."""
+        if self._refused is not None:
+            number, self._refused = self._refused, None
+            self._end(self._running.pop(number), self._handed[-1][0])
+
+    def _end(self, sent: Sent, now: float) -> None:
+        assert sent.row is not None
+        turn, sent.row, sent.left_s = sent.row.turn, None, now
+        if turn is not None:
+            self._left.append((turn.name, sent))
+        for each in sent.next_turns:
+            self._comes(each, self._time_after(sent, each))
+        sent.next_turns = []
+        while len(self._left) > REMEMBERED:
+            name, oldest = self._left.popleft()
+            if self._known.get(name) is oldest:
+                del self._known[name]
+
+    def _time_after(self, before: Sent, sent: Sent) -> float:
+        """When a turn comes whose earlier one has left."""
+        soonest = before.left_s + self._return_s
+        if self._traffic.replay == IN_ORDER:
+            return max(sent.published_s, soonest)
+        start_s = before.published_s if math.isnan(before.answered_s) else before.answered_s
+        return soonest + max(sent.published_s - start_s, 0.0)
+
+    def _comes(self, sent: Sent, time_s: float) -> None:
+        if sent.follows:
+            self._turns += 1
+            if time_s > sent.published_s + LATE_S:
+                self._late += 1
+                self._late_s += time_s - sent.published_s
+        heapq.heappush(self._coming, (time_s, self._order, sent))
+        self._order += 1
+
+    def _admit(self) -> None:
+        """Read the requests that may come before all that are known to come, or all at once."""
+        count = 0
+        while self._next is not None:
+            sent, before = self._next
+            if not self._whole and self._coming and self._coming[0][0] < sent.published_s:
+                return
+            count += 1
+            if count > MOST_HELD and self._whole:
+                raise BadInput(
+                    f"{self.trace.path} has over {MOST_HELD:,} requests, too many to hold in memory with the ends of"
+                    f" their answers; replay it {IN_ORDER}, or a part of it with --trace-until"
+                )
+            if before is None:
+                self._comes(sent, sent.published_s)
+            elif math.isnan(before.left_s):
+                before.next_turns.append(sent)
+            else:
+                self._comes(sent, self._time_after(before, sent))
+            self._next = self._read()
+
+    def _read(self) -> tuple[Sent, Sent | None] | None:
+        """The next request of the trace, and the one that it follows."""
+        _, row = next(self._rows, (0, None))
+        if row is None:
+            return None
+        turn, published_s = row.turn, row.arrival_s / self._traffic.speed
+        before = None if turn is None or turn.before is None else self._known.get(turn.before)
+        answer_s = math.nan if turn is None else turn.answer_s / self._traffic.speed
+        sent = Sent(row, published_s, published_s + answer_s, row.prompt + row.output, before is not None)
+        if turn is not None:
+            self._unknown += before is None and turn.before is not None and turn.before != turn.name
+            self._known[turn.name] = sent
+        if self._unit and not self.trace.hash_block:
+            sent.text = self._texts.goes_on(None if before is None else before.text, row.prompt, row.output)
+        return sent, before
+
+    def _arrivals(self) -> Arrivals:
+        rows = [sent.row for _, _, sent in self._handed if sent.row is not None]
+        prompt, output, cached = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2, 3))
+        found = Arrivals(np.array([each[0] for each in self._handed]), prompt, output, cached)
+        if self.trace.hash_block:
+            keys = [np.array(row.keys, dtype=np.int64) for row in rows]
+        elif self._unit:
+            keys = [self._texts.names(sent.text) for _, _, sent in self._handed if sent.text is not None]
+        else:
+            return found
+        ends = np.cumsum([len(each) for each in keys], dtype=np.int64)
+        return found._replace(key_ends=ends, keys=np.concatenate([NO_KEYS, *keys]))
+
+
+def sessions_of(traffic: Traffic, limits: Limits, filling: Limits | None) -> Sessions:
+    """The conversations of the traffic's trace before their first turns. limits: of a replica; filling: of one that
+    prefills for it.  BadInput for a trace without conversations."""
+    assert traffic.trace is not None
+    trace = Trace(traffic.trace, traffic.reading, with_turns=True)
+    prompt_room = math.inf if filling is None else filling.blocks * filling.block
+    unit = (filling or limits).unit
+    return Sessions(trace, traffic, unit, limits.return_s, limits.blocks * limits.block, prompt_room)
