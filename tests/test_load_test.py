@@ -307,6 +307,28 @@ def test_a_trace_in_an_open_loop(server: FakeStream, tmp_path: Path) -> None:
     assert prompts[9][:4] == prompts[8][:4], "cached tokens are shared"
 
 
+def test_a_trace_is_read_as_simulate_reads_it(
+    server: FakeStream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The options of the reading: columns, unit, order, a part, requests that failed; what was left out is told."""
+    trace = tmp_path / "log.csv"
+    trace.write_text("ms,p,c,kind\n9000,7,2,x\n1000,9,3,x\n1050,8,0,x\n1100,8,4,x\n1060,6,4,y\n")
+    said = ("--trace-columns", "time=ms,input=p,output=c", "--time-unit", "ms", "--trace-only", "kind=x",
+            "--skip-failed", "--sort-trace", "--trace-until", "5s")  # fmt: skip
+    options = ("--server", server.base, "--trace", str(trace), "--runs", "1", "--time-limit", "2min", *said)
+    main(["measure", *options, "--json"])
+    document = json.loads(capsys.readouterr().out)
+    (level,) = document["levels"]
+    assert (level["requests"], level["ok"], level["output_tokens"]) == (2, 2, 3.5)
+    assert "1 of the trace's 4 requests failed or have no output tokens, and are left out" in document["notes"]
+    questions = [len(question["prompt"].split()) for question in server.questions[1:]]
+    assert sorted(set(questions)) == [8, 9]
+    with pytest.raises(BadInput, match="time_unit says how a trace is read; give a trace"):
+        fs.measure_server(server.base, rate=1.0, time_unit="s")
+    with pytest.raises(BadInput, match="nearest known: trace_format"):
+        fs.measure_server(server.base, trace=trace, trace_fromat="azure")
+
+
 def test_prompts_of_exact_length(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 

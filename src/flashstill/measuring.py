@@ -38,24 +38,29 @@ def measure_server(
     out: a directory that keeps every request as it ends; the same call goes on where it was.  case: columns of a case
     that a server does not tell, such as chip, for the rows of out/measured.csv.
     more: name, api, speeds, requests, isl, osl, least_ratio, runs, warm_up, until_saturation, ignore_eos, temperature,
-    seed, tokenizer, time_limit_s, stall_s, most_in_flight.
+    seed, tokenizer, time_limit_s, stall_s, most_in_flight; and how the trace is read, as in `simulate` (hash_block,
+    trace_format, time_unit, trace_columns, trace_only, trace_sort, skip_failed, trace_from_s, trace_until_s).
     Raises BadInput for invalid values or a server that cannot be asked, and InfeasiblePlan, with the failures counted,
     if no request ended well.
     """
     from flashstill.load_test.question import LoadTest
     from flashstill.load_test.written import measure_server as measured
+    from flashstill.traces.reading import READING, Reading
 
-    known = [field.name for field in fields(LoadTest) if field.name not in ("base", "concurrency", "rates", "trace")]
+    own = ("base", "concurrency", "rates", "trace", "reading")
+    known = [*(field.name for field in fields(LoadTest) if field.name not in own), *READING]
     for name in more:
         if name not in known:
             raise BadInput(unknown("keyword of measure_server", name, known))
     if isinstance(more.get("tokenizer"), str):
         more["tokenizer"] = Path(more["tokenizer"])
+    reading = Reading(**{name: more.pop(name) for name in READING if name in more})
     asked = LoadTest(
         base=server,
         concurrency=_levels(concurrency),
         rates=_levels(rate),
         trace=None if trace is None else Path(trace),
+        reading=reading,
         **more,
     )
     return measured(asked, progress_of(progress), None if out is None else Path(out), case)

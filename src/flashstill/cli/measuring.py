@@ -12,6 +12,7 @@ from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD, given_options
+from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options
 from flashstill.errors import BadInput
 from flashstill.units import parse_amount, parse_count
 
@@ -46,7 +47,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--rate", default=None, metavar="R,R,...", help="Open loop: requests per second (Poisson), level by level."
 )
-@click.option("--trace", type=_FILE, default=None, help="Open loop: a trace, as for simulate.")
+@click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
+@reading_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option(
     "--requests",
@@ -157,6 +159,7 @@ def load_test_of(server: str, flags: dict[str, Any]) -> Any:
         concurrency=_numbers("--concurrency", many, parse_count),
         rates=_numbers("--rate", rates, lambda text: parse_amount(text, "1")),
         speeds=(speed,),
+        reading=reading_of(flags),
         **flags,
     )
 

@@ -20,7 +20,9 @@ BUSY_CLIENT, LATE_S, BUNCHED = 0.5, 0.01, 1.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not."""
+    """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not.
+
+    trace_notes: what was left out of the trace, and the like; empty where all runs were there already."""
 
     asked: LoadTest
     dialect: Dialect
@@ -30,6 +32,7 @@ class Measurement:
     levels: tuple[LevelResult, ...]
     saturation: Saturation | None
     resumed_runs: int
+    trace_notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> int:
@@ -120,7 +123,7 @@ def _distribution(each: Distribution) -> dict[str, Any]:
 
 def notes(found: Measurement) -> list[str]:
     """What a reader must know before using the figures."""
-    told = []
+    told = list(found.trace_notes)
     levels = found.levels
     if not found.exact_prompts:
         told.append("prompts are of approximate length, as no tokenizer was given; the server's counts are reported")

@@ -24,8 +24,10 @@ from flashstill.load_test.saturation import Saturation, saturation
 from flashstill.load_test.statistics import WarmUp
 from flashstill.load_test.summary import METRICS, LevelResult, Measured, level_result
 from flashstill.progress import Advance, Progress
-from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traces import pieces_of
 from flashstill.simulate.traffic import generated
+from flashstill.traces.reader import Trace
+from flashstill.traces.reading import DEFAULT
 
 REFINEMENTS = 2
 """loads that are tried between the last that was sustained and the first that was not: the bracket's fourth root"""
@@ -48,6 +50,8 @@ def measured(asked: LoadTest, progress: Progress, out: Path | None = None) -> Me
 def _question(asked: LoadTest) -> dict[str, Any]:
     """What makes two measurements the same: not which levels or how many runs, of which more may be added."""
     plain = dataclasses.asdict(asked)
+    reading = plain.pop("reading")
+    plain |= reading if asked.reading != DEFAULT else {}
     for name in ("concurrency", "rates", "speeds", "runs", "until_saturation"):
         plain.pop(name)
     return plain
@@ -89,7 +93,7 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
             found = saturation(results)
         return Measurement(
             asked=asked, dialect=dialect, context=context, exact_prompts=prompts.is_exact, energy=work.energy.told,
-            levels=tuple(results), saturation=found, resumed_runs=resumed,
+            levels=tuple(results), saturation=found, resumed_runs=resumed, trace_notes=work.trace_notes,
         )  # fmt: skip
 
 
@@ -115,6 +119,7 @@ class _Levels:
         self.asked, self.client, self.dialect, self.prompts = asked, client, dialect, prompts
         self.kept, self.progress, self.energy, self.processes = kept, progress, Energy(), processes
         self._salt = int.from_bytes(os.urandom(6), "big")
+        self.trace_notes: tuple[str, ...] = ()
 
     async def measure(self, level: Level) -> LevelResult:
         """The runs of a level that are not there yet, after a warm-up, and the summary of all of them."""
@@ -139,9 +144,13 @@ class _Levels:
         trace, most = asked.trace, requests
         if trace is not None and most is None:
             most = asked.requests
-        pieces = generated(traffic, seed) if trace is None else read_trace(trace, level.value)
         self._salt += 1
-        return Traffic.of(pieces, most, self._salt)
+        if trace is None:
+            return Traffic.of(generated(traffic, seed), most, self._salt)
+        read = Trace(trace, asked.reading)
+        found = Traffic.of(pieces_of(read, level.value), most, self._salt)
+        self.trace_notes = read.seen.notes()
+        return found
 
     async def _drive(
         self, level: Level, traffic: Traffic, sink: Sink, stop: Callable[[Reply], bool] = lambda _: False
