@@ -95,7 +95,7 @@ MAY_IMPORT = {
     "measure": {"distill", "arch", "records", "facts"},
     "servers": set(),
     "load_test": {"servers", "simulate", "plan", "records", "tables", "traces"},
-    "measuring": {"distilling", "load_test", "runs"},
+    "measuring": {"distilling", "load_test", "runs", "traces"},
     "checked": set(),
     "sweeps": {"tables"},
     "asking": {"arch", "sweeps", "facts", "plan"},
