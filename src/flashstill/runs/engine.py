@@ -1,6 +1,6 @@
 """The stages of one distillation; each returns immediately if its result exists.
 
-    text -> teacher-generated text -> signals -> initial weights -> training -> evaluation
+    text -> teacher-generated text -> signals -> initial weights -> training -> evaluation (evaluating.py)
 
 Under torchrun every process builds its share of the signals and takes part in training; rank 0 does the rest.
 """
@@ -19,13 +19,12 @@ from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.resuming import loop_keys
-from flashstill.runs import budget
+from flashstill.runs import budget, evaluating
 from flashstill.runs.after_training import kept_after_errors
-from flashstill.runs.aligned import aligned_source, judge_spans, tokenizer_of, windows_of
+from flashstill.runs.aligned import aligned_source, tokenizer_of, windows_of
 from flashstill.runs.ends import inherit_settings
 from flashstill.runs.logging import logs_for
 from flashstill.runs.models import Models
-from flashstill.runs.outcome import judge, leave_summary
 from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
 from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
@@ -36,7 +35,6 @@ from flashstill.runs.students import (
     first_student,
     leave_student,
     made_ready,
-    rounded_plainly,
     student_to_train,
 )
 from flashstill.runs.texts import pack_texts
@@ -248,31 +246,4 @@ class Distillation:
 
     def evaluate(self) -> None:
         """Evaluate teacher, initial weights and student on held-out and out-of-domain text."""
-        from flashstill.distill.models import load_model
-
-        models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
-        places = {"initial": self.workdir.initial, "student": self.workdir.student}
-        models |= {name: load_model(place, self.arithmetic.dtype) for name, place in places.items()}
-        rounded_plainly(self.recipe, models["initial"])
-        if self.recipe.align == "spans":
-            records = judge_spans(models, self.span_texts(), self.recipe.seed, self.progress)
-        else:
-            loads = {name: lambda model=model: model for name, model in models.items() if name != "teacher"}
-            records = judge(loads, self.held_texts(), self.recipe.seed, self.progress)
-        leave_summary(self.recipe, self.workdir, models, records, self.arithmetic)
-
-    def span_texts(self) -> dict[str, Any]:
-        """Evaluation texts by domain: the student's packing, the teacher's rows, its signals, aligned and plain."""
-        for domain in DOMAINS:
-            self.build(0, domain, f"teacher on {domain} text")
-        opened = {domain: self.open(0, domain) for domain in DOMAINS}
-        return {
-            domain: (self.packed(domain), windows_of(self.workdir.data, domain), self.aligned(signals, domain), signals)
-            for domain, signals in opened.items()
-        }
-
-    def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
-        """Evaluation texts by domain, with the first teacher's signals on them."""
-        for domain in DOMAINS:
-            self.build(0, domain, f"teacher on {domain} text")
-        return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}
+        evaluating.evaluate(self)

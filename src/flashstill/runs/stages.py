@@ -21,6 +21,7 @@ from flashstill.files import write_text
 from flashstill.recipes import StudentRecipe
 from flashstill.records import MeasuredRecord, Record, write_records
 from flashstill.runs.cards import leave_cards
+from flashstill.runs.evaluating import held_texts
 from flashstill.runs.family import Family
 from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
 from flashstill.runs.origins import check_origins
@@ -107,7 +108,7 @@ def signals(family: Family) -> None:
             distillation.teacher_text((0, 1))
             distillation.signals((0, 1))
     if not family.stage_file("evaluate").exists():
-        family.judge().held_texts()
+        held_texts(family.judge())
 
 
 def search(family: Family) -> None:
@@ -145,7 +146,7 @@ def evaluate(family: Family) -> None:
     if family.pace:
         family.pace.evaluation()
     texts = {
-        domain: (family.judged(packed), signals) for domain, (packed, signals) in family.judge().held_texts().items()
+        domain: (family.judged(packed), signals) for domain, (packed, signals) in held_texts(family.judge()).items()
     }
     records: list[Record] = []
     members = sum(3 if family.control(student) else 2 for student in family.recipe.students)

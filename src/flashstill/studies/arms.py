@@ -18,6 +18,7 @@ from flashstill.recipes import DistillRecipe
 from flashstill.records import write_records
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.engine import Distillation
+from flashstill.runs.evaluating import held_texts
 from flashstill.runs.outcome import as_table, judge
 from flashstill.runs.workdir import ARITHMETIC, Workdir
 from flashstill.studies.arm_records import arm_records, teacher_record
@@ -86,9 +87,7 @@ def evaluate_arms(
 
         return loaded
 
-    quality = judge(
-        {name: noted(name, load) for name, load in models.items()}, work.held_texts(), recipe.seed, progress
-    )
+    quality = judge({name: noted(name, load) for name, load in models.items()}, held_texts(work), recipe.seed, progress)
     write_records(place / RECORDS, [*records, *quality])
     return as_table(quality)
 
