@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,14 +17,12 @@ from flashstill.codesign.cascade import (
     priced_stages,
     traffic_of,
 )
+from flashstill.codesign.cascade_contexts import Attention, Told, contexts_of
 from flashstill.codesign.cascade_plan import CascadePlan
 from flashstill.codesign.index_tiers import TierOfIndex, index_tiers
 from flashstill.codesign.knowledge import Stored, stored_or_retrieved
-from flashstill.codesign.long_context import OneQuestion, attention_takes_over, longest_within, one_question
+from flashstill.codesign.long_context import OneQuestion
 from flashstill.codesign.modules import ModuleCost, module_costs
-from flashstill.codesign.reading import setup_of
-from flashstill.codesign.readings import Asked
-from flashstill.codesign.rent import rent_of
 from flashstill.codesign.stage import StageCost, Traffic
 from flashstill.codesign.stage_sizes import Sizes, cheapest_sizes
 from flashstill.codesign.tiers import stores_of
@@ -34,22 +30,6 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.tables import cell, html_table
 from flashstill.units import show
-
-Told = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attention:
-    """Where attending to everything ends for one model on one chip.
-
-    takes_over: tokens at which attention needs half of a prefill's FLOPs; None: never.  within_bound: tokens that the
-    fleet reads and answers over within the bound.
-    """
-
-    model: str
-    chip: str
-    takes_over_tokens: float | None
-    within_bound_tokens: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +113,7 @@ def answer_plan(facts: Facts, plan: CascadePlan, basis: str, told: Told = lambda
         }
         for size in corpora(plan.items)
     ]
-    contexts, attention = _contexts(facts, plan, basis, notes, told)
+    contexts, attention = contexts_of(facts, plan, basis, notes, told)
     told("tiers of the index")
     tiers = [tier for each in stages if each.scan for tier in _tiers(facts, each, plan, total, traffic)]
     sizes = None
@@ -191,33 +171,6 @@ def _knowledge(facts: Facts, plan: CascadePlan, total: Total, basis: str, notes:
     except InfeasiblePlan as error:
         notes.append(f"parameters that would hold the corpus: {error}")
         return []
-
-
-def _contexts(
-    facts: Facts, plan: CascadePlan, basis: str, notes: list[str], told: Told
-) -> tuple[list[OneQuestion], list[Attention]]:
-    last, questions, ends = plan.stages[-1], [], []
-    for chip, model in itertools.product(plan.chips or (last.chip,), plan.models or (last.model,)):
-        told(f"{model} over long contexts on {chip}")
-        setup = setup_of(facts, model, chip, (last.precision or None) if model == last.model else None)
-        rent = rent_of(facts, setup.conditions.chip, basis)
-        for tokens in plan.contexts:
-            asked = Asked(tokens=tokens, question=plan.question_tokens, answer=plan.answer_tokens)
-            try:
-                questions.append(one_question(setup, rent, asked, plan.contexts_s or math.inf))
-            except InfeasiblePlan as error:
-                notes.append(str(error))
-        ends.append(
-            Attention(
-                model=setup.model.name,
-                chip=setup.conditions.chip.name,
-                takes_over_tokens=attention_takes_over(setup),
-                within_bound_tokens=longest_within(
-                    setup, rent, plan.question_tokens, plan.answer_tokens, plan.bound_s, plan.fleet_chips
-                ),
-            )
-        )
-    return questions, ends
 
 
 def _tiers(facts: Facts, priced: Priced, plan: CascadePlan, total: Total, traffic: Traffic) -> list[TierOfIndex]:
