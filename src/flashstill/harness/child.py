@@ -27,6 +27,7 @@ from flashstill.errors import BadInput
 from flashstill.harness.groups import aggregating, check_place, group_of_file, wholes_of
 from flashstill.harness.rows import dataset
 from flashstill.harness.tables import bounded_memory
+from flashstill.harness.templates import sandbox
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
 OWN_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # other pools reserve more than they use, which is limited
@@ -157,28 +158,6 @@ def _check_names(fields: Mapping[str, Any]) -> None:
     for kind, registry, name in asked:
         if name not in registry or name == "custom":
             raise Refused(json.dumps({f"unknown {kind}": str(name), "known": sorted(map(str, registry))}))
-
-
-def sandbox(plain: Any) -> Any:
-    """lm-eval's Jinja environment as a sandbox: no attributes that lead out of the values, no endless ranges."""
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Bounded(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset(["*", "**"])
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            sizes = [len(each) if isinstance(each, (str, list, tuple)) else each for each in (left, right)]
-            if not all(isinstance(size, (int, float)) for size in sizes) or _is_large(operator, *sizes):
-                raise OverflowError("a template makes a value that is too large")
-            return super().call_binop(context, operator, left, right)
-
-    bounded = Bounded(loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=True)
-    bounded.filters.update(plain.filters)
-    return bounded
-
-
-def _is_large(operator: str, left: float, right: float) -> bool:
-    return left * right > MOST_REPEATED if operator == "*" else abs(right) > 64 or abs(left) > MOST_REPEATED
 
 
 def _text(value: Any) -> str:
