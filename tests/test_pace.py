@@ -139,7 +139,7 @@ def family(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "family.toml").write_text(text.replace("seed = 3", "minutes = 2"))
     recipe = read_recipe(tmp_path / "family.toml")
     monkeypatch.setattr(measured, "rates", lambda model, layers: costs_at(1e-3).rates)
-    monkeypatch.setattr(pace, "_load", lambda: 1.0)
+    monkeypatch.setattr(pace, "overhead_now", lambda: 1.0)
     return Family(recipe, tmp_path / "out", Said(), "")
 
 
@@ -307,7 +307,7 @@ def test_a_paced_run_that_is_cut_reaches_what_it_decided(
         with pytest.raises(Cut):
             run_family(recipe, tmp_path / "out", Silent())
     decided = json.loads((tmp_path / "out" / FILE).read_text())["decisions"]
-    monkeypatch.setattr(pace, "_load", lambda: pytest.fail("it has been measured"))
+    monkeypatch.setattr(pace, "overhead_now", lambda: pytest.fail("it has been measured"))
     said = Said()
     run_family(recipe, tmp_path / "out", said)
     after = json.loads((tmp_path / "out" / FILE).read_text())

@@ -14,6 +14,7 @@ share: runs/shares.py
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -225,3 +226,12 @@ class Costs:
 def step_tokens(recipe: FamilyRecipe, student: StudentRecipe) -> int:
     """Tokens per training step of a student."""
     return student.train.windows_per_step * recipe.text.window_tokens
+
+
+def overhead_now() -> float:
+    """Wall time / CPU time of a short busy loop: 1 on an idle machine."""
+    wall, own, total = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < 0.05:
+        total += sum(range(1000))
+    spent = time.process_time() - own
+    return max(1.0, (time.perf_counter() - wall) / spent) if spent > 0 else 1.0

@@ -24,7 +24,8 @@ from flashstill.files import write_text
 from flashstill.recipes import StudentRecipe
 from flashstill.runs import kept
 from flashstill.runs.amounts import Amounts, chosen, least, spread
-from flashstill.runs.costs import Costs, Spent
+from flashstill.runs.announced import lines_of
+from flashstill.runs.costs import Costs, overhead_now
 from flashstill.runs.shares import Share, reading, share_of
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Pace:
         started = time.monotonic()
         measured = rates(family.model, min(largest, depth))
         # work other than matrix products, such as saving, slows down with the load of the machine
-        costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=_load())
+        costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=overhead_now())
         amounts = chosen(recipe, costs, self.left_s)
         parts = costs.estimate(amounts.of(recipe))
         total = self.spent_s + sum(dataclasses.astuple(parts))
@@ -132,7 +133,8 @@ class Pace:
                 "measured_s": round(time.monotonic() - started, 1),
             },
         )  # fmt: skip
-        for line in self._announcement(parts, total, amounts == least(recipe)):
+        is_least, read_s = amounts == least(recipe), self.costs.rates.read_s
+        for line in lines_of(family.recipe, family.arithmetic, read_s, parts, total, is_least):
             family.progress.say(line)
 
     def _shares(self) -> dict[str, Share]:
@@ -156,34 +158,6 @@ class Pace:
                 student.shape, origin, teacher, sum(reading(shape, teacher) for shape in shapes)
             )
         return shares
-
-    def _announcement(self, parts: Spent, total: float, is_least: bool) -> list[str]:
-        recipe, costs = self.family.recipe, self.costs
-        students = ", ".join(f"{student.name} {recipe.tokens_of(student):,}" for student in recipe.students)
-        controls = ", each with its control" if recipe.control else ""
-        judged_tokens = (recipe.text.heldout_tokens, recipe.text.out_of_domain_tokens)
-        taught = recipe.text.train_tokens + sum(judged_tokens)
-        searched = next((student.search for student in recipe.students if student.kind == "depth"), None)
-        how = "" if searched is None else ", blocks to drop by influence"
-        if searched is not None and searched.method == "greedy":
-            how = f", blocks to drop by {searched.candidates} candidates on {searched.windows} windows"
-        lines = [
-            f"{self.family.arithmetic}; the teacher reads {1.0 / costs.rates.read_s:,.0f} tokens/s here, so:",
-            f"  text, and signals of {taught:,} tokens: {parts.text + parts.signals:,.0f} s",
-            f"  first weights of the students{how}: {parts.search:,.0f} s",
-            f"  training tokens: {students}{controls}: {parts.training:,.0f} s",
-            f"  evaluation on {judged_tokens[0]:,} and {judged_tokens[1]:,} tokens: {parts.evaluation:,.0f} s",
-            f"  measuring the models here: {parts.measuring:,.0f} s; costs and report: {parts.report:,.0f} s",
-            f"  in all about {total / 60.0:.1f} minutes (of {recipe.minutes:g}), set-up apart",
-        ]
-        if recipe.evaluate.tasks:
-            items = f"up to {recipe.evaluate.items:,}" if recipe.evaluate.items else "all"
-            lines.append(
-                f"  tasks ({items} items of each) come on top, whatever the minutes are: evaluate.items bounds them"
-            )
-        if is_least and total > 1.3 * 60.0 * recipe.minutes:
-            lines.append(f"  this is the least that shows anything; {recipe.minutes:g} minutes are too few here")
-        return lines
 
     @property
     def costs(self) -> Costs:
@@ -267,12 +241,3 @@ def _moment_of(student: str) -> str:
 
 def _shape(directory: Path) -> Architecture:
     return read_config(directory / "config.json", directory.name)
-
-
-def _load() -> float:
-    """Wall time / CPU time of a short busy loop: 1 on an idle machine."""
-    wall, own, total = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - wall < 0.05:
-        total += sum(range(1000))
-    spent = time.process_time() - own
-    return max(1.0, (time.perf_counter() - wall) / spent) if spent > 0 else 1.0
