@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from flashstill.distill.classifiers.specialists import (
     combined,
     confusion,
     corrected,
-    divergences,
     grouped,
     half_and_half,
     own_labels,
@@ -377,6 +376,20 @@ def test_what_specialists_learn_on() -> None:
 def test_no_specialists_leave_the_generalist_as_it_is() -> None:
     generalist = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(combined(generalist, []).float(), generalist)
+
+
+def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> Tensor:
+    """The objective of eq. 5 [N], for logits z [N, C]."""
+    log_q = z.double().log_softmax(-1)
+    total = _kl(generalist.double().log_softmax(-1), log_q)
+    for opinion in opinions:
+        active = torch.isin(generalist.argmax(-1), torch.tensor(opinion.classes))
+        total = total + active * _kl(opinion.log_probabilities.double(), grouped(log_q, opinion.classes))
+    return total
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def test_specialists_are_combined_at_the_minimum() -> None:

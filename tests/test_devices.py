@@ -12,8 +12,7 @@ from flashstill.distill.models import devices, loading
 from flashstill.distill.models.placement import spread, weight_bytes
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
-from flashstill.recipes import DistillRecipe
-from flashstill.recipes.reader import read_toml
+from flashstill.recipes import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, written
 from tests.pretended_device import pretended
@@ -206,7 +205,7 @@ def test_a_distillation_runs_where_the_student_does(
         assert old in text
         text = text.replace(old, new, 1)
     path.write_text(text)
-    recipe = read_toml(path, DistillRecipe)
+    recipe = read_distillation(path)
     if compared := not ROUTES[route]:
         run_distillation(recipe, tmp_path / "cpu", Silent())
     users = _users()

@@ -22,7 +22,7 @@ from flashstill.validation.calibration.leave_out import leave_out
 from flashstill.validation.calibration.pooled import Observed, Pooled, Prior, fit_pooled
 from flashstill.validation.calibration.software import FIRST_START, SOFTWARE_START, ServedRows, fit_engines
 from flashstill.validation.calibration.trials import trials
-from flashstill.validation.error_table import error_table
+from flashstill.validation.error_table import comparisons_with
 
 FACTS = load()
 TRUE = {"new": {"a_s": 3.0, "b_s": 0.5}, "old": {"a_s": 2.0, "b_s": 1.0}}
@@ -170,6 +170,6 @@ def test_facts_that_forget_a_group_give_the_band_of_something_new() -> None:
 
 def test_leaving_out_needs_served_rows_and_a_known_kind() -> None:
     with pytest.raises(BadInput, match="give --anchors"):
-        error_table(FACTS, None, "model")
+        comparisons_with(FACTS, None, "model")
     with pytest.raises(BadInput, match="kind of group to leave out"):
-        error_table(FACTS, None, "city")
+        comparisons_with(FACTS, None, "city")

@@ -12,7 +12,6 @@ from flashstill.arch.adapter.edit import (
     depth_changes,
     new_llama,
     new_sparse,
-    set_fields,
     width_changes,
     with_end,
     with_quantization,
@@ -97,9 +96,7 @@ class TestWriting:
         kinds = ["sliding_attention", "full_attention", "sliding_attention"]
         changes = depth_changes({"num_hidden_layers": 3, "layer_types": kinds}, [1, 2])
         assert changes == {"num_hidden_layers": 2, "layer_types": kinds[1:]}
-        configuration = SimpleNamespace(num_hidden_layers=3)
-        set_fields(configuration, depth_changes(configuration, [0]))
-        assert configuration.num_hidden_layers == 1
+        assert depth_changes(SimpleNamespace(num_hidden_layers=3), [0])["num_hidden_layers"] == 1
 
     def test_width_keeps_groups_and_heads(self) -> None:
         narrow = {**LLAMA, **width_changes(LLAMA, hidden=48, feed_forward=80, key_heads=1)}

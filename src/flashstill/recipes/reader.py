@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flashstill.checked import built, toml_tree
+from flashstill.checked import toml_tree
 from flashstill.errors import BadInput, shortened
 
 T = TypeVar("T")
@@ -23,11 +23,6 @@ def read_tree(path: Path) -> dict[str, Any]:
     if not exists:
         raise BadInput(f"there is no recipe at {shown}")
     return toml_tree(path)
-
-
-def read_toml(path: Path, kind: type[T]) -> T:
-    """Read a file as a recipe of type `kind`; BadInput if it is missing, is not TOML, or a key is wrong."""
-    return built(kind, read_tree(path), shortened(str(path), 200))
 
 
 def located(value: str, base: Path, where: Path, key: str) -> str:

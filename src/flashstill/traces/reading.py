@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flashstill.errors import BadInput, check_counts, shortened, unknown
-from flashstill.traces.formats import ASK, FORMATS, UNITS, Format, check_columns, found_in, named
+from flashstill.traces.formats import ASK, UNITS, Format, check_columns, found_in, named
 
 ROLES = ("time", "input", "output", "cached", "hashes", "session")
 """what a column may be; the first three are needed"""
@@ -102,4 +102,3 @@ def _pairs(name: str, text: str | None) -> dict[str, str]:
 
 DEFAULT = Reading()
 READING = tuple(Reading.__dataclass_fields__)
-FORMAT_NAMES = tuple(FORMATS)

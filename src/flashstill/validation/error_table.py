@@ -29,7 +29,7 @@ from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import Apart
 from flashstill.validation.calibration.doubtful import credible, doubtful
 from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
-from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
+from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
 from flashstill.validation.own_gpu import compare_own
 from flashstill.validation.single_operations import compare_operations
@@ -47,11 +47,6 @@ HEADINGS = (
     "bias",
     "in the band",
 )
-
-
-def error_table(facts: Facts, anchors: Path | None, leave_out: str | None = None) -> list[ErrorRow]:
-    """The errors of `comparisons_with`."""
-    return [row for comparison in comparisons_with(facts, anchors, leave_out) for row in error_rows(comparison)]
 
 
 def comparisons_with(

@@ -1,6 +1,6 @@
 """Configurations of students: a teacher's made shallower or narrower, or new ones.
 
-Each function returns config.json fields as plain values; `set_fields` writes them to a transformers configuration.
+Each function returns config.json fields as plain values.
 """
 
 from __future__ import annotations
@@ -36,12 +36,6 @@ OF_ITS_WEIGHTS = (
 
 UNSCALED: Changes = {"logit_scale": 1.0}
 """fields of a text model that leaves its logits as its head gives them"""
-
-
-def set_fields(configuration: Any, changes: Mapping[str, Any]) -> None:
-    """Set fields of a transformers configuration in place."""
-    for name, new in changes.items():
-        setattr(configuration, name, new)
 
 
 def without_weights(fields: Mapping[str, Any]) -> Changes:

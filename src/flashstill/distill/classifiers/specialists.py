@@ -138,21 +138,7 @@ def _spread(opinion: Opinion, q: Tensor) -> Tensor:
     return spread
 
 
-def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> Tensor:
-    """The objective of eq. 5 [N], for logits z [N, C]."""
-    log_q = z.double().log_softmax(-1)
-    total = _kl(generalist.double().log_softmax(-1), log_q)
-    for opinion in opinions:
-        active = torch.isin(generalist.argmax(-1), torch.tensor(opinion.classes))
-        total = total + active * _kl(opinion.log_probabilities.double(), grouped(log_q, opinion.classes))
-    return total
-
-
 def grouped(log_q: Tensor, classes: Classes) -> Tensor:
     """Log-probabilities [N, C] -> [N, |S| + 1]: the specialist's own classes, and all others summed."""
     others = [each for each in range(log_q.shape[-1]) if each not in classes]
     return torch.cat([log_q[:, list(classes)], log_q[:, others].logsumexp(-1, keepdim=True)], -1)
-
-
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return (log_p.exp() * (log_p - log_q)).sum(-1)

@@ -101,12 +101,6 @@ def shuffled(documents: Iterable[Document], seed: int) -> list[Document]:
     return sorted(documents, key=lambda document: _digest(f"{seed}:{document.name}"))
 
 
-def without_leaks(documents: Iterable[Document], training: Iterable[Document]) -> list[Document]:
-    """`documents` without the paragraphs of 80 or more characters that also occur in `training`."""
-    documents = list(documents)
-    return without_paragraphs(documents, common_paragraphs(documents, training))
-
-
 def without_paragraphs(documents: Iterable[Document], known: set[str]) -> list[Document]:
     """`documents` without the paragraphs whose digests are known.
 

@@ -27,11 +27,6 @@ class Reader:
         self._fresh = 0  # tokens read since the cache was last cropped: windows hold no more than these
         self.tokens: list[int] = []
 
-    @property
-    def keeps_cache(self) -> bool:
-        """Whether the model reads only new tokens; False if it reads the whole text each time."""
-        return bool(self._name)
-
     def read(self, tokens: list[int]) -> Tensor:
         """Append n tokens; their final hidden states [n, d]."""
         self.tokens += tokens
