@@ -12,7 +12,7 @@ from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD, given_options
-from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options
+from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option
 from flashstill.errors import BadInput
 from flashstill.units import parse_amount, parse_count
 
@@ -49,6 +49,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
 @reading_options
+@replay_option
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option(
     "--requests",
@@ -232,6 +233,12 @@ def print_measurement(found: Measurement) -> None:
                 each = level.over_runs[name]
                 ends = f"{each.low:,.4g} to {each.high:,.4g}"
                 click.echo(f"{each.median:,.4g} {unit} ({ends}, {each.confidence:.0%} of the median over runs)")
+        if found.asked.replay != "open-loop":
+            late = f", by {show(level.late_turn_mean_s, 's')} on average" if level.late_turns else ""
+            click.echo(
+                f"{found.asked.replay}: {level.turns:,} turns waited for the one before them, and {level.late_turns:,}"
+                f" were due later than in the trace{late}"
+            )
         heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
         rows = [
             [name.removesuffix("_s").replace("_", " "), show(each.mean, "s"),

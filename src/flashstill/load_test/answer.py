@@ -68,6 +68,7 @@ def document(found: Measurement) -> dict[str, Any]:
         "server": asked.address,
         "served_model": dialect.model,
         "api": asked.api,
+        "replay": None if asked.trace is None else asked.replay,
         "asks_as": dialect.name,
         "forces_length": dialect.forces_length,
         "counts_by_usage": dialect.has_usage,
@@ -112,6 +113,9 @@ def level_document(result: LevelResult) -> dict[str, Any]:
         "burst_share": result.burst_share,
         "spacing_s": result.spacing_s,
         "steady": None if steady is None else {**dataclasses.asdict(steady), "is_steady": steady.is_steady},
+        "turns": result.turns,
+        "late_turns": result.late_turns,
+        "late_turn_mean_s": result.late_turn_mean_s,
         "warm_up": result.warm_up,
     }
 

@@ -131,12 +131,15 @@ class Client:
         longest = models.get(name)
         return name, longest if isinstance(longest, int) and longest > 0 else None
 
-    async def ask(self, path: str, body: dict[str, Any], reply: Reply) -> None:
-        """Send `body`, and note all that comes back in `reply`, whose outcome says how it ended."""
+    async def ask(self, path: str, body: dict[str, Any], reply: Reply, said: list[str] | None = None) -> None:
+        """Send `body`, and note all that comes back in `reply`, whose outcome says how it ended.
+
+        said: gets the text of the answer.
+        """
         reply.sent = time.perf_counter()
         try:
             async with asyncio.timeout(self.time_limit_s):
-                await self._stream(path, body, reply)
+                await self._stream(path, body, reply, said)
         except TimeoutError:
             reply.outcome = "timeout"
         except Broken as error:
@@ -153,7 +156,7 @@ class Client:
         finally:
             reply.ended = reply.ended or time.perf_counter()
 
-    async def _stream(self, path: str, body: dict[str, Any], reply: Reply) -> None:
+    async def _stream(self, path: str, body: dict[str, Any], reply: Reply, said: list[str] | None) -> None:
         async with self._http.stream("POST", f"{self.address}{path}", json=body) as response:
             if response.status_code != 200:
                 told = message_in(await _bounded(response, REFUSAL_BYTES, cut=True), self._key)
@@ -170,7 +173,10 @@ class Client:
                 for data in reader.feed(piece):
                     done = done or data == END
                     if not done:
-                        reply.take(event_of(data, self._key), now)
+                        event = event_of(data, self._key)
+                        reply.take(event, now)
+                        if said is not None:
+                            said.append(event.words)
                 if done:  # whether or not the server ends its body, the answer is whole
                     reply.ended = now
                     await _drained(pieces)

@@ -8,6 +8,7 @@ plain          max_tokens alone              answers may end early; what came is
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ NO_TOKEN = -1
 """id of no token; without one, the batching manager takes the model's own end of text"""
 FORCED, CONFIGURED, PLAIN = "vllm", "transformers", "plain"
 BARE = "plain, without stream_options"
+ROLES = ("user", "assistant")
 DIALECTS = (FORCED, CONFIGURED, PLAIN, BARE)
 
 
@@ -51,14 +53,15 @@ class Dialect:
         """Whether answers are asked not to end before their last token."""
         return self.name in (FORCED, CONFIGURED)
 
-    def body(self, prompt: str, output: int) -> dict[str, Any]:
-        """The request for an answer of `output` tokens."""
+    def body(self, prompt: str, output: int, before: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+        """The request for an answer of `output` tokens. before: prompts and answers that the prompt goes on with."""
         asked: dict[str, Any] = {"model": self.model, "max_tokens": output, "stream": True}
         asked["temperature"] = self.temperature
         if self.api == "chat":
-            asked["messages"] = [{"role": "user", "content": prompt}]
+            earlier = [(role, text) for pair in before for role, text in zip(ROLES, pair, strict=True)]
+            asked["messages"] = [{"role": role, "content": text} for role, text in (*earlier, (ROLES[0], prompt))]
         else:
-            asked["prompt"] = prompt
+            asked["prompt"] = "".join(text for pair in before for text in pair) + prompt
         if self.name != BARE:
             asked["stream_options"] = {"include_usage": True}
         if self.name == FORCED:

@@ -10,19 +10,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 
 import numpy as np
 
 from flashstill.errors import BadInput
 from flashstill.load_test.client import Client, Reply
+from flashstill.load_test.conversations import Conversations, Talk, conversations_of
 from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.failures import OK
 from flashstill.load_test.prompts import Prompts
 from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.traffic import Traffic as Replay
+from flashstill.traces.reader import Trace
 
 Sink = Callable[[Reply], None]
-FEWEST_FAILURES, LAG_EVERY_S = 8, 0.05
+FEWEST_FAILURES, LAG_EVERY_S, LATE_S = 8, 0.05, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,7 @@ class Traffic:
     """The requests of a run: seconds from its start (infinite in a closed loop), and tokens.
 
     numbers: of the requests, which with the seed make their prompts; no two runs should have the same seed.
+    conversations: of a trace whose turns wait for each other.
     """
 
     arrival_s: np.ndarray
@@ -38,6 +42,7 @@ class Traffic:
     cached: np.ndarray
     numbers: np.ndarray
     seed: int
+    conversations: Conversations | None = None
 
     @staticmethod
     def of(pieces: Iterable[Arrivals], most: int | None, seed: int) -> Traffic:
@@ -49,11 +54,24 @@ class Traffic:
                 break
         if not kept:
             raise BadInput("the trace holds no requests")
-        columns = [np.concatenate(column)[:most] for column in zip(*kept, strict=True)]
+        columns = [np.concatenate(column)[:most] for column in list(zip(*kept, strict=True))[:4]]
         numbers = np.arange(len(columns[0]))
         return Traffic(
             arrival_s=columns[0], prompt=columns[1], output=columns[2], cached=columns[3], numbers=numbers, seed=seed
         )
+
+    @staticmethod
+    def of_turns(trace: Trace, traffic: Replay, most: int | None, seed: int) -> Traffic:
+        """The requests of a trace whose turns wait for each other, at most `most`."""
+        rows = [row for _, row in islice(trace.rows(), most)]
+        if not rows:
+            raise BadInput("the trace holds no requests")
+        times, *columns = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
+        return Traffic(
+            arrival_s=times / traffic.speed, prompt=columns[0], output=columns[1], cached=columns[2],
+            numbers=np.arange(len(rows)), seed=seed,
+            conversations=conversations_of(rows, traffic.replay, traffic.speed),
+        )  # fmt: skip
 
     def every(self, first: int, step: int) -> Traffic:
         """The requests first, first + step, ..."""
@@ -67,13 +85,17 @@ class Traffic:
 @dataclass(kw_only=True, slots=True)
 class Ran:
     """What a run took of this machine: wall and processor seconds, the latest that its event loop woke up, and the
-    requests that were not sent."""
+    requests that were not sent. turns: of conversations, sent after the one before them; late: those of them that were
+    due later than in the trace, by late_s in all."""
 
     wall_s: float = 0.0
     processor_s: float = 0.0
     lag_s: float = 0.0
     started: float = 0.0
     not_sent: int = 0
+    turns: int = 0
+    late: int = 0
+    late_s: float = 0.0
 
 
 class Run:
@@ -86,7 +108,8 @@ class Run:
         self._client, self._dialect, self._prompts, self._traffic = client, dialect, prompts, traffic
         self._sink, self._stop, self._stopped, self._in_a_row = sink, stop, False, 0
         self._most_in_a_row = FEWEST_FAILURES
-        self._given_up, self._ran = False, Ran()
+        self._given_up, self._ran, self._sent = False, Ran(), 0
+        self._talk = None if traffic.conversations is None else Talk(traffic.conversations, prompts)
 
     def halt(self) -> None:
         """Send no further request."""
@@ -109,50 +132,86 @@ class Run:
         async with _timed(self._ran, started) as ran, asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(self._traffic))):
                 group.create_task(slot())
-        return self._left_over(ran, numbers)
+        return self._left_over(ran)
 
     async def opened(self, most_in_flight: int, started: float | None = None) -> Ran:
-        """All requests at their times; beyond `most_in_flight`, they wait here, which counts as the client's queue."""
+        """All requests at their times, or after the turn before them; beyond `most_in_flight`, they wait here, which
+        counts as the client's queue."""
         self._most_in_a_row = 4 * FEWEST_FAILURES
         room = asyncio.Semaphore(most_in_flight)
-        numbers: Iterator[int] = iter(range(len(self._traffic)))
+        talk = self._traffic.conversations
+        firsts = range(len(self._traffic)) if talk is None else np.flatnonzero(talk.before < 0).tolist()
 
         async def one(number: int, due: float) -> None:
             try:
                 await self._one(number, due)
             finally:
                 room.release()
+            for each, later in self._turns_after(number):
+                group.create_task(turn(each, later))
+
+        async def turn(number: int, due: float) -> None:
+            await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+            await room.acquire()
+            if self._stopped:
+                room.release()
+                return
+            await one(number, due)
 
         async with _timed(self._ran, started) as ran, asyncio.TaskGroup() as group:
-            for number in numbers:
+            for number in firsts:
                 due = ran.started + float(self._traffic.arrival_s[number])
                 await asyncio.sleep(max(due - time.perf_counter(), 0.0))
                 await room.acquire()
                 if self._stopped:
-                    numbers = chain((number,), numbers)
                     break
                 group.create_task(one(number, due))
-        return self._left_over(ran, numbers)
+        return self._left_over(ran)
+
+    def _turns_after(self, number: int) -> Iterator[tuple[int, float]]:
+        """The turns that follow a request which has just ended, and when they are due."""
+        if self._talk is None or self._stopped:
+            return
+        ran, conversations = self._ran, self._traffic.conversations
+        assert conversations is not None
+        ended_s = time.perf_counter() - ran.started
+        for each in self._talk.next_turns.get(number, ()):
+            arrival_s = float(self._traffic.arrival_s[each])
+            due_s = conversations.due_s(each, arrival_s, ended_s)
+            ran.turns += 1
+            if due_s > arrival_s + LATE_S:
+                ran.late += 1
+                ran.late_s += due_s - arrival_s
+            yield each, ran.started + due_s
 
     async def _one(self, number: int, due: float) -> None:
         traffic = self._traffic
         columns = (traffic.prompt, traffic.output, traffic.cached, traffic.numbers)
-        prompt, output, cached, number = (int(column[number]) for column in columns)
-        text = self._prompts.make(prompt, cached, np.random.default_rng((traffic.seed, number)))
+        place, (prompt, output, cached, number) = number, (int(column[number]) for column in columns)
+        self._sent += 1
+        before, said = (() if self._talk is None else self._talk.before(place)), list[str]()
+        drawn = np.random.default_rng((traffic.seed, number))
+        if before and self._talk is not None:
+            text = self._talk.words(place, drawn, least=int(self._dialect.api == "chat"))
+        else:
+            text = self._prompts.make(prompt, cached, drawn)
         reply = Reply(number=number, due=due, wanted_prompt=prompt, wanted_output=output)
         try:
-            await self._client.ask(self._dialect.path, self._dialect.body(text, output), reply)
+            body = self._dialect.body(text, output, before)
+            await self._client.ask(self._dialect.path, body, reply, None if self._talk is None else said)
         finally:
+            if self._talk is not None:
+                self._talk.ended(place, before, text, "".join(said), output)
             reply.since(self._ran.started)
             self._sink(reply)
         self._in_a_row = 0 if reply.outcome == OK else self._in_a_row + 1
         self._given_up = self._given_up or self._in_a_row >= self._most_in_a_row
         self._stopped = self._given_up or self._stop(reply) or self._stopped
 
-    def _left_over(self, ran: Ran, numbers: Iterator[int]) -> Ran:
+    def _left_over(self, ran: Ran) -> Ran:
         """Count what was not sent, if the server was given up (and not if the run was told to stop)."""
         if self._given_up:
-            ran.not_sent = sum(1 for _ in numbers)
+            ran.not_sent = len(self._traffic) - self._sent
         return ran
 
 

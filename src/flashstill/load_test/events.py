@@ -66,7 +66,8 @@ class EventReader:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """What one event says. text, thinking: it carries answer text, or reasoning text that precedes the answer.
+    """What one event says. text, thinking: it carries answer text, or reasoning text that precedes the answer; words:
+    the answer text.
 
     tokens: prompt and output tokens by the server's count, None if the event has none.
     """
@@ -75,6 +76,7 @@ class Event:
     thinking: bool = False
     tokens: tuple[int, int] | None = None
     finish: str = ""
+    words: str = ""
 
 
 def event_of(data: bytes, key: str = "") -> Event:
@@ -101,7 +103,9 @@ def event_of(data: bytes, key: str = "") -> Event:
         raise Broken("garbage", "a choice is no JSON object")
     delta = choice.get("delta")
     said: dict[str, Any] = delta if isinstance(delta, dict) else {}
+    words = choice.get("text") or said.get("content")
     return Event(
+        words=words if isinstance(words, str) else "",
         text=bool(choice.get("text") or said.get("content") or said.get("tool_calls")),
         thinking=bool(said.get("reasoning_content") or said.get("reasoning")),
         tokens=tokens,

@@ -12,6 +12,7 @@ from typing import Any
 
 from flashstill.load_test.answer import Measurement
 from flashstill.load_test.client import Client, Reply, connected
+from flashstill.load_test.conversations import note_of
 from flashstill.load_test.dialects import Dialect, probed
 from flashstill.load_test.drive import Ran, Run, Sink, Traffic
 from flashstill.load_test.failures import OK
@@ -25,7 +26,7 @@ from flashstill.load_test.statistics import WarmUp
 from flashstill.load_test.summary import METRICS, LevelResult, Measured, level_result
 from flashstill.progress import Advance, Progress
 from flashstill.simulate.traces import pieces_of
-from flashstill.simulate.traffic import generated
+from flashstill.simulate.traffic import OPEN_LOOP, generated
 from flashstill.traces.reader import Trace
 from flashstill.traces.reading import DEFAULT
 
@@ -37,6 +38,8 @@ WARM_UP_SEED, RUN_SEEDS = 1_000_003, 1
 
 def measured(asked: LoadTest, progress: Progress, out: Path | None = None) -> Measurement:
     """All levels, whatever became of their requests. out: a directory that keeps what is done (kept.py)."""
+    if asked.trace is not None:
+        Trace(asked.trace, asked.reading, asked.replay != OPEN_LOOP)  # its mistakes are told before all else
     prompts = prompts_of(asked.tokenizer)
     kept = Kept(out, _question(asked))
     try:
@@ -52,6 +55,8 @@ def _question(asked: LoadTest) -> dict[str, Any]:
     plain = dataclasses.asdict(asked)
     reading = plain.pop("reading")
     plain |= reading if asked.reading != DEFAULT else {}
+    if asked.replay == OPEN_LOOP:
+        plain.pop("replay")
     for name in ("concurrency", "rates", "speeds", "runs", "until_saturation"):
         plain.pop(name)
     return plain
@@ -147,9 +152,12 @@ class _Levels:
         self._salt += 1
         if trace is None:
             return Traffic.of(generated(traffic, seed), most, self._salt)
-        read = Trace(trace, asked.reading)
-        found = Traffic.of(pieces_of(read, level.value), most, self._salt)
-        self.trace_notes = read.seen.notes()
+        read = Trace(trace, asked.reading, traffic.waits)
+        if traffic.waits:
+            found = Traffic.of_turns(read, traffic, most, self._salt)
+        else:
+            found = Traffic.of(pieces_of(read, level.value), most, self._salt)
+        self.trace_notes = (*read.seen.notes(), *note_of(asked.replay, read.tells_answers))
         return found
 
     async def _drive(

@@ -62,6 +62,10 @@ class Prompts:
         same = [self._words[(7 * place) % len(self._words)] for place in range(common)]
         return "".join([FIRST, *same, *(self._words[place] for place in own)])
 
+    def more(self, tokens: int, numbers: np.random.Generator) -> str:
+        """Words of so many tokens, to go on with a text."""
+        return "".join(self._words[place] for place in numbers.integers(len(self._words), size=tokens))
+
     def count(self, text: str) -> int | None:
         """Tokens of a text, with those that the tokenizer adds; None without a tokenizer."""
         return None if self._tokenizer is None else len(self._tokenizer.encode(text).ids)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flashstill.errors import BadInput, check_counts, unknown
-from flashstill.simulate.traffic import Traffic
+from flashstill.simulate.traffic import OPEN_LOOP, Traffic
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
 APIS = {"completions": "/completions", "chat": "/chat/completions"}
@@ -44,7 +44,7 @@ class LoadTest:
     Exactly one of concurrency, rates and trace is given; each entry is a level.  requests: of one run, None for
     REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, or the whole trace.  isl, osl, least_ratio: lengths as in
     `simulate.traffic`, drawn with the same seeds.  speeds: of the trace; reading: what the user says of it that
-    its file does not.
+    its file does not; replay: of its conversations, one of REPLAYS of `simulate.traffic`.
     tokenizer: a directory with tokenizer.json, for prompts of exact length.
     time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
     loop wait in the client, which is counted.  clients: processes that send requests.
@@ -58,6 +58,7 @@ class LoadTest:
     trace: Path | None = None
     speeds: tuple[float, ...] = (1.0,)
     reading: Reading = DEFAULT
+    replay: str = OPEN_LOOP
     requests: int | None = None
     isl: int = ISL
     osl: int = OSL
@@ -115,6 +116,10 @@ class LoadTest:
         if self.trace is None and self.reading != DEFAULT:
             said = next(name for name in READING if getattr(self.reading, name) != getattr(DEFAULT, name))
             raise BadInput(f"{said} says how a trace is read; give a trace")
+        if self.trace is None and self.replay != OPEN_LOOP:
+            raise BadInput("replay is of a trace, and none is given")
+        if self.replay != OPEN_LOOP and self.clients > 1:
+            raise BadInput("the turns of conversations are sent from one process; leave clients out")
         if self.trace is not None and (self.isl, self.osl, self.least_ratio) != (ISL, OSL, 1.0):
             raise BadInput("a trace says how long its requests are; leave isl, osl and least_ratio out")
         if self.concurrency and self.most_in_flight != OPEN_IN_FLIGHT:
@@ -144,7 +149,7 @@ class LoadTest:
     def traffic(self, level: Level) -> Traffic:
         """The requests of a run at a level, as `simulate` makes them."""
         if self.trace is not None:
-            return Traffic(trace=self.trace, speed=level.value, reading=self.reading)
+            return Traffic(trace=self.trace, speed=level.value, reading=self.reading, replay=self.replay)
         many = int(level.value) if level.is_closed else None
         usual = OPEN_REQUESTS if many is None else max(REQUESTS_PER_SLOT * many, FEWEST_REQUESTS)
         requests = max(self.requests or usual, many or 1)

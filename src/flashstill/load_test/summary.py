@@ -110,7 +110,9 @@ class LevelResult:
 
     failures: kind -> count; short, long: requests that ended well with fewer or more tokens
     than asked for.  steady: of the waiting
-    in an open loop, None where it cannot be told.  warm_up: its requests, and whether they became stationary.
+    in an open loop, None where it cannot be told.  turns: of conversations, sent after the one before them; late_turns:
+    those that were due later than in the trace, by so much on average.  warm_up: its requests, and whether they became
+    stationary.
     """
 
     level: Level
@@ -135,6 +137,9 @@ class LevelResult:
     burst_share: float
     spacing_s: float | None
     steady: Steadiness | None
+    turns: int
+    late_turns: int
+    late_turn_mean_s: float
     warm_up: dict[str, Any] | None
     replies: tuple[Reply, ...]
     """all requests that were sent, run after run, with times from the start of their run"""
@@ -158,6 +163,7 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
     not_sent = sum(each.ran.not_sent for each in runs)
     if not_sent:
         failures["not_sent"] += not_sent
+    late_turns = sum(each.ran.late for each in runs)
     names = dict.fromkeys(name for each in figures for name in each)
     spread = {name: over_runs([each[name] for each in figures if name in each]) for name in names}
     latencies = {name: distribution(values_of(name, well)) for name in (*METRICS, "inter_token_s")}
@@ -180,6 +186,8 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         late_s=max((reply.sent - reply.due for reply in replies), default=0.0),
         burst_share=min(level.value * len(runs) / max(len(replies), 1), 1.0) if level.is_closed else 0.0,
         spacing_s=_spacing_s(level, runs),
+        turns=sum(each.ran.turns for each in runs), late_turns=late_turns,
+        late_turn_mean_s=sum(each.ran.late_s for each in runs) / max(late_turns, 1),
         steady=None if level.is_closed else _steadiness(runs), warm_up=warm_up, replies=tuple(replies),
         wall_s=sum(each.ran.wall_s for each in runs),
     )  # fmt: skip

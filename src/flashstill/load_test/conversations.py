@@ -1,0 +1,107 @@
+"""Conversations of a trace against a server: a turn is sent when the one before it is answered, with all that was said.
+
+The times are those of simulate/sessions.py.  A turn's prompt is the prompt before it, the answer that the server gave,
+and new words up to the tokens of the trace; one that is shorter than that (of a context that was cut) is a prompt of
+its own.  Where no answer came, words stand in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.load_test.prompts import Prompts
+from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
+from flashstill.traces.requests import Row
+
+Said = tuple[tuple[str, str], ...]
+"""prompts and answers, one after the other"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversations:
+    """Which requests of a run follow each other. before: number of the one before, or -1; think_s: after its answer.
+
+    new_tokens: of the prompt beside all that was said before, or -1 for a prompt of its own.
+    """
+
+    replay: str
+    before: np.ndarray
+    think_s: np.ndarray
+    new_tokens: np.ndarray
+
+    def next_turns(self) -> dict[int, list[int]]:
+        """The requests that follow each one."""
+        found: dict[int, list[int]] = {}
+        for number, before in enumerate(self.before.tolist()):
+            if before >= 0:
+                found.setdefault(before, []).append(number)
+        return found
+
+    def due_s(self, number: int, arrival_s: float, ended_s: float) -> float:
+        """When a turn is due whose earlier one has ended; seconds from the start of the run."""
+        return max(arrival_s, ended_s) if self.replay == IN_ORDER else ended_s + float(self.think_s[number])
+
+
+def conversations_of(rows: Iterable[Row], replay: str, speed: float) -> Conversations:
+    """The conversations of a trace's requests."""
+    known: dict[object, tuple[int, Row]] = {}
+    before, think_s, new_tokens = [], [], []
+    for number, row in enumerate(rows):
+        turn = row.turn
+        earlier = None if turn is None or turn.before is None else known.get(turn.before)
+        before.append(-1 if earlier is None else earlier[0])
+        think, new = 0.0, -1
+        if earlier is not None:
+            other = earlier[1]
+            answer_s = 0.0 if other.turn is None or math.isnan(other.turn.answer_s) else other.turn.answer_s
+            think = max(row.arrival_s - other.arrival_s - answer_s, 0.0)
+            new = max(row.prompt - other.prompt - other.output, -1)
+        think_s.append(think / speed)
+        new_tokens.append(new)
+        if turn is not None:
+            known[turn.name] = number, row
+    return Conversations(
+        replay=replay, before=np.array(before), think_s=np.array(think_s), new_tokens=np.array(new_tokens)
+    )
+
+
+class Talk:
+    """What was said in the conversations of a run, as long as a turn may still go on with it."""
+
+    def __init__(self, conversations: Conversations, prompts: Prompts) -> None:
+        self._conversations, self._prompts = conversations, prompts
+        self.next_turns = conversations.next_turns()
+        self._open = {number: len(turns) for number, turns in self.next_turns.items()}
+        self._said: dict[int, Said] = {}
+
+    def before(self, number: int) -> Said:
+        """What was said before a turn, empty if its prompt does not begin with it."""
+        earlier = int(self._conversations.before[number])
+        if earlier < 0:
+            return ()
+        said = self._said.get(earlier, ())
+        self._open[earlier] -= 1
+        if not self._open[earlier]:
+            self._said.pop(earlier, None)
+        return said if self._conversations.new_tokens[number] >= 0 else ()
+
+    def words(self, number: int, numbers: np.random.Generator, least: int) -> str:
+        """The new words of a turn that goes on with what was said, at least so many."""
+        return self._prompts.more(max(int(self._conversations.new_tokens[number]), least), numbers)
+
+    def ended(self, number: int, before: Said, prompt: str, answer: str, output: int) -> None:
+        """Keep what was said, if a turn follows. output: tokens of the answer that was asked for."""
+        if number in self.next_turns:
+            filler = self._prompts.more(output, np.random.default_rng(number))
+            self._said[number] = (*before, (prompt, answer or filler))
+
+
+def note_of(replay: str, tells_answers: bool) -> tuple[str, ...]:
+    """What a user should know of a replay."""
+    if replay == CLOSED_LOOP and not tells_answers:
+        return ("the trace does not tell when answers ended: think times are the times from turn to turn",)
+    return ()
