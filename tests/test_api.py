@@ -76,7 +76,8 @@ SIGNATURES = {
     ),
     "chip_search": (
         "model", "weights", "future", "objective", "node", "year", "as_of", "isl", "osl", "max_ttft_s", "max_tpot_s",
-        "precision", "memory", "designs", "volume", "demand", "max_chips", "max_batch", "facts", "set",
+        "precision", "memory", "designs", "volume", "demand", "max_chips", "max_batch", "told",
+        "facts", "set",
     ),
     "codesign": (
         "model", "chip", "isl", "osl", "max_chips", "batches", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",

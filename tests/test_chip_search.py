@@ -31,6 +31,7 @@ from flashstill.codesign.loads import load_of
 from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.search_answer import answer_search
+from flashstill.codesign.search_front import open_ends
 from flashstill.codesign.search_question import Question, tasks_of, today
 from flashstill.codesign.silicon import REASONS, ground_of, rates_of
 from flashstill.cost import Conditions
@@ -115,6 +116,21 @@ def check_every_design(hunt: Hunt) -> int:
         else:
             assert found.design == -1
     return served
+
+
+def test_a_hunt_that_is_broken_off_tells_what_it_leaves_open() -> None:
+    """The best of what was priced, and a bound of all others; with nothing feasible so far it goes on."""
+    hunt = a_hunt(3, "llama-3.1-8b", 120)
+    whole, bound = least(hunt, [1]), hunt.screened.bounds[1]
+    some = least(hunt, [1], most=1)
+    others = np.setdiff1d(np.flatnonzero(np.isfinite(bound)), some.tried)
+    assert some.design >= 0
+    assert some.left == int((bound[others] < some.cost).sum()) > 0
+    assert some.bound == bound[others].min() < some.cost
+    assert some.bound <= whole.cost <= some.cost
+    assert (whole.left, whole.bound) == (0, np.inf)
+    (note,) = open_ends({"joules": some, "usd": whole})
+    assert note.startswith(f"the front's end by joules is the best of the {len(some.tried)} designs")
 
 
 @pytest.mark.slow

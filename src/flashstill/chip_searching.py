@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ def chip_search(
     demand: float = 1.0,
     max_chips: int = MAX_CHIPS,
     max_batch: int = MAX_BATCH,
+    told: Callable[[str], None] = lambda text: None,
     facts: FactsLike = (),
     set: Edits | None = None,
 ) -> ChipSearch:
@@ -56,6 +57,8 @@ def chip_search(
     memory: kinds to choose from, "none" for chips of SRAM only (default: all in volume by then, and none).
     designs: about so many are searched, and at least 12 pairs of multipliers and SRAM.  volume: packages over which a
     design's own dollars are spread (default: a fact row), times `demand`.  max_chips, max_batch: of one deployment.
+    told: called with lines of progress.  The front's ends by other objectives are searched among some 2,000 designs of
+    the least bounds; if others are not ruled out, a note tells how much less they could cost.
     facts and set work as in `predict`.  Raises BadInput for an impossible question, MissingFact for unknown names, and
     InfeasiblePlan, with the reasons counted, if no design serves the mix.
     """
@@ -93,7 +96,7 @@ def chip_search(
         max_chips=max_chips,
         max_batch=max_batch,
     )
-    return answer_search(found.facts, question, found.notes)
+    return answer_search(found.facts, question, found.notes, told)
 
 
 def _several(words: str | Path | Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +104,7 @@ def run_search(
             volume=own["volume"],
             demand=own["demand"],
             max_chips=most,
+            told=(lambda text: click.echo(text, err=True)) if sys.stderr.isatty() else (lambda text: None),
             facts=facts,
         )
     except InfeasiblePlan as error:

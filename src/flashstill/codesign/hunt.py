@@ -109,21 +109,29 @@ class Hunt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """The best design, its cost, and the designs that were priced on the way. design: -1 if none is feasible."""
+    """The best design, its cost, and the designs that were priced on the way. design: -1 if none is feasible.
+
+    left, bound: designs that were not priced though they might cost less, and their least lower bound.
+    """
 
     design: int
     cost: float
     tried: Places
+    left: int = 0
+    bound: float = np.inf
 
 
-def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None) -> Found:
-    """The design with the least combined cost. combined: of the costs in these futures; None for the only one."""
+def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None, most: float = np.inf) -> Found:
+    """The design with the least combined cost. combined: of the costs in these futures; None for the only one.
+
+    most: designs after which the best so far is returned, with what its bound leaves open.
+    """
     together: Combined = combined or (lambda costs: costs[0])
     bound = together([hunt.screened.bounds[future] for future in futures])
     best, cost, tried = -1, np.inf, []
     open_ = np.flatnonzero(np.isfinite(bound))
     size = _FIRST
-    while len(open_):
+    while len(open_) and (best < 0 or sum(map(len, tried)) < most):
         if len(open_) > size:
             parted = np.argpartition(bound[open_], size - 1)
             some, left = open_[parted[:size]], open_[parted[size:]]
@@ -137,4 +145,7 @@ def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None) 
             best, cost = int(some[place]), float(full[place])
         open_ = left[bound[left] < cost]
         size = min(2 * size, _MOST)
-    return Found(design=best, cost=cost, tried=np.concatenate(tried) if tried else open_)
+    return Found(
+        design=best, cost=cost, tried=np.concatenate(tried) if tried else open_, left=len(open_),
+        bound=float(bound[open_].min(initial=np.inf)),
+    )  # fmt: skip

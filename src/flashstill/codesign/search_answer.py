@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from flashstill.codesign.described import described, rows_of, served, with_nearest
-from flashstill.codesign.design_prices import JOULES, LATENCY, USD
 from flashstill.codesign.hunt import Found, Hunt, least
 from flashstill.codesign.insurance import features_of
 from flashstill.codesign.regret import Regrets, regrets_of
 from flashstill.codesign.screened import screen
+from flashstill.codesign.search_front import OBJECTIVES, ends_of, front_of, open_ends, shown
 from flashstill.codesign.search_question import REGRET, Question, names_of, tasks_of
 from flashstill.economics.tco import terms_of
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.frontier import non_dominated
 from flashstill.tables import cell, html_table
-from flashstill.units import TOKENS_PER_MILLION
 
 UNSERVED = "the design serves no load within the bounds"
-OBJECTIVES = {
-    USD: "dollars per million output tokens of the mix",
-    JOULES: "joules at the wall per output token of the mix",
-    LATENCY: "seconds per output token after the first, mean of the mix",
-}
-_CANDIDATES, _LIKELY = 48, 96
-"""designs of the front, by each objective, and designs priced for it, those of the least bounds"""
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,17 +73,21 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return {**flat, **document["chip"]}
 
 
-def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -> ChipSearch:
+def answer_search(
+    facts: Facts, question: Question, notes: Sequence[str] = (), told: Told = lambda text: None
+) -> ChipSearch:
     """The search; InfeasiblePlan, with the reasons counted, if no design serves what is asked.
 
-    Raises MissingFact for nodes, memories or formats without rows.
+    told: called with lines of progress.  Raises MissingFact for nodes, memories or formats without rows.
     """
     began = time.process_time()
     tasks, terms = tasks_of(question), terms_of(facts)
+    told(f"bounding {question.space.size:,} designs from below, each at {len(tasks.loads)} loads")
     screened = screen(facts, question.space, tasks.loads, tasks.wanted, terms)
     screening_s = time.process_time() - began
     hunt = Hunt(facts=facts, space=question.space, loads=tasks.loads, wanted=tasks.wanted, terms=terms,
                 screened=screened)  # fmt: skip
+    told(f"pricing those of {screened.buildable:,} that may be the best for {', '.join(names_of(question.futures))}")
     futures, chances = list(range(len(question.futures))), [one.probability for one in question.futures]
     found = regrets_of(hunt, futures, chances)
     reasons = Counter(screened.reasons)
@@ -105,8 +101,10 @@ def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -
             f"none of {question.space.size} designs serves the mix{words} within these bounds", reasons
         )
     reasons[UNSERVED] = int(np.isinf(screened.bounds[tasks.mean[question.base]]).sum()) - sum(screened.reasons.values())
-    bests = {name: (mean if name == question.base else least(hunt, [place])) for name, place in tasks.mean.items()}
-    front = _front(hunt, tasks.mean, bests)
+    told("pricing the front of dollars, joules and latency")
+    bests = ends_of(hunt, tasks.mean, question.base, mean)
+    front = front_of(hunt, tasks.mean, bests)
+    told("what could be added to the best design")
     names = names_of(question.futures)
     insured = features_of(hunt, chosen.design, futures, names, chances)
     best = with_nearest(facts, described(hunt, chosen.design))
@@ -115,7 +113,7 @@ def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -
         objective=question.objective,
         best={
             **best,
-            "cost": _shown(hunt.cost(tasks.mean[question.base], np.array([chosen.design]))[0], question.base),
+            "cost": shown(hunt.cost(tasks.mean[question.base], np.array([chosen.design]))[0], question.base),
             "loads": served(hunt, chosen.design, volume, question.base, range(len(tasks.loads))),
             "rows": rows_of(hunt, chosen.design),
         },
@@ -132,15 +130,8 @@ def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -
             "cpu_s": time.process_time() - began,
         },
         infeasible={name: count for name, count in reasons.items() if count},
-        notes=tuple(notes),
+        notes=(*notes, *open_ends(bests)),
     )
-
-
-def _shown(cost: float, objective: str) -> float | None:
-    """Dollars of a million tokens, joules or seconds; None where there is none."""
-    if not np.isfinite(cost):
-        return None
-    return float(cost) * (TOKENS_PER_MILLION if objective == USD else 1.0)
 
 
 def _futures(hunt: Hunt, question: Question, found: Regrets, chosen: Found) -> list[dict[str, Any]]:
@@ -153,8 +144,8 @@ def _futures(hunt: Hunt, question: Question, found: Regrets, chosen: Found) -> l
                 "kind": future.kind,
                 "probability": future.probability,
                 "best": described(hunt, best.design) if best.design >= 0 else None,
-                "cost": _shown(best.cost, question.base),
-                "chosen_cost": _shown(mine, question.base),
+                "cost": shown(best.cost, question.base),
+                "chosen_cost": shown(mine, question.base),
                 "chosen_regret": mine / best.cost - 1.0 if np.isfinite(mine) else None,
                 "notes": list(future.notes),
             }
@@ -205,34 +196,3 @@ def _guessed_wrong(names: Sequence[str], found: Regrets) -> dict[str, dict[str, 
         for name, one in zip(names, found.best, strict=True)
         if one.design >= 0
     }
-
-
-def _front(hunt: Hunt, mean: dict[str, int], bests: dict[str, Found]) -> list[dict[str, Any]]:
-    """Designs and deployments that no other, of those priced in full, beats in dollars, joules and latency."""
-    picked: list[int] = []
-    for objective, found in bests.items():
-        bounds = hunt.screened.bounds[mean[objective]]
-        likely = np.argsort(bounds, kind="stable")[:_LIKELY]
-        tried = np.unique(np.concatenate([found.tried, likely[np.isfinite(bounds[likely])]]))
-        costs = hunt.cost(mean[objective], tried)
-        order = np.argsort(costs, kind="stable")[:_CANDIDATES]
-        picked += [int(tried[place]) for place in order if np.isfinite(costs[place])]
-    designs = np.unique(np.array(picked, dtype=np.intp))
-    asks = tuple((objective, hunt.wanted[mean[USD]].volume) for objective in bests)
-    tables = np.zeros((len(asks), len(designs), len(OBJECTIVES)))
-    for load, part in hunt.wanted[mean[USD]].loads:
-        for places, answers in hunt.answers(load, designs, asks):
-            at = np.searchsorted(designs, places)
-            for table, figures in zip(tables, answers, strict=True):
-                table[at] += part * np.stack([figures[name] for name in OBJECTIVES], axis=1)
-    table, owners = tables.reshape(-1, len(OBJECTIVES)), np.tile(designs, len(asks))
-    kept = np.flatnonzero(np.isfinite(table).all(axis=1))
-    best = [int(kept[place]) for place in non_dominated(table[kept])]
-    best.sort(key=lambda place: (table[place][0], owners[place]))
-    return [
-        {
-            **{name: _shown(value, name) for name, value in zip(OBJECTIVES, table[place], strict=True)},
-            **described(hunt, int(owners[place])),
-        }
-        for place in best
-    ]
