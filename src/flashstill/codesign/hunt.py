@@ -131,7 +131,8 @@ def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None, 
     best, cost, tried = -1, np.inf, []
     open_ = np.flatnonzero(np.isfinite(bound))
     size = _FIRST
-    while len(open_) and (best < 0 or sum(map(len, tried)) < most):
+    spent = 0
+    while len(open_) and (best < 0 or spent < most):
         if len(open_) > size:
             parted = np.argpartition(bound[open_], size - 1)
             some, left = open_[parted[:size]], open_[parted[size:]]
@@ -140,6 +141,7 @@ def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None, 
         some = np.sort(some)
         full = together([hunt.cost(future, some) for future in futures])
         tried.append(some)
+        spent += len(some)
         place = int(np.argmin(full))
         if full[place] < cost or (full[place] == cost and some[place] < best):
             best, cost = int(some[place]), float(full[place])
