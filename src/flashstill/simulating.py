@@ -49,7 +49,7 @@ def simulate(
 
     Give one of trace (a file of requests in one of the formats of docs/simulate.md), rate (requests per second that
     arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
-    rate[, cv]) and agents (sessions of turns).
+    rate[, cv]; or a folder of ServeGen's clients) and agents (sessions of turns).
     more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, replay, rate_scale, lengths,
     turns, think_s, fan_out, shared_prefix, spacing_s), of how a trace is read (hash_block, trace_format, time_unit,
     trace_columns, trace_only, trace_sort, skip_failed, trace_from_s, trace_until_s), of the policy (scheduler,

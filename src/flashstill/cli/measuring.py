@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SWEEP = ("batch", "context", "repeats")
 """options of --model"""
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -47,7 +46,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--rate", default=None, metavar="R,R,...", help="Open loop: requests per second (Poisson), level by level."
 )
-@click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
+@click.option("--trace", type=click.Path(path_type=Path), default=None, help=TRACE_HELP)
 @reading_options
 @replay_option
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from flashstill.plan.scenario import Scenario
     from flashstill.plan.space import Configuration, SearchResult, SearchSpace
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command()
 @model_option(required=False)
@@ -69,7 +67,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
 )
-@click.option("--trace", type=_FILE, default=None, help=f"Size a fleet, by simulation. {TRACE_HELP}")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), default=None, help=f"Size a fleet, by simulation. {TRACE_HELP}"
+)
 @reading_options
 @click.option("--slo", default=None, help='Bounds of the fleet, as "ttft_p95<0.5,tpot_p95<30ms".')
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")

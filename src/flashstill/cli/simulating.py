@@ -50,7 +50,7 @@ PERCENTILE = 95.0
 @model_option(required=True)
 @chip_option(required=True)
 @deployment_options
-@click.option("--trace", type=_FILE, default=None, help=TRACE_HELP)
+@click.option("--trace", type=click.Path(path_type=Path), default=None, help=TRACE_HELP)
 @reading_options
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @replay_option
@@ -69,9 +69,17 @@ PERCENTILE = 95.0
 @click.option(
     "--cached-ratio", type=SHARE, default=0.0, show_default=True, help="Share of each prompt found in a prefix cache."
 )
-@click.option("--daily", type=_FILE, default=None, help="CSV of rates over time: window_start_s, rate[, cv].")
+@click.option(
+    "--daily", type=click.Path(path_type=Path), default=None,
+    help="CSV of rates over time: window_start_s, rate[, cv]; or a folder of ServeGen's clients.",
+)  # fmt: skip
 @click.option("--rate-scale", type=float, default=1.0, show_default=True, help="Factor of the rates of --daily.")
-@click.option("--lengths", type=_FILE, default=None, help="CSV to draw lengths from: input_tokens, output_tokens.")
+@click.option(
+    "--lengths",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="CSV to draw lengths from: input_tokens, output_tokens.",
+)
 @click.option("--agents", type=COUNT, default=None, help="Sessions of turns whose prompts repeat what was said.")
 @click.option("--turns", type=COUNT, default=10, show_default=True, help="Of each agent.")
 @click.option("--think", "think_s", type=SECONDS, default=0.0, help="Mean time of an agent between turns, as 20s.")

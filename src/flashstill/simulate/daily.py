@@ -17,6 +17,7 @@ from flashstill.errors import BadInput
 from flashstill.simulate.csv_rows import number_in, rows_of
 from flashstill.simulate.state import Counts, Values
 from flashstill.traces.lengths import lengths_in
+from flashstill.traces.sources import check_no_client
 
 RATES, CVS = ("rate", "rate_req_per_s", "total_rate_req_per_s"), ("cv", "rate_weighted_cv")
 SPARE, MARGIN = 64, 1.2
@@ -37,6 +38,7 @@ def read_day(path: Path, cv: float, scale: float = 1.0) -> Day:
 
     The last window is as long as the one before it.  cv: where the file has none.  BadInput names a mistake's line.
     """
+    check_no_client(path)
     rows = []
     for where, start, rate, own_cv in rows_of(path, [["window_start_s"], RATES], [CVS]):
         rows.append(

@@ -51,7 +51,7 @@ def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]
             hash_block=AS_CACHE_BLOCKS,
         )  # fmt: skip
         return iter(()), sizes
-    if traffic.trace is None and traffic.lengths is None:
+    if traffic.trace is None and traffic.lengths is None and not traffic.by_clients:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
     trace = None if traffic.trace is None else Trace(traffic.trace, traffic.reading, traffic.waits)

@@ -21,6 +21,7 @@ import numpy as np
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.simulate.daily import arrival_times, read_day, read_lengths
 from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.servegen import requests_of_clients
 from flashstill.simulate.state import Counts, Values
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
@@ -64,8 +65,9 @@ class Traffic:
     spacing_s: between the first ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
     prompt and its answer; least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a
     prefix cache.  reading: what the user says of the trace that its file does not.
-    daily: a CSV file of rates over time, see daily.py, which decides how many requests there are; rate_scale: factor of
-    these rates.  lengths: a file of pairs to draw from, in place of isl and osl.
+    daily: a CSV file of rates over time, see daily.py, which decides how many requests there are, or a folder of
+    ServeGen's clients, which have lengths of their own (servegen.py); rate_scale: factor of these rates.
+    lengths: a file of pairs to draw from, in place of isl and osl.
     agents: sessions of `turns` turns each, think_s seconds apart on average; a turn is fan_out requests at once, each
     with isl new tokens; shared_prefix: tokens that all prompts begin with (agents.py).
     """
@@ -121,6 +123,11 @@ class Traffic:
         for name, sources in ONLY_OF.items():
             if source not in sources and getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BadInput(f"{name} has no effect with {source}; it is of {' and '.join(sources)}")
+        if self.by_clients:
+            own = ("isl", "osl", "least_ratio", "lengths", "cv")
+            given = [name for name in own if getattr(self, name) != self.__dataclass_fields__[name].default]
+            if given:
+                raise BadInput(f"the clients in {self.daily} say what {given[0]} would; leave it out")
         if self.lengths is not None and self.least_ratio != 1.0:
             raise BadInput("lengths from a file are taken as they are; leave least_ratio out")
         for name in OF_AGENTS:
@@ -138,6 +145,11 @@ class Traffic:
     def closed(self) -> bool:
         """Whether a request comes only when another is done."""
         return self.concurrency is not None
+
+    @property
+    def by_clients(self) -> bool:
+        """Whether the requests are those of ServeGen's clients."""
+        return self.daily is not None and self.daily.is_dir()
 
     @property
     def waits(self) -> bool:
@@ -164,6 +176,11 @@ class Traffic:
 
 def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
     """The requests of generated traffic; the same for the same seed."""
+    if traffic.by_clients:
+        assert traffic.daily is not None
+        for piece in requests_of_clients(traffic.daily, seed, traffic.rate_scale):
+            yield piece._replace(cached=_cached(piece.prompt, traffic.cached_ratio))
+        return
     numbers = np.random.default_rng(seed)
     pairs = None if traffic.lengths is None else read_lengths(traffic.lengths)
     for times in _times(traffic, numbers):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
@@ -21,6 +22,8 @@ from flashstill.errors import BadInput
 from flashstill.traces.documents import tables_in
 from flashstill.traces.formats import FORMATS
 
+CLIENT = re.compile(r"chunk-[0-9]+-(trace\.csv|dataset\.json)")
+"""files of ServeGen (github.com/alibaba/ServeGen)"""
 DOCUMENT = "request"
 """what the rows of a JSON document are called"""
 MOST_COLUMNS, LONGEST_LINE, DOCUMENT_BYTES, BATCH_ROWS = 1000, 1_000_000, 256 * 2**20, 16384
@@ -36,9 +39,20 @@ class Source(NamedTuple):
     rows: Callable[[Sequence[str]], Rows]
 
 
+def check_no_client(path: Path) -> None:
+    """BadInput for the files of one client of ServeGen, or a folder of them, which are no requests."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, not a file; one of ServeGen's clients (chunk-N-trace.csv) goes to --daily")
+    if CLIENT.fullmatch(path.name):
+        raise BadInput(
+            f"{path} is of one of ServeGen's clients; give the folder of all of them, as --daily {path.parent}"
+        )
+
+
 @contextmanager
 def source_of(path: Path) -> Iterator[Source]:
     """The rows of a file, as long as it is open. BadInput for one that cannot be read."""
+    check_no_client(path)
     suffix = suffix_of(path)
     if suffix == ".parquet":
         with _parquet(path) as source:
