@@ -58,6 +58,44 @@ def test_one_row_helps_its_stack_and_harms_no_other(
         assert changed[0] == changed[1]
 
 
+@pytest.mark.parametrize(("milliseconds", "told"), [("0.0094,0.07", "shorter"), ("9400,70000", "longer")])
+def test_another_unit_is_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], milliseconds: str, told: str
+) -> None:
+    path, out = tmp_path / "measured.csv", tmp_path / "facts"
+    path.write_text(HEADER + LINE.format(*milliseconds.split(",")), encoding="utf-8")
+    if told == "shorter":  # a true latency is never so short
+        line = refuse(capsys, "calibrate", path, "--out", out)
+        assert "line 2: measured_tpot_ms is 0.0094, " in line
+        assert "times shorter than predicted; write milliseconds, not seconds" in line
+        assert not out.exists()
+    else:
+        main(["calibrate", str(path), "--out", str(out)])
+        assert "times longer than predicted; is it in milliseconds?" in capsys.readouterr().err
+    main(["validate", "--measured", str(path)])
+    assert f"times {told} than predicted" in capsys.readouterr().err
+
+
+def test_repeats_that_contradict_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "measured.csv"
+    lines = [LINE.format(milliseconds, 100) for milliseconds in (30, 10, 11, 12)]
+    other = LINE.format(40, 100).replace(",16,", ",32,")
+    path.write_text(HEADER + "".join(lines) + other, encoding="utf-8")
+    main(["validate", "--measured", str(path)])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes == ["note: lines 2 and 3 measure the same case, with a measured_tpot_ms 3 times apart"]
+
+
+def test_as_many_rows_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flashstill.validation.own.MOST_ROWS", 2)
+    path = tmp_path / "measured.csv"
+    path.write_text(HEADER + 2 * LINE.format(10, 100), encoding="utf-8")
+    assert len(read_own(path)) == 2
+    path.write_text(HEADER + 3 * LINE.format(10, 100), encoding="utf-8")
+    with pytest.raises(BadInput, match="more than 2 rows"):
+        read_own(path)
+
+
 def test_a_search_and_a_prediction_agree_on_a_calibrated_stack(measured: Path, tmp_path: Path) -> None:
     from flashstill.plan.scenario import Scenario
     from flashstill.plan.search import search
@@ -114,7 +152,8 @@ GUIDELLM = {
     "benchmarks": [
         {"metrics": {name: {"successful": {"mean": mean}, "errored": {"mean": 1.0}} for name, mean in (
             ("prompt_token_count", 1024.2), ("output_token_count", 127.9), ("request_concurrency", 7.8),
-            ("time_per_output_token_ms", 9.4), ("time_to_first_token_ms", 70.0),
+            ("inter_token_latency_ms", 9.4), ("time_to_first_token_ms", 70.0),
+            ("time_per_output_token_ms", (70.0 + 127 * 9.4) / 128),
         )}}
     ]
 }  # fmt: skip

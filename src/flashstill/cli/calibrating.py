@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flashstill.validation.own import Compared, OwnStack
 
 FACTS_FILE = "served.csv"
+MOST_NOTES = 10
 NAMES = {"tpot_s": "time per output token", "ttft_s": "time to first token"}
 
 
@@ -66,13 +67,20 @@ def calibrate(
 
     from flashstill.facts.csv_files import to_csv
     from flashstill.files import write_text
+    from flashstill.plan.served import without_served_ratios
     from flashstill.simulate.policy import Policy
-    from flashstill.validation.own import own_facts, own_stacks
+    from flashstill.validation.own import compare_own, own_facts, stacks_of
+    from flashstill.validation.own_checks import in_seconds, oddities
     from flashstill.validation.served_steps import fit_measured, step_facts
 
     facts = asked_facts(facts_directories, edits, as_json)
     cells = given_cells(given)
-    stacks = own_stacks(facts, measured, cells)
+    plain = without_served_ratios(facts)
+    compared = compare_own(plain, measured, cells)
+    mistake = in_seconds(compared)
+    if mistake:
+        raise BadInput(f"{measured}, {mistake}")
+    stacks, notes = stacks_of(plain, compared), oddities(compared)
     limits = Policy(sequences=sequences, step_tokens=step_tokens, block_tokens=block_tokens)
     steps = fit_measured(facts, measured, cells, limits)
     try:
@@ -84,12 +92,13 @@ def calibrate(
     if as_json:
         fitted = None if steps is None else dataclasses.asdict(steps)
         document = {"out": str(out / FACTS_FILE), "stacks": [dataclasses.asdict(stack) for stack in stacks]}
-        print_json({**document, "steps": fitted})
+        print_json({**document, "steps": fitted, "notes": notes})
         return
     _print_stacks(stacks)
     if steps is not None:
         errors = f"{steps.before:.1%} before, {steps.after:.1%} after"
         click.echo(f"simulated percentiles of {steps.loads} loads: mean error {errors}")
+    _print_notes(notes)
     click.echo(f"Written to {out / FACTS_FILE}; use it with --facts {out}", err=True)
 
 
@@ -112,9 +121,12 @@ def answer_measured(compared: Sequence[Compared], as_json: bool, out: Path | Non
     """
     from flashstill.printing import print_table
     from flashstill.units import show
+    from flashstill.validation.own_checks import in_seconds, oddities
 
     documents = measured_documents(compared)
     notes = list(dict.fromkeys(f"{each.row.note} are compared with means" for each in compared if each.row.note))
+    mistake = in_seconds(compared)
+    notes += [*([mistake] if mistake else []), *oddities(compared)]
     if out is not None:
         from flashstill.outputs import written_out
         from flashstill.report.residuals import residual_page
@@ -137,8 +149,15 @@ def answer_measured(compared: Sequence[Compared], as_json: bool, out: Path | Non
             mean = sum(abs(document["error"]) for document in own) / len(own)
             inside = sum(document["low"] <= document["measured"] <= document["high"] for document in own)
             click.echo(f"{name}: mean error {mean:.1%} over {len(own):,} rows, {inside} of them in the band")
-    for note in notes:
+    _print_notes(notes)
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    """On standard error, the first few."""
+    for note in notes[:MOST_NOTES]:
         click.echo(f"note: {note}", err=True)
+    if len(notes) > MOST_NOTES:
+        click.echo(f"note: and {len(notes) - MOST_NOTES:,} more", err=True)
 
 
 def measured_documents(compared: Sequence[Compared]) -> list[dict[str, Any]]:

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from flashstill.fleets.answer import FleetPlan
 
 FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router", "co_located", *READING)
-BESIDE_A_TRACE = (
-    "model", "chips_from", "max_chips", "precision", "kv_precision", "engine", "price", "facts_directories", "edits",
-    "as_json", "trace", "disaggregated", *FLEET_ONLY,
+REPEATED = ("model", "trace", "speed", "router", "price", *READING, "facts_directories", "edits")
+"""what the simulation of a fleet needs as it was given: the traffic, and what prices and step times come from"""
+DECIDED = (
+    "chips_from", "max_chips", "precision", "kv_precision", "engine", "disaggregated", "co_located", "slo", "window",
+    "cold_start", "as_json",
 )  # fmt: skip
+"""what the fleet answers, or what a simulation of it does not know"""
+BESIDE_A_TRACE = (*REPEATED, *DECIDED)
 
 
 def check_question(asked: Mapping[str, Any]) -> bool:
@@ -47,7 +51,7 @@ def check_question(asked: Mapping[str, Any]) -> bool:
     return True
 
 
-def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool) -> None:
+def plan_trace(facts: Facts, asked: Mapping[str, Any], as_json: bool) -> None:
     """Print the cheapest fleet, as text or as a JSON document. asked: chips_from and precision as lists."""
     from flashstill.fleet_sizing import plan_fleet
     from flashstill.simulate.compiled import IS_COMPILED, telling
@@ -57,7 +61,7 @@ def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool
     click.get_current_context().with_resource(telling(lambda line: click.echo(line, err=True)))
     shows = sys.stderr.isatty()
     answer = plan_fleet(
-        model=model,
+        model=asked["model"],
         chips=asked["chips_from"],
         trace=asked["trace"],
         slo=asked["slo"],
@@ -87,13 +91,18 @@ def print_again(answer: FleetPlan, asked: Mapping[str, Any]) -> None:
     used, given = answer.fleet.keywords, given_options()
     if used is None or len(answer.fleet.replicas_by_window) > 1:
         return
-    words = ["flashstill", "simulate", "--model", answer.model]
-    for name in ("trace", "speed", "router", "price", *READING):
+    words = ["flashstill", "simulate"]
+    for name in REPEATED:
         if name in given:
-            words += [given[name]] if asked[name] is True else [given[name], str(asked[name])]
-    for name, value in used.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+            values = asked[name] if isinstance(asked[name], tuple) else (asked[name],)
+            words += [word for value in values for word in _option(given[name], value)]
+    words += [word for name, value in used.items() for word in _option(f"--{name.replace('_', '-')}", value)]
     click.echo(f"the same in a simulation: {shlex.join(words)}")
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """A word or two of a command line: a flag stands alone."""
+    return [name] if value is True else [name, str(value)]
 
 
 def print_fleet(answer: FleetPlan) -> None:

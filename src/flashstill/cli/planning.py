@@ -107,7 +107,8 @@ def plan(
     assert model is not None
     if check_question(asked):
         lists = {name: words(asked[name]) for name in ("chips_from", "precision")}
-        plan_trace(facts, model, {**asked, **lists}, as_json)
+        repeated = {"model": model, "facts_directories": facts_directories, "edits": edits}
+        plan_trace(facts, {**asked, **lists, **repeated}, as_json)
         return
     form, engine = form_and_engine(emit) if emit is not None else ("", "")
     if image is not None and not form:

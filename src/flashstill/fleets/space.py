@@ -215,5 +215,8 @@ def check_kinds(kinds: Sequence[Any], model: Architecture, reasons: Counter[str]
     if kinds:
         return
     if set(reasons) == {NO_PRICE}:
-        raise BadInput("no price is known of any of these chips, so that no fleet is the cheapest; --set one")
+        raise BadInput(
+            "no price is known of any of these chips, so that no fleet is the cheapest; give one with"
+            " --set NAME.usd_per_hour=2"
+        )
     raise InfeasiblePlan(f"no layout of these chips holds {model.name} and its longest request", dict(reasons))

@@ -29,7 +29,7 @@ from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.saturated import Saturated, outside, saturated
 from flashstill.simulate.saturation import Measured, saturated_rate
-from flashstill.simulate.selection import joined, selected
+from flashstill.simulate.selection import WithinContext, joined, selected
 from flashstill.simulate.simulation import Prepared, prepared
 from flashstill.simulate.state import Limits
 from flashstill.simulate.traffic import Traffic
@@ -119,7 +119,8 @@ def knee_of(
     fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int, percentile: float, progress: Progress
 ) -> Knee:
     """The same for a fleet that is ready, with the requests of the traffic."""
-    requests, held = _read(pieces, fleet.limits)
+    taken = WithinContext(fleet.resolved.model.context)
+    requests, held = _read(taken.of(pieces), fleet.limits)
     form = saturated(fleet.tables, fleet.limits, mix_of(requests.prompt, requests.output, requests.cached))
     outputs, expected = float(requests.output.mean()), form.rate * fleet.replicas
     if not expected:
@@ -142,7 +143,9 @@ def knee_of(
     bounds = None
     if asked.any:
         more = replace(traffic, requests=max(traffic.requests, count))
-        offered = requests if traffic.trace else _read(requests_of(more, seed)[0], fleet.limits)[0]
+        offered = requests
+        if not traffic.trace:
+            offered, _ = _read(WithinContext(taken.tokens).of(requests_of(more, seed)[0]), fleet.limits)
         bounds = bound_knee(fleet, offered, found, asked, seed, progress).times(1.0 / held)
     return Knee(
         rate=found.value / held,
@@ -159,6 +162,7 @@ def knee_of(
         bounds=bounds,
         notes=(
             *fleet.notes,
+            *taken.notes(),
             *_notes(form, found, expected, fleet.replicas / held, agrees, left_out, len(requests.prompt)),
         ),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.errors import BadInput
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts
 
@@ -36,3 +38,39 @@ def joined(pieces: Sequence[Arrivals]) -> Arrivals:
     return whole._replace(
         key_ends=np.concatenate([piece.key_ends + shift for piece, shift in zip(pieces, shifts, strict=True)])
     )
+
+
+@dataclass(slots=True)
+class WithinContext:
+    """Requests that a model takes.  Longer ones are left out and counted, as engines turn them away before any work.
+
+    tokens: of the model's context; requests, too_long: how many came so far, and were left out.
+    """
+
+    tokens: int
+    requests: int = 0
+    too_long: int = 0
+
+    def of(self, pieces: Iterable[Arrivals]) -> Iterator[Arrivals]:
+        """The pieces without them; in a closed loop as many begin as before. BadInput if none is left."""
+        for piece in pieces:
+            fits = piece.prompt + piece.output <= self.tokens
+            self.requests += len(fits)
+            if fits.all():
+                yield piece
+                continue
+            self.too_long += int((~fits).sum())
+            if fits.any():
+                kept = selected(piece, np.flatnonzero(fits))
+                closed = np.isinf(piece.arrival_s[-1])
+                yield kept._replace(arrival_s=piece.arrival_s[: len(kept.prompt)]) if closed else kept
+        if self.too_long and self.too_long == self.requests:
+            raise BadInput(f"every request is longer than the {self.tokens:,} tokens that the model was made for")
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        if not self.too_long:
+            return ()
+        return (
+            f"{self.too_long:,} of {self.requests:,} requests are longer than the model's context and are left out",
+        )

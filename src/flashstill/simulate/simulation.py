@@ -25,6 +25,7 @@ from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
 from flashstill.simulate.roles import RoleBill, role_bill
+from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.sessions import Sessions, sessions_of
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
@@ -166,7 +167,8 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
     if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     followers = _sessions(fleet, traffic) if traffic.waits else _agents(fleet, traffic, seed)
-    outcome = fleet.serve(pieces, traffic.closed, seed, followers)
+    taken = WithinContext(fleet.resolved.model.context)
+    outcome = fleet.serve(taken.of(pieces), traffic.closed, seed, followers)
     notes, replayed = fleet.notes, None
     if isinstance(followers, Sessions):
         notes, replayed = (*notes, *followers.trace.seen.notes(), *followers.notes), followers.replayed
@@ -175,7 +177,7 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
     prefill = fleet.apart.prefill.deployment if fleet.apart and fleet.policy.prefill_chip else None
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, bills_of(fleet, outcome),
-        fleet.cache_tokens, notes, prefill, replayed,
+        fleet.cache_tokens, (*notes, *taken.notes()), prefill, replayed,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Result files of load generators as measured cases, by their fields.
 
     vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency
-    GuideLLM        benchmarks[].metrics, means of successful requests; times in ms; request_concurrency
+    GuideLLM        benchmarks[].metrics, means of successful ones in ms; request_concurrency, inter_token_latency_ms
+                    (its time_per_output_token_ms is the whole latency over all tokens, the first included)
     AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token)
     inference-perf  successes.latency, means in s; load_summary.concurrency
     flashstill      levels[].latencies, means in s, of `measure --server` (--json, or summary.json)
@@ -76,7 +77,7 @@ def _guidellm(tree: Mapping[str, Any]) -> Iterator[Cells]:
             "isl": _whole(mean("prompt_token_count")),
             "osl": _whole(mean("output_token_count")),
             "concurrency": _whole(mean("request_concurrency")),
-            TPOT: _text(mean("time_per_output_token_ms")),
+            TPOT: _text(mean("inter_token_latency_ms")),
             TTFT: _text(mean("time_to_first_token_ms")),
         }
 

@@ -101,7 +101,7 @@ def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]
 
 def _row(path: Path, table: Table, row: Row, at: dict[str, int], line: int, given: Mapping[str, str]) -> OwnRow:
     where = f"{path}, line {line}"
-    if line > MOST_ROWS:
+    if line - 1 > MOST_ROWS:  # the first line is the heading
         raise BadInput(f"{path} has more than {MOST_ROWS:,} rows")
     if row.reason:
         raise BadInput(f"{where}: {row.reason}")
@@ -140,11 +140,10 @@ def _milliseconds(where: str, name: str, text: str) -> float:
 def compare_own(facts: Facts, path: Path, given: Mapping[str, str] | None = None) -> list[Compared]:
     """Every measured row beside its prediction. BadInput names the line of a case that cannot be predicted."""
     rows = read_own(path, given)
-    found = []
+    found, stacks = [], {}
     for row, answer in zip(rows, predict(facts, [row.case for row in rows]), strict=True):
         if not answer.fits:
             raise BadInput(f"{path}, line {row.line}: {answer.reason}")
-        resolved = resolve(facts, *row.case)
         seconds = {}
         for quantity, measured in row.measured.items():
             predicted = getattr(answer, quantity)
@@ -153,17 +152,25 @@ def compare_own(facts: Facts, path: Path, given: Mapping[str, str] | None = None
             name = quantity.removesuffix("_s")
             ends = (getattr(answer, f"{name}_low_s"), getattr(answer, f"{name}_high_s"))
             seconds[quantity] = (measured, predicted, *ends)
-        stack = resolved.chip.name, stack_of(resolved.model, resolved.conditions)
-        found.append(Compared(row=row, stack=stack, seconds=seconds))
+        asked = row.case.scenario.model, row.case.deployment
+        if asked not in stacks:  # of many rows few stacks
+            resolved = resolve(facts, *row.case)
+            stacks[asked] = resolved.chip.name, stack_of(resolved.model, resolved.conditions)
+        found.append(Compared(row=row, stack=stacks[asked], seconds=seconds))
     return found
 
 
 def own_stacks(facts: Facts, path: Path, given: Mapping[str, str] | None = None) -> list[OwnStack]:
     """The ratio of every stack in the file, for each quantity that was measured; ratios in `facts` are left aside."""
     plain = without_served_ratios(facts)
+    return stacks_of(plain, compare_own(plain, path, given))
+
+
+def stacks_of(plain: Facts, compared: Sequence[Compared]) -> list[OwnStack]:
+    """The same of rows that are compared with the predictions of facts without such ratios."""
     logs: dict[tuple[tuple[str, str], str], list[float]] = defaultdict(list)
     models: dict[tuple[str, str], str] = {}
-    for each in compare_own(plain, path, given):
+    for each in compared:
         models.setdefault(each.stack, each.row.case.scenario.model_name)
         for quantity, (measured, predicted, _, _) in each.seconds.items():
             logs[each.stack, quantity].append(math.log(measured / predicted))
