@@ -373,6 +373,11 @@ def test_pools_of_their_own(engine: str) -> None:
     assert "in front of 2 prefill servers" in text
     told = {"vllm": "NixlConnector", "sglang": "--disaggregation-mode prefill", "trtllm": "trtllm-serve disaggregated"}
     assert told[engine] in text
+    if engine == "vllm":  # caches are fetched from there, not from localhost; hybrids have states to move as well
+        settings = "export VLLM_NIXL_SIDE_CHANNEL_HOST=THIS_ADDRESS VLLM_SSM_CONV_STATE_LAYOUT=DS"
+        assert text.splitlines().count(settings) == 2
+        pools = "--prefill http://PREFILL_0_ADDRESS:8000 --prefill http://PREFILL_1_ADDRESS:8000 --decode http://DECODE"
+        assert f"vllm-router --vllm-pd-disaggregation {pools}" in text
     lines = " ".join(line for line in text.splitlines() if not line.startswith("#"))
     written = {word for word in lines.split() if word.startswith("--")}
     assert written <= options_of(engine)

@@ -68,6 +68,11 @@ def commands(document: Any) -> list[list[str]]:
     return [words for item in document for words in commands(item)] if isinstance(document, list) else []
 
 
+def pools_of(services: dict[str, Any]) -> list[dict[str, Any]]:
+    """The servers of a Compose file that hold a model."""
+    return [service for service in services.values() if "deploy" in service]
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 @pytest.mark.parametrize("model", [*HOSTILE[1:4], *slow(HOSTILE[0], *HOSTILE[4:])])
 @pytest.mark.parametrize("point", [ONE, POOLS], ids=["one", "pools"])
@@ -88,6 +93,8 @@ def test_compose(engine: str, model: str, point: Configuration) -> None:
         router = services["router"]
         urls = [word for word in router["entrypoint"] if word.startswith("http://")]
         port = {"vllm": 8000, "sglang": 30000}[engine]
+        layouts = [server["environment"].get("VLLM_SSM_CONV_STATE_LAYOUT") for server in pools_of(services)]
+        assert layouts == (["DS"] * 3 if engine == "vllm" else [None] * 3)
         assert urls == [f"http://{name}:{port}" for name in ("prefill-0", "prefill-1", "decode-0")]
         assert set(router["depends_on"]) == set(services) - {"router"}
 

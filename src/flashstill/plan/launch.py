@@ -18,6 +18,7 @@ from flashstill.plan.engine_flags import ON_THE_FLY, Started, sglang, trtllm, vl
 from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, is_node_guessed, plugin_of, version_of
 from flashstill.plan.launch_layouts import (
     points_by_role,
+    role_settings,
     router_lines,
 )
 from flashstill.plan.space import Configuration
@@ -62,7 +63,7 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
     lines = heading(engine, model, point)
     for role, part, server in servers:
         lines += [f"# one server of the {role} pool, on {part.chips} x {part.chip}"] if role else []
-        lines += _lines(server)
+        lines += [*role_settings(engine, role), *_lines(server)]
     lines += router_lines(engine, point) if point.prefill_instances else []
     return "\n".join(lines)
 

@@ -9,10 +9,15 @@ from typing import Any
 
 from flashstill.errors import BadInput
 from flashstill.plan.deployment import PREFILL, PREFILL_FIELDS, TWO_BATCH
+from flashstill.plan.engines import router_of
 from flashstill.plan.layouts import Degrees
 from flashstill.plan.space import Configuration
 
 ROLES = ("prefill", "decode")
+SIDE_CHANNEL_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
+"""where a vLLM server tells the other pool how to fetch its caches: an address that others reach, not its localhost"""
+POOL_SETTINGS = {"vllm": {"VLLM_SSM_CONV_STATE_LAYOUT": "DS"}}
+"""environment of servers in pools: NIXL moves the states of recurrent blocks in this layout alone; others ignore it"""
 Words = list[object]
 
 
@@ -45,6 +50,18 @@ def role_options(engine: str, role: str) -> Words:
     return ["--disaggregation-mode", role]
 
 
+def role_settings(engine: str, role: str) -> list[str]:
+    """Comment and shell line before the command of a server of a pool; none where the engine needs no environment."""
+    if not role or engine not in POOL_SETTINGS:
+        return []
+    values = {SIDE_CHANNEL_HOST: "THIS_ADDRESS", **POOL_SETTINGS[engine]}
+    return [
+        "# THIS_ADDRESS: of the server's own host, as the other pool reaches it; servers of one host need ports of"
+        " their own (--port, VLLM_NIXL_SIDE_CHANNEL_PORT)",
+        f"export {' '.join(f'{name}={value}' for name, value in values.items())}",
+    ]
+
+
 def points_by_role(point: Configuration) -> list[tuple[str, Configuration]]:
     """The decode pool and one prefill instance as points of their own, or the point itself if it does both."""
     if not point.prefill_instances:
@@ -60,7 +77,10 @@ def router_lines(engine: str, point: Configuration) -> list[str]:
     """Comment and command of the router in front of the pools."""
     first = f"# then, in front of {point.prefill_instances} prefill servers and the decode server:"
     if engine == "vllm":
-        return [f"{first} a proxy that sends each request to both, as the disaggregation examples of vLLM have one"]
+        router = router_of(engine)
+        urls = [f"http://PREFILL_{number}_ADDRESS:8000" for number in range(point.prefill_instances)]
+        own = [*router["words"], *(word for url in urls for word in ("--prefill", url))]
+        return [f"{first} pip install {router['package']}", " ".join([*own, "--decode", "http://DECODE_ADDRESS:8000"])]
     urls = [f"http://PREFILL_{number}_ADDRESS:30000" for number in range(point.prefill_instances)]
     if engine == "sglang":
         prefill = [word for url in urls for word in ("--prefill", url)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from flashstill.errors import BadInput
 from flashstill.plan.engines import chips_of_a_node
+from flashstill.plan.launch_layouts import POOL_SETTINGS, SIDE_CHANNEL_HOST
 from flashstill.plan.manifests.pools import (
     MODEL,
     ROUTER_PORT,
@@ -65,7 +66,8 @@ def _server(found: Containers, pool: Pool, name: str, first: int) -> dict[str, A
     chips = [str(number) for number in range(first, first + pool.chips)]
     environment = {"HF_TOKEN": "${HF_TOKEN:-}"} if found.directory is None else {"HF_HUB_OFFLINE": "1"}
     if found.engine == "vllm" and pool.role:
-        environment |= {"VLLM_NIXL_SIDE_CHANNEL_HOST": name, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(SIDE_CHANNEL_PORT)}
+        environment |= {SIDE_CHANNEL_HOST: name, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(SIDE_CHANNEL_PORT)}
+        environment |= POOL_SETTINGS[found.engine]
     ask = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{found.port}/health', timeout=10)"
     server = {
         "image": found.image,

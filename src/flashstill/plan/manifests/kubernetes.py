@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flashstill.plan.launch_layouts import POOL_SETTINGS, SIDE_CHANNEL_HOST
 from flashstill.plan.manifests.pools import (
     BOOTSTRAP_PORT,
     MODEL,
@@ -135,8 +136,9 @@ def _environment(found: Containers, pool: Pool) -> list[dict[str, Any]]:
         values = [{"name": "HF_HUB_OFFLINE", "value": "1"}]
     if found.engine == "vllm" and pool.role:
         address = {"fieldRef": {"fieldPath": "status.podIP"}}
-        values.append({"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": address})
+        values.append({"name": SIDE_CHANNEL_HOST, "valueFrom": address})
         values.append({"name": "VLLM_NIXL_SIDE_CHANNEL_PORT", "value": str(SIDE_CHANNEL_PORT)})
+        values += [{"name": name, "value": value} for name, value in POOL_SETTINGS[found.engine].items()]
     return values
 
 

@@ -99,6 +99,11 @@ def containers_of(
             )
         )
     comments = heading(engine, model, point)
+    if point.prefill_instances:
+        comments.append(
+            "# caches travel over the network of the containers: give them its RDMA devices, or first tokens come later"
+            " than expected"
+        )
     comments += ["# the image's tag follows the engine's version; see that it exists"] if image is None else []
     return Containers(
         engine=engine, name=plain_name(model), image=image or str(known).format(version=version_of(engine)),
