@@ -63,11 +63,12 @@ def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
 
 @pytest.mark.slow
 def test_many_users_gain_little_from_sram() -> None:
-    """Pipelines keep all weights in SRAM, so that it wins by the step's share of weights; caches soon fill it."""
+    """Pipelines could keep all weights in SRAM, but a prompt delays what follows it through all of their stages."""
     found = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128))
     kept = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128, tiers=("memory",)))
-    assert (found.weights_in, found.chips) == ("sram", 64)
-    assert 0.85 * kept.tpot_s < found.tpot_s < kept.tpot_s
+    held = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128, tiers=("sram",)))
+    assert found.chips == 64
+    assert 0.97 * kept.tpot_s < found.tpot_s <= kept.tpot_s < held.tpot_s
     with pytest.raises(fs.InfeasiblePlan):
         asked("gpt-oss-20b", "tpu-8i", batch=512, tiers=("sram",))
     # And between machines: at batch 256 an SRAM machine of few multipliers is bound by them.

@@ -2,7 +2,8 @@
 
 The time per output token and the time that a request stays (cost/serving.py) are sums of the seconds of a decode step,
 a mixed step and a prefill pass, with weights that depend on load, layout and engine, but not on the chip; but for the
-queue of prompts, which is never negative and left out here.  The joules of a token are such sums as well.  So bounds of
+queue of prompts and what one pass costs in a pipeline beyond its own part of a stage, which are never negative and left
+out here.  The joules of a token are such sums as well.  So bounds of
 the steps give bounds of all of them (screening.py), which `tests/test_chip_search.py` holds against the closed form.
 """
 
@@ -75,7 +76,7 @@ def weights_of(conditions: Conditions, load: Load) -> Weights:
     prompts, pieces = prompts_together(conditions, traffic, local), pieces_of(traffic)
     steps = load.share.osl - 1.0
     prefills = delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces / prompts
-    joined, delayed, queued, _ = passes_of(software, prefills, pieces, steps)
+    joined, delayed, queued, _ = passes_of(software, layout, prefills, pieces, steps)
     runs = np.minimum(other_requests(layout, batch), 1.0) * software.ttft_ratio
     tpot = software.tpot_ratio * (1.0 if steps > 0 else 0.0)
     alone = np.maximum(software.first_ratio, local) / prompts  # with one output token a request waits for prefills only
@@ -136,7 +137,7 @@ def spread_of(conditions: Conditions, load: Load) -> Spread:
     prefills = (
         delaying_prompts(conditions, traffic, layout, batch) / np.maximum(steps, 1.0) * pieces_of(traffic) / prompts
     )
-    mixed_in = passes_of(software, prefills, pieces_of(traffic), steps).mixed
+    mixed_in = passes_of(software, layout, prefills, pieces_of(traffic), steps).mixed
     share_of_steps = chips / batch * (steps / share.osl)
 
     def whole(values: Quantity) -> Values:

@@ -90,20 +90,44 @@ class Passes(NamedTuple):
     mixed: Quantity
 
 
-def passes_of(software: Software, prefills: Quantity, pieces: Quantity, steps: Quantity) -> Passes:
+def passes_of(software: Software, layout: Layout, prefills: Quantity, pieces: Quantity, steps: Quantity) -> Passes:
     """How an engine runs `prefills` passes for each of `steps` decode steps.
 
     Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
+    In a pipeline `joined` is the share of the longer step that a token waits for.
     """
     beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
     joined = np.minimum(beside, software.mixed_ratio)
     together = np.minimum(prefills, 1.0) * software.mixed_ratio
     return Passes(
-        joined=joined,
+        joined=_share_behind(layout, joined),
         delaying=(beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces,
         queued=(software.mixed_ratio * prefills - beside) / pieces,
         mixed=np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0),
     )
+
+
+def _share_behind(layout: Layout, passes: Quantity) -> Quantity:
+    """Share of tokens that come behind a pass with prompts all the way through a pipeline, as they cannot overtake it.
+
+    passes: for each step of a stage, at most 1, at random; in the time of a token all pp stages' sequences step once.
+    """
+    share: Quantity = passes * layout.pp / (1.0 + passes * (layout.pp - 1.0))
+    return share
+
+
+def delay_seconds(
+    software: Software, layout: Layout, passes: Passes, pieces: Quantity, pass_s: Quantity, step_s: Quantity
+) -> Quantity:
+    """Seconds that passes beside decode steps add to each of them; pass_s of all pieces of one, step_s of a step.
+
+    A stage is busy for its parts of all of them.  In a pipeline a token also waits for one of them through all stages.
+    With one stage this is never the longer of both.
+    """
+    alone = np.minimum((1.0 - software.mixed_ratio) * passes.delaying * pieces, 1.0)
+    through: Quantity = _share_behind(layout, alone) * (pass_s / pieces - step_s)
+    delay: Quantity = np.maximum(passes.delaying * pass_s, through)
+    return delay
 
 
 def prefilling_stages(layout: Layout, batch: Quantity) -> Quantity:

@@ -6,8 +6,10 @@
     B     burst share: the part of all requests that arrives at once (Load.burst_share)
     s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/(c pp)  prefill passes that delay each decode step: of pp
             stages each does its part of one, and of others at the same time
-    n     = min(s, interference) where prompts join decode steps, else s;  m = min(n, 1);  q = (s - n) T_p / pieces
-    tpot  = (T_d + draft steps + m (T_m - T_d) + (n - m) T_p / pieces) / E,  E = E[tokens per step]
+    n     = min(s, interference) where prompts join decode steps, else s;  q = (s - n) T_p / pieces
+    m     = min(n, 1) pp / (1 + min(n, 1) (pp - 1)): what follows a pass in a pipeline cannot overtake it (load.py)
+    w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join, else max(n T_p, m (T_p - pieces T_d)) / pieces
+    tpot  = (T_d + draft steps + w) / E,  E = E[tokens per step]
     ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
             + waiting for memory
 
@@ -42,6 +44,7 @@ from flashstill.cost.footprint import held_tokens, most_sequences
 from flashstill.cost.load import (
     Load,
     chunks_of,
+    delay_seconds,
     delaying_prompts,
     other_requests,
     passes_of,
@@ -223,9 +226,10 @@ def closed_form(
     prefills = (
         delaying_prompts(conditions, load, layout, batch) / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
     )
-    passes = passes_of(software, prefills, pieces, steps)
+    passes = passes_of(software, layout, prefills, pieces, steps)
     step_s = paces.step_s + passes.joined * paces.mixed_s
-    delay_s, queued_s = passes.delaying * paces.pass_s, passes.queued * paces.pass_s
+    delay_s = delay_seconds(software, layout, passes, pieces, paces.pass_s, paces.step_s)
+    queued_s = passes.queued * paces.pass_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)

@@ -191,11 +191,14 @@ def extra_cost(
     `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast.
 
     An engine's prompts take `first_ratio` times their kernels, as in the closed form (cost/serving.py); in the time
-    beyond these the chips wait."""
+    beyond these the chips wait. The stages of a pipeline work on several prompts side by side, and each prompt goes
+    through all of them."""
     # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
     length = np.clip(2.0 * attended, 1.0, tokens)
     past = np.maximum(attended - length / 2.0, 0.0)
-    chunks = Chunks(count=tokens / length / layout.dp, length=length, past=past)
+    count = tokens / length / layout.dp
+    longest = np.maximum(count / layout.pp, np.minimum(count, 1.0))  # prompts of the fullest of the pp batches
+    chunks = Chunks(count=longest, length=length, past=past)
     local, decodes = layout.local_batch(batches), np.asarray(batches) > 0
     sequences = np.where(decodes, local, 0.0)
     decoding = Decoding(sequences=sequences, context=context, queries=queries)
@@ -203,5 +206,7 @@ def extra_cost(
     alone = verify_step(model, conditions, layout, replace(decoding, sequences=local))
     seconds = both.seconds - np.where(decodes, alone.seconds, 0.0)
     joules = both.total_joules - np.where(decodes, alone.total_joules, 0.0)
+    work_joules = both.work_joules - np.where(decodes, alone.work_joules, 0.0)  # of pp batches with `longest` each
+    joules = joules - (1.0 - count / (longest * layout.pp)) * work_joules
     ratio = conditions.software.first_ratio
     return ratio * seconds, joules + (ratio - 1.0) * seconds * conditions.chip.waiting_w * layout.chips

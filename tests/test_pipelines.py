@@ -1,0 +1,53 @@
+"""Prompts in a pipeline: the closed form against the pipeline itself, pass by pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from flashstill.cost import Load
+from flashstill.cost.serving import Paces, closed_form
+from flashstill.hardware.software import NO_SOFTWARE, Software
+from flashstill.parallel import Layout
+from tests.round import round_conditions
+
+STEP_S, TOKENS, BATCHES = 0.01, 1000.0, 8000
+
+
+def passes_one_by_one(stages: int, each_s: float, prompts: float, mixes: bool) -> float:
+    """Seconds between two steps of the same sequences: `stages` batches go round, and prompts come at random."""
+    draw, part_s = random.Random(5), STEP_S / stages
+    free, done = [0.0] * stages, [0.0] * (stages + BATCHES)
+
+    def through(start: float, seconds: float) -> float:
+        for stage in range(stages):
+            start = max(start, free[stage]) + seconds
+            free[stage] = start
+        return start
+
+    for batch in range(stages, stages + BATCHES):
+        comes = draw.random() < prompts / stages
+        if comes and not mixes:
+            through(free[0], each_s / stages)
+        done[batch] = through(done[batch - stages], each_s / stages if comes and mixes else part_s)
+    return done[-1] / BATCHES * stages
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+@pytest.mark.parametrize(("stages", "prompts"), [(1, 0.6), (2, 1.0), (4, 0.5), (8, 2.0)])
+def test_a_prompt_delays_all_that_follows_it_through_a_pipeline(stages: int, prompts: float, mixes: bool) -> None:
+    """Prompts that take 20 steps: more than one in the time of a token delay little more, until the stages are busy."""
+    long_s = 20 * STEP_S
+    others = prompts * (TOKENS - 1.0)
+    engine: Software = dataclasses.replace(NO_SOFTWARE, interference_ratio=1.0, mixed_ratio=float(mixes))
+    paces = Paces(
+        step_s=STEP_S, step_joules=1.0, mixed_s=long_s - STEP_S, mixed_joules=1.0, mixed_timed_joules=0.5,
+        pass_s=long_s, pass_joules=1.0, pass_timed_joules=0.5, prompts=np.float64(1.0),
+    )  # fmt: skip
+    load = Load(isl=1000.0, osl=TOKENS, concurrency=others + 1.0)
+    layout = Layout(pp=float(stages))
+    found = closed_form(round_conditions(software=engine), layout, load, others + 1.0, paces)
+    assert float(found.tpot_s) == pytest.approx(passes_one_by_one(stages, long_s, prompts, mixes), rel=0.13)
