@@ -8,7 +8,8 @@
             stages each does its part of one, and of others at the same time
     n     = min(s, interference) where prompts join decode steps, else s;  q = (s - n) T_p / pieces
     m     = min(n, 1) pp / (1 + min(n, 1) (pp - 1)): what follows a pass in a pipeline cannot overtake it (load.py)
-    w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join, else max(n T_p, m (T_p - pieces T_d)) / pieces
+    w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join,
+            else max(n T_p / pieces, m (T_p / pieces - T_d))
     tpot  = (T_d + draft steps + w) / E,  E = E[tokens per step]
     ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
             + waiting for memory
