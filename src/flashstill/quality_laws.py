@@ -10,7 +10,7 @@ from typing import Any
 from flashstill.bounded import named_path
 from flashstill.errors import BadInput, shown, unknown
 from flashstill.quality import Law, published, published_names
-from flashstill.quality.law import positive
+from flashstill.quality.amounts import positive
 from flashstill.quality.own_runs import Runs, from_file, from_rows
 
 __all__ = ["quality_law"]

@@ -15,17 +15,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.quality import borrowed
+from flashstill.quality.amounts import Values, check_level, positive
 from flashstill.quality.forms import FORMS
 from flashstill.quality.held_out import HeldOut
 from flashstill.quality.prediction import Prediction
 from flashstill.quality.spread import Spread
 from flashstill.quality.support import Support
 
-Values = npt.NDArray[np.float64]
 Placed = Callable[[Values], tuple[Values, Values]]
 """an amount that is searched for -> (parameters, tokens)"""
 MOST = 1e24
@@ -237,20 +236,3 @@ class Law:
             enough = self._loss(self.coefficients, *at(np.exp(middle)), given=given) <= target
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.where(reachable, np.exp(high), np.inf)
-
-
-def positive(name: str, value: Any) -> Values:
-    """An amount as an array of finite positive numbers; BadInput names it otherwise."""
-    try:
-        amounts = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} must be a number or numbers, not {value!r}") from error
-    if amounts.size == 0 or not np.all(np.isfinite(amounts) & (amounts > 0)):
-        raise BadInput(f"{name} must be positive, not {value!r}")
-    return amounts
-
-
-def check_level(level: float) -> None:
-    """BadInput unless 0 < level < 1."""
-    if not np.all((positive("level", level) < 1) & (np.ndim(level) == 0)):
-        raise BadInput(f"level must lie between 0 and 1, as 0.8, not {level!r}")

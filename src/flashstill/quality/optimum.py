@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.errors import BadInput, InfeasiblePlan
-from flashstill.quality.law import MOST, Law, positive
+from flashstill.quality.amounts import positive
+from flashstill.quality.law import MOST, Law
 from flashstill.units import SECONDS_PER_HOUR
 
 Values = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ STRETCHES = 250
 """at most: two points each"""
 COLOURS = 8
 """of the page's style; layers beyond them are drawn as one"""
-DAY, WEEK, MONTH = 24, 168, 730
+DAY, MONTH = 24, 730
 PLOT = 190.0
 """height of the plot"""
 
