@@ -22,7 +22,7 @@ from flashstill.recipes.regime import RegimeRecipe
 from flashstill.recipes.signals import SignalRecipe
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record, read_records
 from flashstill.report.points import points
-from flashstill.runs.costs import Costs
+from flashstill.runs.costs import COMPENSATE_READS, COMPENSATE_ROUNDINGS, Costs
 from flashstill.runs.shares import Share, share_of
 from flashstill.runs.sharing import least_layers, signals_keys, workdir_of
 from tests.tiny import FIVE_KINDS
@@ -202,7 +202,16 @@ class TestCosts:
         assert more.search_s(family) == costs.search_s(recipe)
         rounded = dataclasses.replace(twin, kind="copy", quantise="int4", compensate_windows=2)
         family = dataclasses.replace(recipe, students=(*recipe.students, rounded))
-        assert more.search_s(family) == pytest.approx(costs.search_s(recipe) + 61.0)
+        windows = {count: dataclasses.replace(rounded, compensate_windows=count) for count in (2, 4, 32, 64)}
+        seconds = {
+            count: more.search_s(dataclasses.replace(recipe, students=(*recipe.students, each)))
+            for count, each in windows.items()
+        }
+        columns = COMPENSATE_ROUNDINGS * 0.1 * 0.5  # of half of the weights
+        reading = COMPENSATE_READS * 0.5 * 1e-3 * 2 * 32  # of two windows of 32 tokens, by half of the blocks
+        assert more.search_s(family) == pytest.approx(costs.search_s(recipe) + 1.0 + columns + reading)
+        assert seconds[4] - seconds[2] == pytest.approx(reading), "the more text, the longer"
+        assert seconds[64] == seconds[32], "the training text has no more windows"
 
 
 # ---- a whole run ----

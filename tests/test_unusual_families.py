@@ -11,7 +11,7 @@ import torch
 from flashstill.distill.models import check_tensors, load_model, load_tokenizer, save_model
 from flashstill.distill.models.causality import check_causal, check_decoder
 from flashstill.distill.models.rebuild import without_memory
-from flashstill.distill.students import Format, check_packing
+from flashstill.distill.students import Format, check_packing, compensated, round_model
 from flashstill.errors import BadInput
 from flashstill.evaluate.readers import reader_of
 from flashstill.progress import Silent
@@ -179,3 +179,40 @@ def test_a_model_whose_logits_depend_on_later_tokens_is_refused_by_what_it_does(
     check_causal(zoo.tiny("llama"), drawn_tokens(1, 1, 12))
     check_causal(zoo.tiny("llama"), torch.ones(1, 12, dtype=torch.int64))
     check_causal(zoo.tiny("llama"), torch.ones(1, 1, dtype=torch.int64))
+
+
+def test_rwkv_keeps_its_weights_when_it_is_run(tiny_teacher: Path, tmp_path: Path) -> None:
+    """transformers divides some of them in eval mode, so that what is saved after a run is another model."""
+    tokens, changes = drawn_tokens(1, 2, 12), {"num_hidden_layers": 4, "rescale_every": 2}
+    save_model(zoo.tiny("rwkv", 0, vocab_size=384, **changes), load_tokenizer(tiny_teacher), tmp_path / "first")
+    model = load_model(tmp_path / "first", torch.float32)
+    with torch.inference_mode():
+        ours = model(input_ids=tokens, use_cache=False).logits
+        save_model(model, load_tokenizer(tiny_teacher), tmp_path / "again")
+        again = load_model(tmp_path / "again", torch.float32)
+        assert torch.equal(again(input_ids=tokens, use_cache=False).logits, ours)
+        del model.rwkv._rescale_layers  # as transformers runs it
+        assert torch.allclose(model(input_ids=tokens, use_cache=False).logits, ours, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", slow("rwkv", "xlstm"))
+def test_recurrent_families_are_compensated(name: str, tiny_teacher: Path, tmp_path: Path) -> None:
+    """Nearer to the model than plain rounding on the text of calibration, and the same after save and load."""
+    changes = {"num_hidden_layers": 4, "rescale_every": 2} if name == "rwkv" else {}
+    tokenizer, format_, tokens = load_tokenizer(tiny_teacher), Format(name="int4", group=8), drawn_tokens(1, 8, 16)
+    save_model(zoo.tiny(name, 0, vocab_size=384, **changes), tokenizer, tmp_path / "teacher")
+
+    def log_probabilities(model: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.log_softmax(model(input_ids=tokens, use_cache=False).logits.float(), -1)
+
+    model = load_model(tmp_path / "teacher", torch.float32)
+    whole = log_probabilities(model)
+    fine = round_model(compensated(model, format_, tokens, Silent()), format_)
+    better = log_probabilities(fine)
+    plain = log_probabilities(round_model(model, format_))
+    distances = [float((whole.exp() * (whole - each)).sum(-1).mean()) for each in (better, plain)]
+    assert distances[0] < distances[1]
+    save_model(fine, tokenizer, tmp_path / "student")
+    again = log_probabilities(load_model(tmp_path / "student", torch.float32))
+    assert torch.allclose(again, better, atol=1e-3)

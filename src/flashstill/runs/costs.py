@@ -2,7 +2,8 @@
 
     signals    read_s per token, for every stored pair of teacher and text; generation, if a teacher writes text
     search     per token of its windows: one pass of the teacher; for each drop, one pass of the remaining blocks,
-               and for each candidate about half of the blocks and the logits
+               and for each candidate about half of the blocks and the logits; compensated rounding: passes of both
+               models and products of layers' inputs per token, and the columns of all weights, one after another
     training   steps x seconds per step (measure/rates.py); the teachers if they run online, and on-policy sampling;
                validation by its share of the time (recipes/validation.py)
     judging    per token: read_s x share and head_s for every model, head_s for the teacher's probabilities
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 13.0, 5.0, 3.0, 1.0
 """seconds on an idle machine of packing the text, measuring the machine, prices and report, and saving one model:
 work other than matrix products, a few per cent of the total"""
-COMPENSATE_S = 60.0
-"""seconds of GPTQ compensation for 135M weights on one core"""
+COMPENSATE_READS, COMPENSATE_ROUNDINGS = 3.4, 170.0
+"""of compensated rounding: passes of the teacher that a token takes, and roundings of all weights that their columns
+take (of 135M weights on one core, 16 ms a token beside passes of 4.7 ms, and 50 s beside roundings of 0.3 s)"""
 BEHIND = 0.45
 """mean share of the blocks that come after a candidate of the search"""
 MEASURE_SHARE = 0.06
@@ -130,7 +132,10 @@ class Costs:
             starts.add(key)
             total += SAVE_S * self.overhead
             if student.compensate_windows:
-                total += COMPENSATE_S * self.overhead
+                share, window = self.shares[student.name], recipe.text.window_tokens
+                tokens = min(student.compensate_windows * window, recipe.text.train_tokens)
+                total += COMPENSATE_READS * self.rates.read_s * share.blocks * tokens
+                total += COMPENSATE_ROUNDINGS * self.rates.rounding_s * share.weights
             if student.kind == "depth" and search_key(recipe, student) not in searches:
                 searches.add(search_key(recipe, student))
                 total += self._drops_s(recipe, student)

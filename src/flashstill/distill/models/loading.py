@@ -74,7 +74,23 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     if is_multimodal(config):
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
+    keep_weights(model)
     return (model if placed else model.to(current())).eval()
+
+
+def keep_weights(model: Model) -> None:
+    """Stop RWKV from dividing its stored weights by powers of two when it is run in eval mode.
+
+    That is there for float16, which is not used here, and weights read or saved after a run would be others than the
+    configuration says; without it the logits are the same.
+    """
+    for module in model.modules():
+        if hasattr(module, "layers_are_rescaled"):
+            module._rescale_layers = _nothing
+
+
+def _nothing() -> None:
+    """What RWKV does to its weights."""
 
 
 def check_tensors(path: Path) -> Model | None:
