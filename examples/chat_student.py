@@ -155,10 +155,13 @@ print({key: student.summary["records"][key] for key in ("used", "skipped", "reas
 # **Evaluate** on conversations: the answers are scored, and intervals are over conversations.
 
 # %%
-fs.evaluate(
+judged = fs.evaluate(
     {"student": "student/student", "untrained": "student/initial"}, {"chats": "chats.jsonl"},
     teacher="teacher/student", tokens=2_000, window_tokens=96, arithmetic="fp32",
 )  # fmt: skip
+for row in judged.as_records():
+    if row["metric"] == "kl_to_teacher":
+        print(f"{row['model']:10} KL to the teacher {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
 
 # %% [markdown]
 # **Serve** it: the directory holds the chat template, so that the server of transformers (or vLLM, or SGLang) answers

@@ -108,6 +108,8 @@ def test_missing_teachers_and_data(capsys: pytest.CaptureFixture[str], tmp_path:
     out = tmp_path / "out"
     recipe = write_family(tmp_path, "smollm2-135m-instruc", "x.txt")
     assert "the nearest known: smollm2-135m-instruct" in refuse(capsys, "run", recipe, "--out", out)
+    recipe = write_family(tmp_path, "HuggingFaceTB/SmolLM2-135M", "x.txt")  # the same --out: nothing was made in it
+    assert "hf download HuggingFaceTB/SmolLM2-135M --local-dir DIR" in refuse(capsys, "run", recipe, "--out", out)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{")

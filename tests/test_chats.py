@@ -20,7 +20,7 @@ from flashstill.distill.data.layouts import Chat, Columns, Document, document_of
 from flashstill.distill.data.packing import pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
 from flashstill.distill.data.rows import Tally, Unusable
-from flashstill.distill.data.showing import survey
+from flashstill.distill.data.showing import Part, Shown, survey
 from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.windows import whole_in_windows
@@ -279,6 +279,10 @@ class TestShowing:
         ]
         assert marked(found.shown[0], False).endswith("assistant\n[[It does 0 t/s.<|im_end|>\n]]")
         assert sum(part.tokens for part in found.shown[0].parts) <= found.longest
+
+    def test_text_sends_no_commands_to_a_terminal(self) -> None:
+        shown = Shown(name="x", kind="text", parts=(Part(text="a\x1b]0;title\x07\n\x9bb\té", learned=False, tokens=3),))
+        assert marked(shown, True) == "a\\x1b]0;title\\x07\n\\x9bb\té"
 
     @pytest.mark.slow
     def test_command(self, tmp_path: Path) -> None:

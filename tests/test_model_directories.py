@@ -377,3 +377,45 @@ def test_a_model_without_memory_draws_nothing_and_is_else_the_same() -> None:
     with Heard(), Undrawn():
         assert torch.empty(3).normal_().abs().sum() > 0, "what has memory is drawn"
     assert drawn == [torch.Tensor.normal_]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tokenizer_config.json", b"null", "tokenizer_config.json is not a JSON object"),
+        ("generation_config.json", b"[1]", "generation_config.json is not a JSON object"),
+        ("generation_config.json", b"{", "generation_config.json is not a JSON object"),
+        ("generation_config.json", b'{"eos_token_id": "end"}', "eos_token_id is 'end', not a token id or a list of"),
+        ("generation_config.json", b'{"eos_token_id": [2, true]}', "eos_token_id is .2, True., not a token id or"),
+        ("generation_config.json", b'{"temperature": "hot"}', "temperature is 'hot', not a number"),
+        ("special_tokens_map.json", b"[]", "special_tokens_map.json is not a JSON object"),
+        ("chat_template.jinja", b"caf\xe9", "chat template .*chat_template.jinja is not UTF-8"),
+        ("chat_template.jinja", b"x" * (2**20 + 1), "chat_template.jinja is larger than 1 MiB"),
+        ("generation_config.json", None, "generation_config.json is not a regular file"),
+        ("chat_template.jinja", None, "chat_template.jinja is not a regular file"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(model: Path, file: str, content: bytes | None, said: str) -> None:
+    """Transformers names no file, or goes on without it: a student would inherit an end of text that is no token."""
+    (model / file).unlink(missing_ok=True)
+    if content is None:
+        (model / file).mkdir()
+    else:
+        (model / file).write_bytes(content)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(BadInput, match=said):
+            load(model)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_a_saved_model_as_the_umask_allows(model: Path, tmp_path: Path, umask: int, mode: int) -> None:
+    """Safetensors makes its files for their owner alone."""
+    loaded, tokenizer = load_model(model), load_tokenizer(model)
+    before = os.umask(umask)
+    try:
+        save_model(loaded, tokenizer, tmp_path / "saved")
+        assert {file.stat().st_mode & 0o777 for file in (tmp_path / "saved").iterdir()} == {mode}
+        assert (tmp_path / "saved").stat().st_mode & 0o777 == 0o777 & ~umask
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)

@@ -318,3 +318,20 @@ def test_what_a_model_has_not(tiny_teacher: Path, changes: dict[str, Any], said:
     with pytest.raises(BadInput) as refused:
         check_limits(recipe, [tiny_teacher], Silent())
     assert said.replace("tiny-teacher", tiny_teacher.name) in str(refused.value)
+
+
+def test_a_recipe_given_to_the_other_command_names_the_right_one(tmp_path: Path) -> None:
+    one, family, study = (tmp_path / f"{name}.toml" for name in ("one", "family", "study"))
+    one.write_text('name = "a"\ndata = "x"\n[student]\nkind = "copy"\n')
+    family.write_text('name = "a"\ndata = "x"\n[[students]]\nname = "b"\nkind = "copy"\n')
+    study.write_text('name = "a"\nstudy = "rounding"\n')
+    with pytest.raises(
+        BadInput, match=r"the recipe of one student \(it has \[student\]\): flashstill distill .*one.toml"
+    ):
+        read_recipe(one)
+    with pytest.raises(
+        BadInput, match=r"the recipe of a family of students \(it has students\): flashstill run .*toml"
+    ):
+        read_distillation(family)
+    with pytest.raises(BadInput, match=r"the recipe of a study \(it has study\): flashstill run .*study.toml runs it"):
+        read_distillation(study)

@@ -23,7 +23,7 @@ from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.thinking import TaskRecipe, ThinkingStudy
 from flashstill.recipes.training import TrainTable
 from flashstill.runs.distillation import run_distillation
-from flashstill.runs.run_lock import CHANGES, adopt, claim
+from flashstill.runs.run_lock import CHANGES, adopt, claim, free_if_unused, lock
 from tests.distillations import metrics, same, written
 from tests.distillations import weights as weights_of
 from tests.tensors import weights
@@ -277,3 +277,24 @@ class TestRuns:
         assert f'student.model = "{out}/student"' in str(stopped.value)
         assert same(before, weights_of(out))
         assert run_distillation(recipe, out, SILENT)["steps"] == 4
+
+
+@pytest.mark.parametrize("made", ["", "search.json"])
+def test_a_mistake_that_was_found_before_any_work_leaves_the_directory_free(tmp_path: Path, made: str) -> None:
+    """So that a corrected name of a teacher needs no other directory."""
+    out = tmp_path / "out"
+
+    def failing(recipe: DistillRecipe) -> None:
+        claim(recipe, out, "distill.toml")
+        with lock(out), free_if_unused(out, "distill.toml"):
+            (out / "arithmetic.json").write_text("{}")
+            if made:
+                (out / made).write_text("{}")
+            raise BadInput("there is no teacher")
+
+    with pytest.raises(BadInput, match="no teacher"):
+        failing(ONE)
+    assert (out / "distill.toml").exists() == bool(made)
+    assert (out / "arithmetic.json").exists() == bool(made)
+    with pytest.raises(BadInput, match="belongs to another recipe" if made else "no teacher"):
+        failing(trained(ONE, final_fraction=0.5))

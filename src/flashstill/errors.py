@@ -12,6 +12,7 @@ Every message is one sentence: what was given, what was expected, what to do.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -82,6 +83,13 @@ def check_counts(counts: Mapping[str, int | None]) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise BadInput(f"{name} must be at least 1, not {value}")
+
+
+def harmless(text: str) -> str:
+    """`text` of several lines with all other control characters escaped: data that is shown sends no commands."""
+    return "".join(
+        ascii(each)[1:-1] if unicodedata.category(each) == "Cc" and each not in "\n\t" else each for each in text
+    )
 
 
 def printable(text: str) -> str:

@@ -82,6 +82,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{_short(path.name)}.{_writer()}.part")
         try:
             yield temporary
+            _usual_mode(temporary)
             sync(temporary)
             temporary.replace(path)
             sync(path.parent)
@@ -112,14 +113,28 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             yield temporary
             for member in temporary.rglob("*"):
                 if member.is_file():
+                    _usual_mode(member)
                     sync(member)
             if path.exists():
                 shutil.rmtree(path)
-            temporary.chmod(0o755)
+            temporary.chmod(0o777 & ~_umask())
             temporary.replace(path)
             sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _usual_mode(file: Path) -> None:
+    """Let others read a file as far as the umask allows: safetensors makes its files for their owner alone, and a
+    server that runs as another user could not read a student's weights."""
+    if not file.is_symlink() and file.stat().st_mode & 0o777 == 0o600:
+        file.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    return mask
 
 
 def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:

@@ -10,6 +10,7 @@ import click
 
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.options import COUNT
+from flashstill.errors import harmless, printable
 
 if TYPE_CHECKING:
     from flashstill.distill.data.showing import Shown, Survey
@@ -80,7 +81,7 @@ def data(
     for line in (*_lines(found), *reading.tally.lines()):
         click.echo(line)
     for document in found.shown:
-        click.echo(f"\n{document.name} ({document.kind})")
+        click.echo(f"\n{printable(document.name)} ({document.kind})")
         click.echo(marked(document, sys.stdout.isatty()))
 
 
@@ -97,7 +98,7 @@ def marked(document: Shown, colour: bool) -> str:
     """The text of a document with what is learned in green, or in [[ ]]; long parts that are only read are elided."""
     parts = []
     for part in document.parts:
-        text = part.text
+        text = harmless(part.text)
         if len(text) > MOST_SHOWN_CHARACTERS:
             half = MOST_SHOWN_CHARACTERS // 2
             text = f"{text[:half]} ... {text[-half:]}"

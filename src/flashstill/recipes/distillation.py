@@ -168,7 +168,11 @@ def read_distillation(path: Path) -> DistillRecipe:
 
     Raises BadInput naming the key that is wrong.
     """
-    recipe = built(DistillRecipe, named_by_directory(read_tree(path)), shortened(str(path), 200))
+    tree, shown = read_tree(path), shortened(str(path), 200)
+    if "student" not in tree and (key := next((key for key in ("students", "study") if key in tree), "")):
+        kind = "a family of students" if key == "students" else "a study"
+        raise BadInput(f"{shown} is the recipe of {kind} (it has {key}): flashstill run {shown} runs it")
+    recipe = built(DistillRecipe, named_by_directory(tree), shown)
     for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
     return _with_paths(recipe, path)

@@ -27,6 +27,8 @@ def read_recipe(path: Path) -> FamilyRecipe:
     Raises BadInput naming the key that is wrong.
     """
     tree, shown = named_by_directory(read_tree(path)), shortened(str(path), 200)
+    if "student" in tree and "students" not in tree:
+        raise BadInput(f"{shown} is the recipe of one student (it has [student]): flashstill distill {shown} runs it")
     if "distil" in tree:
         raise BadInput(
             f"{shown}: a family has no table [distil] any more: write [train] (windows_per_step is 4 by default), a"

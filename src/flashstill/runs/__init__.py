@@ -17,7 +17,7 @@ from flashstill.records import Record
 from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.family import Family
 from flashstill.runs.pace import Pace
-from flashstill.runs.run_lock import adopt, claim, lock
+from flashstill.runs.run_lock import adopt, claim, free_if_unused, lock
 from flashstill.runs.stages import STAGES
 
 __all__ = ["STAGES", "run_family"]
@@ -31,7 +31,7 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     _check_cost(recipe)
     check_loggers(recipe.log)
     changes = claim(recipe, out)
-    with lock(out):
+    with lock(out), free_if_unused(out, "family.toml"):
         adopt(recipe, out, "family.toml", changes, progress)
         remove_leftovers(out)
         family = Family(recipe, out, progress, command)

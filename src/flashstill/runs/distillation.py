@@ -23,7 +23,7 @@ from flashstill.runs.drafts import DraftDistillation
 from flashstill.runs.engine import Distillation
 from flashstill.runs.extending import make_room
 from flashstill.runs.origins import check_origins
-from flashstill.runs.run_lock import adopt, claim, lock
+from flashstill.runs.run_lock import adopt, claim, free_if_unused, lock
 from flashstill.runs.workdir import Workdir
 
 RECIPE = "distill.toml"
@@ -48,7 +48,7 @@ def run_distillation(
     shown = progress if world.is_main else Silent()
     changes = claim(recipe, workdir.out, RECIPE) if world.is_main else []
     world.barrier()
-    with lock(workdir.out, f".lock-{world.rank}" if world.rank else ".lock"):
+    with lock(workdir.out, f".lock-{world.rank}" if world.rank else ".lock"), free_if_unused(workdir.out, RECIPE):
         work = work_of(recipe)(recipe, workdir, shown, world)
         if world.is_main:
             workdir.tidy()

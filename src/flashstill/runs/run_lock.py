@@ -20,8 +20,12 @@ from flashstill.files import disk_errors, full_disk, make_directory, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, to_toml
 from flashstill.recipes.resuming import Change, changes_of, rule_of
+from flashstill.runs.origins import FILE as ORIGINS
+from flashstill.runs.workdir import ARITHMETIC
 
 CHANGES = "changes.jsonl"
+BEGINNINGS = (ARITHMETIC, ORIGINS)
+"""files that are written before any work"""
 
 
 def claim(recipe: Any, out: Path, name: str = "family.toml") -> list[Change]:
@@ -80,6 +84,20 @@ def adopt(recipe: Any, out: Path, name: str, changes: Sequence[Change], progress
         log += json.dumps(row) + "\n"
     write_text(out / CHANGES, log)
     write_text(out / name, to_toml(recipe))
+
+
+@contextlib.contextmanager
+def free_if_unused(out: Path, name: str) -> Iterator[None]:
+    """Give a directory back if a mistake of the user is found before anything is made in it: the corrected recipe may
+    then use it. Call it with the directory's lock held."""
+    try:
+        yield
+    except BadInput:
+        ours = {name, *BEGINNINGS}
+        if all(entry.name in ours or entry.name.startswith(".lock") for entry in out.iterdir()):
+            for each in ours:
+                (out / each).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

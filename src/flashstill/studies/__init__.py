@@ -20,7 +20,7 @@ from flashstill.progress import Progress
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import write_study_report
 from flashstill.runs import kept
-from flashstill.runs.run_lock import adopt, claim, lock
+from flashstill.runs.run_lock import adopt, claim, free_if_unused, lock
 from flashstill.studies import (
     classifiers,
     deep_think,
@@ -71,7 +71,7 @@ def run_study(
     """
     study = STUDIES[recipe.study]
     changes = claim(recipe, out, RECIPE)
-    with lock(out):
+    with lock(out), free_if_unused(out, RECIPE):
         adopt(recipe, out, RECIPE, changes, progress)
         remove_leftovers(out)
         run, results = list(seeds), [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]

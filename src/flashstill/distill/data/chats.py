@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.distill.data.layouts import Columns, Document
+from flashstill.distill.data.messages import SAID
 from flashstill.distill.data.pieces import (
     NO_TEXT,
     Piece,
@@ -34,6 +35,7 @@ from flashstill.errors import BadInput
 CUT, DROPPED = "longer than a window: cut at the end", "longer than a window: left out"
 APART = "one piece for each answer, as the chat template rewrites earlier turns"
 ENDLESS = "no special token ends an answer, so that a student does not learn where to stop"
+EMPTY = "an answer is empty, and a student learns to say nothing there"
 TOO_LONG = "is longer than a window before its first answer"
 
 
@@ -84,10 +86,18 @@ def whole_pieces(document: Document, reading: Reading) -> list[Piece]:
     texts, is_apart = reading.renderer.texts(document.chat, reading.learn)
     if is_apart:
         reading.tally.note(APART)
+    if texts[0].note:
+        reading.tally.note(texts[0].note)
+    if any(_is_empty(document.chat.messages[place]) for place in document.chat.answers):
+        reading.tally.note(EMPTY)
     pieces = [rendered_piece(text, reading.tokenizer, document.name) for text in texts]
     if not all(_ends(piece, reading.tokenizer) for piece in pieces):
         reading.tally.note(ENDLESS)
     return [_with_seen(pieces, document, reading, place) for place in range(len(pieces))] if reading.systems else pieces
+
+
+def _is_empty(message: Mapping[str, Any]) -> bool:
+    return not any(message.get(key) for key in SAID) and not message["content"].strip()
 
 
 def _with_seen(pieces: Sequence[Piece], document: Document, reading: Reading, place: int) -> Piece:

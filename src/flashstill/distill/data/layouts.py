@@ -21,6 +21,8 @@ from flashstill.errors import shown
 
 PAIRS = (("prompt", "completion"), ("prompt", "response"), ("query", "response"))
 EXTRA = ("tools", "system", "chat_template_kwargs", "input", "history")
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""what a conversation may be about, in the layouts of LLaVA, TRL and LLaMA-Factory"""
 NO_LAYOUT = (
     'has no "text" string, and none of "messages", "conversations", "prompt" with "completion", or "instruction" with'
     ' "output"'
@@ -191,6 +193,8 @@ def _chat(record: Mapping[str, Any], messages: list[dict[str, Any]], begin: int,
         roles = list(dict.fromkeys(each["role"] for each in messages[begin:]))
         seen = "" if "assistant" in roles else f"; its roles are {shown(roles)}"
         raise Unusable(NO_ANSWER + seen, NO_ANSWER)
+    if media := next((name for name in MEDIA if record.get(name)), ""):
+        raise Unusable(f'has "{media}" beside its messages, and only text is learned')
     tools, arguments = decoded(record.get("tools")) or (), decoded(record.get("chat_template_kwargs")) or {}
     if not isinstance(tools, list | tuple) or not all(isinstance(each, Mapping) for each in tools):
         raise Unusable('has "tools" that are no list of objects')

@@ -15,6 +15,8 @@ ROLES = {
     "observation": "tool", "function_response": "tool", "function_call": "assistant",
 }  # fmt: skip
 """role of each sender of ShareGPT"""
+SAID = ("tool_calls", "reasoning_content", "thinking", "reasoning")
+"""what a message without content may hold instead"""
 
 
 def message_of(raw: Any, place: int) -> dict[str, Any]:
@@ -42,9 +44,7 @@ def message_of(raw: Any, place: int) -> dict[str, Any]:
 
 def _content(content: Any, message: Mapping[str, Any], place: int) -> str:
     """The text of a message; parts of text are joined."""
-    if content is None and any(
-        message.get(key) for key in ("tool_calls", "reasoning_content", "thinking", "reasoning")
-    ):
+    if content is None and any(message.get(key) for key in SAID):
         return ""
     if isinstance(content, list):
         return "".join(_part(each, place) for each in content)

@@ -11,8 +11,11 @@ An answer found by spans must also stand in the text of the whole conversation a
 tokens that some templates append are not compared.  Where a template rewrites earlier turns (Qwen3 drops their
 thinking) it does not, and each answer becomes a text of its own, as a model reads the conversation when it writes it.
 
-Input: a line of JSON, the job; then one conversation per line.  Output: {"texts": [{"text", "spans"}], "apart": bool}
-for each, with spans as pairs of characters, or {"refused": why}.
+What a template leaves out would be trained on in silence, as a call of a tool that becomes an empty answer: without
+the text of a message, its calls or the tools, the rendered text must be another (`_left_out`).
+
+Input: a line of JSON, the job; then a conversation per line.  Output: {"texts": [{"text", "spans"}], "apart", "note"},
+with spans as pairs of characters, or {"refused": why}.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from typing import Any
 
 from flashstill.errors import first_line
 
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+UNTHOUGHT = "their thoughts (reasoning_content) are left out by the chat template"
 PROBE = "a probe of the template"
 MOST_TRIMMED = 4
 """special tokens at the end of a text that are not compared"""
@@ -42,30 +48,76 @@ class Renderer:
     """A chat template. job: template; tokens: special tokens by name; specials: all of them; arguments: variables."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self._template, self._variables = job["template"], {**job["tokens"], **job["arguments"]}
+        self._plain, self._with_tools = job["template"], job["with_tools"] or job["template"]
+        self._variables = {**job["tokens"], **job["arguments"]}
         self._specials = sorted((each for each in job["specials"] if each), key=len, reverse=True)
-        self._tagged = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._template))
         self._as_parts: bool | None = None
 
     def texts(self, chat: dict[str, Any]) -> dict[str, Any]:
         """The texts of a conversation with the spans to learn; Refused if there are none."""
-        messages, answers = chat["messages"], chat["answers"]
+        messages = chat["messages"]
         if self._as_parts is None:
             self._as_parts = self._needs_parts()
-        if self._tagged and not chat["prompt"]:
-            text, spans = self._render(messages, chat, tags=True)
-            own = [place for place, each in enumerate(messages) if each["role"] == "assistant"]
-            if len(spans) == len(own) or answers == own:
-                kept = [span for place, span in zip(own, spans, strict=False) if place in answers]
-                kept = spans if answers == own else kept
-                if kept:
-                    return {"texts": [{"text": text, "spans": kept}], "apart": False}
         if chat["prompt"]:
             return {"texts": [{"text": self._prompt(messages, chat), "spans": []}], "apart": False}
-        return self._by_spans(messages, answers, chat)
+        whole, tagged = self._render(messages, chat)[0], bool(GENERATION.search(self._template(chat)))
+        if left_out := self._left_out(messages, chat, whole):
+            raise Refused(f"has {left_out} that the chat template leaves out")
+        made = self._by_tags(messages, chat["answers"], chat) if tagged else None
+        return {**(made or self._by_spans(messages, chat["answers"], chat, whole)), "note": self._note(messages, chat)}
 
-    def _by_spans(self, messages: Messages, answers: Sequence[int], chat: dict[str, Any]) -> dict[str, Any]:
-        whole = self._render(messages, chat)[0]
+    def _by_tags(self, messages: Messages, answers: Sequence[int], chat: dict[str, Any]) -> dict[str, Any] | None:
+        text, spans = self._render(messages, chat, tags=True)
+        own = [place for place, each in enumerate(messages) if each["role"] == "assistant"]
+        if len(spans) != len(own) and answers != own:
+            return None
+        kept = [span for place, span in zip(own, spans, strict=False) if place in answers]
+        kept = spans if answers == own else kept
+        return {"texts": [{"text": text, "spans": kept}], "apart": False} if kept else None
+
+    def _template(self, chat: dict[str, Any]) -> str:
+        return str(self._with_tools if chat.get("tools") else self._plain)
+
+    def _left_out(self, messages: Messages, chat: dict[str, Any], whole: str) -> str:
+        """What the template renders nothing of; empty if all is there."""
+        if chat.get("tools") and self._same(whole, messages, {**chat, "tools": None}):
+            return "tools"
+        for place, message in enumerate(messages):
+            changed = [*messages]
+            if message.get("tool_calls"):
+                changed[place] = {key: value for key, value in message.items() if key != "tool_calls"}
+                if self._same(whole, changed, chat):
+                    return f"a call of a tool in message {place + 1}"
+            said = message["content"].strip()
+            if said and said not in whole:  # it may be written in another way, or be thoughts of an earlier turn
+                changed[place] = {**message, "content": PROBE}
+                own, other = messages[: place + 1], changed[: place + 1]
+                if self._same(whole, changed, chat) and self._same(self._text(own, chat), other, chat, True):
+                    return f"the text of message {place + 1} (from {message['role'][:40]!r})"
+        return ""
+
+    def _note(self, messages: Messages, chat: dict[str, Any]) -> str:
+        """That thoughts are left out of all answers, as the template has no place for them; else empty."""
+        thoughts = [place for place in chat["answers"] if any(messages[place].get(key) for key in THOUGHTS)]
+        for place in thoughts:
+            plain = {key: value for key, value in messages[place].items() if key not in THOUGHTS}
+            own = messages[: place + 1]
+            if not self._same(self._text(own, chat), [*own[:-1], plain], chat):
+                return ""
+        return UNTHOUGHT if thoughts else ""
+
+    def _text(self, messages: Messages, chat: dict[str, Any]) -> str | None:
+        try:
+            return self._render(messages, chat)[0]
+        except Exception:  # templates refuse some beginnings of a conversation
+            return None
+
+    def _same(self, text: str | None, messages: Messages, chat: dict[str, Any], or_refused: bool = False) -> bool:
+        """Whether messages are rendered as `text`; or_refused: also where the template refuses either."""
+        other = self._text(messages, chat)
+        return or_refused if text is None or other is None else text == other
+
+    def _by_spans(self, messages: Messages, answers: Sequence[int], chat: dict[str, Any], whole: str) -> dict[str, Any]:
         if not answers:
             return {"texts": [{"text": whole, "spans": []}], "apart": False}
         texts, spans = [], []
@@ -126,7 +178,7 @@ class Renderer:
 
         given = [self._with_parts(each) for each in messages] if self._as_parts else list(messages)
         made = render_jinja_template(
-            conversations=[given], tools=chat.get("tools") or None, chat_template=self._template,
+            conversations=[given], tools=chat.get("tools") or None, chat_template=self._template(chat),
             return_assistant_tokens_mask=tags, add_generation_prompt=begins,
             **{**self._variables, **chat.get("arguments", {})},
         )  # fmt: skip

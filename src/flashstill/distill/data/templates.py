@@ -18,7 +18,7 @@ from flashstill.bounded import read_bounded
 from flashstill.distill.data.layouts import Chat
 from flashstill.distill.data.rows import Unusable
 from flashstill.distill.isolated import Flooded, Isolated, start
-from flashstill.errors import BadInput, shortened
+from flashstill.errors import BadInput, shortened, shown
 
 START_S, LONGEST_S = 60.0, 10.0
 """time limits: to import the renderer on a busy machine, and to render one conversation, which normally takes 1 ms"""
@@ -29,18 +29,22 @@ LEARN = ("assistant", "last", "all")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rendered:
-    """A text with the spans [first, last) of characters that the assistant wrote, in order."""
+    """A text with the spans [first, last) of characters that the assistant wrote, in order. note: what is worth telling
+    about the conversation."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
-    """A chat template with what it reads. source: Jinja; tokens: special tokens by name; specials: all special tokens;
-    arguments: further variables, as {"enable_thinking": False}."""
+    """A chat template with what it reads. source: Jinja; with_tools: for conversations with tools, if that is another;
+    tokens: special tokens by name; specials: all special tokens; arguments: further variables, as
+    {"enable_thinking": False}."""
 
     source: str
+    with_tools: str = ""
     tokens: Mapping[str, Any] = field(default_factory=dict)
     specials: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +52,7 @@ class Template:
 
 def template_of(tokenizer: Any, file: str = "", arguments: Mapping[str, Any] | None = None) -> Template | None:
     """The chat template in `file`, or that of a tokenizer, None if it has none; BadInput if the file is unreadable."""
+    with_tools = ""
     if file:
         try:
             source = read_bounded(Path(file), MOST_TEMPLATE_BYTES).decode("utf-8")
@@ -56,10 +61,26 @@ def template_of(tokenizer: Any, file: str = "", arguments: Mapping[str, Any] | N
     elif not tokenizer.chat_template:
         return None
     else:
-        source = tokenizer.get_chat_template()
+        source, with_tools = _own_templates(tokenizer)
     specials = tuple(dict.fromkeys([*special_ids(tokenizer).values(), *tokenizer.all_special_tokens]))
     tokens = {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str | list)}
-    return Template(source=source, tokens=tokens, specials=specials, arguments=dict(arguments or {}))
+    return Template(
+        source=source, with_tools=with_tools, tokens=tokens, specials=specials, arguments=dict(arguments or {})
+    )
+
+
+def _own_templates(tokenizer: Any) -> tuple[str, str]:
+    """The tokenizer's own template, and the one for tools if it has another, as transformers chooses among several."""
+    own = tokenizer.chat_template
+    named = own if isinstance(own, dict) else {"default": own}
+    if not all(isinstance(source, str) for source in named.values()):
+        raise BadInput(f"the chat template of the tokenizer is {shown(own)}, not a text; name a file as chat.template")
+    if "default" not in named and len(named) > 1:
+        raise BadInput(
+            f"the tokenizer has several chat templates ({', '.join(sorted(named))}) and none is the default; name a"
+            " file with one as chat.template"
+        )
+    return named.get("default", next(iter(named.values()))), named.get("tool_use", "")
 
 
 @functools.lru_cache(maxsize=8)
@@ -75,8 +96,8 @@ class Renderer:
     def __init__(self, template: Template) -> None:
         self._job = json.dumps(
             {
-                "template": template.source, "tokens": dict(template.tokens), "specials": list(template.specials),
-                "arguments": dict(template.arguments),
+                "template": template.source, "with_tools": template.with_tools, "tokens": dict(template.tokens),
+                "specials": list(template.specials), "arguments": dict(template.arguments),
             }
         )  # fmt: skip
         if len(self._job) > 2 * MOST_TEMPLATE_BYTES:
@@ -105,10 +126,13 @@ class Renderer:
         """
         answers = {"last": chat.answers[-1:], "all": ()}.get(learn, chat.answers)
         reply = self._ask(chat, answers)
-        texts = [Rendered(text=each["text"], spans=tuple(map(tuple, each["spans"]))) for each in reply["texts"]]
+        note = str(reply.get("note", ""))
+        texts = [
+            Rendered(text=each["text"], spans=tuple(map(tuple, each["spans"])), note=note) for each in reply["texts"]
+        ]
         if learn == "all":
             whole = texts[-1].text
-            return [Rendered(text=whole, spans=((0, len(whole)),))], False
+            return [Rendered(text=whole, spans=((0, len(whole)),), note=note)], False
         return texts, bool(reply["apart"])
 
     def prompt(self, chat: Chat) -> str:

@@ -21,14 +21,31 @@ from safetensors import SafetensorError, safe_open
 
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
+from flashstill.distill.data.templates import MOST_TEMPLATE_BYTES
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.models.text_part import auto_class
-from flashstill.errors import BadInput, first_line
+from flashstill.errors import BadInput, first_line, shown
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20
 """size limit of tokenizer files; the largest published ones have about 30 MB"""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
+SETTINGS = (
+    GENERATION,
+    TEMPLATE,
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""files whose errors transformers tells without their names, or not at all"""
+NUMBERS: Mapping[str, tuple[Any, str]] = {
+    "eos_token_id": (int, "a token id or a list of them"),
+    **dict.fromkeys(("bos_token_id", "pad_token_id", "top_k"), (int, "a whole number")),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), (int | float, "a number")),
+}
+"""what engines read of GENERATION; a student inherits it"""
 LARGER, LARGER_PACKED = 2, 16
 """largest ratio of parameters to stored elements, plain and quantised (a tied head is stored once; an int32 can pack
 eight 4-bit values)"""
@@ -75,10 +92,24 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
 
 
 def check_small_files(path: Path) -> None:
-    """Check the other files that transformers reads (tokenizer, generation, templates): regular and at most 256 MiB."""
+    """Check the other files that transformers reads (tokenizer, generation, templates).
+
+    They are regular and at most 256 MiB; those of settings are JSON objects, and the chat template is text.
+    """
     for file in sorted(path.iterdir()):
-        if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.is_dir():
+        if file.suffix in (".json", ".jinja", ".model", ".txt") and (file.name in SETTINGS or not file.is_dir()):
             check_regular(file, MOST_TOKENIZER_BYTES)
+    found = {name: read_json(path / name) for name in SETTINGS if name.endswith(".json") and (path / name).exists()}
+    for key, (kinds, what) in NUMBERS.items():
+        number = found.get(GENERATION, {}).get(key)
+        listed = number if isinstance(number, list) and key == "eos_token_id" else [number]
+        if any(each is not None and (isinstance(each, bool) or not isinstance(each, kinds)) for each in listed):
+            raise BadInput(f"{path / GENERATION}: {key} is {shown(number)}, not {what}")
+    if (template := path / TEMPLATE).exists():
+        try:
+            read_bounded(template, MOST_TEMPLATE_BYTES).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"the chat template {template} is not UTF-8") from error
 
 
 def shapes(path: Path) -> Shapes:

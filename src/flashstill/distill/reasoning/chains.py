@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.templates import template_of
 from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import Model
 from flashstill.distill.reasoning.chats import as_chats
@@ -89,11 +90,11 @@ def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = Fa
 
     Raises BadInput if `chat` is set and there is no template."""
     if chat:
-        if not tokenizer.chat_template:
+        if (template := template_of(tokenizer)) is None:
             raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
         tokens = tokenizer.special_tokens_map.items()
         named = {name: [*map(str, token)] if isinstance(token, list) else str(token) for name, token in tokens if token}
-        texts = as_chats([each.prompt for each in problems], tokenizer.get_chat_template(), named)
+        texts = as_chats([each.prompt for each in problems], template.source, named)
         chat_ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         return chat_ids
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]

