@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,37 @@ def test_of_a_closed_loop_as_many_begin() -> None:
     assert taken.notes() == ("2 of 8 requests are longer than the model's context and are left out",)
     with pytest.raises(fs.BadInput, match="every request is longer than the 4 tokens"):
         list(WithinContext(4).of([names]))
+
+
+@pytest.mark.parametrize(
+    ("call", "asked", "told"),
+    [
+        (fs.predict, {"concurrency": 4}, "unknown keyword 'concurrency'; the number of requests in flight is batch"),
+        (fs.explain, {"concurency": 4}, "the number of requests in flight is batch"),
+        (fs.predict, {"fact": "dir"}, "unknown keyword 'fact'; the nearest known: facts"),
+        (fs.simulate, {"rate": "4"}, "rate is '4', not a number"),
+        (fs.simulate, {"rate": 4.0, "isl": "1k"}, "isl is '1k', not a whole number"),
+        (fs.simulate, {"rate": 4.0, "max_ttft_s": "fast"}, "max_ttft_s is 'fast', not a number"),
+        (fs.simulate, {"rate": float("nan")}, "rate must lie between"),
+        (fs.simulate, {"rate": 4.0, "prize": "owned"}, "the nearest known: price"),
+        (fs.knee, {"osl": "64"}, "osl is '64', not a whole number"),
+        (fs.predict, {"pp": 64}, "pp exceeds the layers: 64 stages for 32 layers"),
+    ],
+)
+def test_what_a_notebook_asks_wrongly_is_told(call: Any, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(fs.BadInput, match=re.escape(told)):
+        call(model="llama-3.1-8b", chip="h100-sxm", **asked)
+
+
+def test_keywords_of_a_fleet_are_named(tmp_path: Path) -> None:
+    log = log_of(tmp_path / "log.csv")
+    asked: dict[str, Any] = {"windows": 60.0}
+    with pytest.raises(fs.BadInput, match=r"unknown keyword of plan_fleet 'windows'; the nearest known: window_s"):
+        fs.plan_fleet(model="llama-3.1-8b", chips="h100-sxm", trace=log, slo="ttft_p95<1", **asked)
+
+
+def test_what_is_missing_of_a_chip_is_what_it_lacks(facts: Path, model: Path) -> None:
+    rows = (facts / "chips.csv").read_text().splitlines()
+    (facts / "chips.csv").write_text("\n".join(row for row in rows if ",process_nm," not in row) + "\n")
+    with pytest.raises(fs.MissingFact, match="no fact row gives process_nm of lp-card;"):
+        fs.predict(model=str(model), chip="lp-card", facts=facts)

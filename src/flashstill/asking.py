@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from flashstill.errors import BadInput, shown, unknown
+from flashstill.errors import BadInput, nearest, shown, unknown
 from flashstill.facts import Facts, load
 from flashstill.plan.answer import question_of
 from flashstill.plan.case import Case
@@ -36,6 +36,8 @@ class Asked(NamedTuple):
         return [question_of(*case) for case in self.cases]
 
 
+OF_ALL, CONCURRENCY = ("price", "facts", "set"), "concurrency"
+"""keywords that are no fields; what files of cases and the command line call the number of requests in flight"""
 _SCENARIO = frozenset(field.name for field in fields(Scenario))
 _DEPLOYMENT = frozenset(field.name for field in fields(Deployment))
 
@@ -63,7 +65,7 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
             raise BadInput(f"give {name}=, or a Scenario and a Deployment")
     for name in keywords:
         if name not in _SCENARIO | _DEPLOYMENT:
-            raise BadInput(unknown("keyword", name, _SCENARIO | _DEPLOYMENT))
+            raise BadInput(_unknown_keyword(name, _SCENARIO | _DEPLOYMENT, "batch"))
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
     chosen = [{name: of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
@@ -77,6 +79,14 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
         ],
         swept,
     )
+
+
+def _unknown_keyword(name: str, known: Iterable[str], in_flight: str) -> str:
+    """One sentence for an unknown keyword, with the nearest that are known. in_flight: what `concurrency` is called."""
+    choices = (*known, *OF_ALL)
+    if nearest(name, (*choices, CONCURRENCY), 1) == [CONCURRENCY]:
+        return f"unknown keyword {shown(name)}; the number of requests in flight is {in_flight}"
+    return unknown("keyword", name, choices)
 
 
 _KINDS = {field.name: str(field.type) for field in (*fields(Scenario), *fields(Deployment))}
@@ -146,7 +156,7 @@ def search_by_keywords(keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpa
     of_scenario = _SCENARIO - {"batch", "context", "chunk"} - of_space
     for name in given:
         if name not in of_space | of_scenario:
-            raise BadInput(unknown("keyword", name, of_space | of_scenario))
+            raise BadInput(_unknown_keyword(name, of_space | of_scenario, "batches"))
     for name in ("model", "chips", "max_chips"):
         if name not in given:
             raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")

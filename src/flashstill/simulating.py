@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of, texts_of
+from flashstill.asking import OF_ALL, Edits, FactsLike, facts_of, of_kind, texts_of
 from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
@@ -30,6 +30,13 @@ _TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
     tuple(field.name for field in fields(kind) if field.name not in ("chip", "reading"))
     for kind in (Traffic, Policy, Operations, Deployment)
 )
+_NUMBERS = {
+    field.name: str(field.type)
+    for kind in (Traffic, Reading, Policy, Operations, Deployment)
+    for field in fields(kind)
+    if str(field.type).startswith(("int", "float"))
+}
+"""keywords that are numbers, with their types as text"""
 
 
 def simulate(
@@ -63,8 +70,8 @@ def simulate(
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
     and InfeasiblePlan if the memory holds no request.
     """
-    asked, policy, operations, used = _sorted("simulate", more)
-    traffic = Traffic(trace=None if trace is None else Path(trace), rate=rate, concurrency=concurrency, **asked)
+    asked, policy, operations, used = _sorted("simulate", {"rate": rate, "concurrency": concurrency, **more})
+    traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
     return simulate_traffic(
         facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price,
         Operations(**operations),
@@ -156,7 +163,8 @@ def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keyw
     known = (*_TRAFFIC, *READING, *_POLICY, *_OPERATIONS, *_DEPLOYMENT)
     for name in more:
         if name not in known:
-            raise BadInput(unknown(f"keyword of {function}", name, known))
+            raise BadInput(unknown(f"keyword of {function}", name, (*known, *OF_ALL)))
+    more = {name: of_kind(name, value, _NUMBERS[name]) if name in _NUMBERS else value for name, value in more.items()}
     traffic, policy, operations, deployment = (
         {name: Path(value) if name in ("daily", "lengths") and value is not None else value
          for name, value in more.items() if name in names}

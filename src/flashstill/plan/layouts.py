@@ -147,6 +147,8 @@ def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], .
             break
         if exact is None:
             beyond = [(tp * pp, pp) for tp in heads for pp in depths if tp * pp > 2**power]
+            if not beyond:  # more stages than the model has blocks
+                break
             count, pp = min(beyond)
             exact = (count // pp, pp)
         splits[exact] = None
