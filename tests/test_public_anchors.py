@@ -50,12 +50,19 @@ def test_a_public_row_is_compared_by_its_time_per_token_else_by_its_rate(tmp_pat
 
 
 MLPERF = (
-    "round,division,submitter,system,model,scenario,accelerator,accelerators_total,framework,"
+    "round,division,submitter,system,model,scenario,accelerator,accelerators_total,interconnect,framework,"
     "tokens_per_second,samples_per_second,tok_s_per_acc,mean_tpot_s,mean_latency_s\n"
-    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,8000,80,1000,0.1,10\n"
-    "4.1,closed,A,s,llama2-70b-99.9,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,8000,80,1000,0.1,10\n"
-    "4.1,open,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,9000,90,1125,0.1,10\n"
-    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA Unheard-Of,8,TensorRT 10,8000,81,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,NVLink,TensorRT 10,8000,80,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99.9,Server,NVIDIA H200-SXM-141GB,8,NVLink,TensorRT 10,8000,80,1000,0.1,10\n"
+    "4.1,open,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,NVLink,TensorRT 10,9000,90,1125,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA Unheard-Of,8,NVLink,TensorRT 10,8000,81,1000,0.1,10\n"
+)
+OTHERWISE = (
+    MLPERF.split("\n")[0] + "\n"
+    "4.1,closed,A,8_MaxQ,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,NVLink,TensorRT 10,8000,80,1000,0.1,10\n"
+    "4.1,closed,A,H200-CTSx8,llama2-70b-99,Server,NVIDIA H200-SXM-141GB-CTS,8,NVLink,TensorRT 10,8001,80,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-NVL-94GB,8,N/A,TensorRT 10,8002,40,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-NVL-94GB,8,bridges,TensorRT 10,8003,40,1000,0.1,10\n"
 )
 
 
@@ -69,6 +76,14 @@ def test_both_accuracy_targets_of_a_run_count_once_and_littles_law_gives_its_bat
     assert tpot.predicted.tolist() == [answer.tpot_s]
     assert rate.predicted.tolist() == [answer.output_tokens_per_s]
     assert rate.unanswered == 2
+
+
+def test_boards_run_at_the_limits_and_over_the_links_that_their_systems_state(tmp_path: Path) -> None:
+    (tmp_path / "mlperf_inference.csv").write_text(OTHERWISE, encoding="utf-8")
+    rate, _ = compare_throughput(FACTS, tmp_path)
+    saving, cooled, alone, bridged = rate.predicted
+    assert saving < cooled  # 500 and 1,000 W
+    assert alone < 0.8 * bridged  # two H100 NVL over PCIe and over NVLink
 
 
 def test_a_batch_beyond_memory_takes_turns() -> None:

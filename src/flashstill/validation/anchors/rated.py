@@ -22,12 +22,13 @@ TPOT, TTFT, RATE, JOULES = "tpot_s", "ttft_s", "output_tokens_per_s", "joules_pe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
     """One measured figure of a case. quantity: a field of Prediction; value: in its unit.  copies: replicas of the
-    case whose rates add up to the measured one."""
+    case whose rates add up to the measured one.  edits: numbers of the chip as the row states them (facts/edits.py)."""
 
     case: Case
     quantity: str
     value: float
     copies: float = 1.0
+    edits: tuple[str, ...] = ()
 
 
 def compared(
@@ -37,7 +38,7 @@ def compared(
 
     used: makers' classes whose estimates were made with rows of this file.
     """
-    answers = predict(facts, [row.case for row in rows])
+    answers = _answers(facts, rows)
     labels = [
         (row.quantity, FITTED if used and facts.machine(row.case.deployment.chip).maker_class in used else NOT_FITTED)
         for row in rows
@@ -66,6 +67,19 @@ def compared(
             )
         )
     return comparisons
+
+
+def _answers(facts: Facts, rows: Sequence[Measured]) -> list[Prediction]:
+    """The prediction of each row, those with the same numbers of their chip together."""
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row.edits, []).append(place)
+    answered = {
+        place: answer
+        for edits, mine in places.items()
+        for place, answer in zip(mine, predict(facts.edited(edits), [rows[at].case for at in mine]), strict=True)
+    }
+    return [answered[place] for place in range(len(rows))]
 
 
 def band_of(answer: Prediction, quantity: str) -> tuple[float, float] | None:

@@ -6,7 +6,8 @@ default limit.  MLPerf's server scenario states rate and latency, so that by Lit
     sequences in flight = samples/s x mean latency / replicas
 
 and its mean time per output token is compared as well.  A system is divided into replicas of the fewest chips that
-hold the model; both accuracy targets (99 and 99.9 %) report the same run, which is counted once.
+hold the model; both accuracy targets (99 and 99.9 %) report the same run, which is counted once.  Boards without NVLink
+(interconnect "N/A" in the system's description) talk over the host's lanes, and some run at other limits of power.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from flashstill.arch import Attention, load_architecture
 from flashstill.cost import make_conditions, precisions_of
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
-from flashstill.hardware import chip_from_facts
+from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.launches import software_of_chip
 from flashstill.parallel import Layout
 from flashstill.plan.predict import Case
@@ -38,6 +39,11 @@ LENGTHS = {"llama2-70b": (294, 294), "mixtral-8x7b": (500, 146)}
 """mean prompt and answer of MLPerf's data sets: answers as tokens per sample of the rows; prompts of OpenOrca after
 MLCommons, those of Mixtral's mixed set (OpenOrca, GSM8K, MBXP) estimated"""
 MODELS = {"llama2-70b": "llama-2-70b", "mixtral-8x7b": "mixtral-8x7b"}
+POWER_LIMITS_W = {"_MaxQ": 500.0, "-CTS": 1000.0}
+"""by the system's name: NVIDIA's configurations of the MaxQ systems of H200 in v4.1 (closed/NVIDIA/configs/llama2-70b:
+power_limit), and the description of those cooled otherwise ("H200 TGP 1000W")"""
+PCIE_BYTES_PER_S = 4.8e10
+"""of 16 lanes of generation 5, as for boards that have no other links (facts/chips.csv)"""
 SMALL_MEMORY_BYTES = 96e9
 """chips with less memory hold 70 billion weights of 8 bits, and a cache, in pairs only"""
 
@@ -92,10 +98,19 @@ def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
         concurrency=max(in_flight, 1),
         engine=engine,
     )
-    figures = [Measured(case=case, quantity=RATE, value=float(row["tok_s_per_acc"]), copies=1.0 / replica)]
+    edits = _stated(chip, row)
+    figures = [Measured(case=case, quantity=RATE, value=float(row["tok_s_per_acc"]), copies=1.0 / replica, edits=edits)]
     if row["mean_tpot_s"]:
-        figures.append(Measured(case=case, quantity=TPOT, value=float(row["mean_tpot_s"])))
+        figures.append(Measured(case=case, quantity=TPOT, value=float(row["mean_tpot_s"]), edits=edits))
     return figures
+
+
+def _stated(chip: Chip, row: Mapping[str, str]) -> tuple[str, ...]:
+    """Numbers of the chip that a system states otherwise than its data sheet."""
+    edits = [f"{chip.name}.power_limit_w={watts}" for part, watts in POWER_LIMITS_W.items() if part in row["system"]]
+    if row["interconnect"] == "N/A":
+        edits.append(f"{chip.name}.link_bytes_per_s={PCIE_BYTES_PER_S}")
+    return tuple(edits)
 
 
 def compare_trtllm(facts: Facts, rows: Rows) -> list[Comparison]:
