@@ -11,7 +11,7 @@ import pytest
 from flashstill.facts import load
 from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
-from flashstill.validation.anchors.launched import ClosedLoop, closed_loop
+from flashstill.validation.anchors.launched import ClosedLoop, as_launched, closed_loop, gathering_steps
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
 from flashstill.validation.anchors.serving import SERVING, Served, served
 from flashstill.validation.calibration.doubtful import credible
@@ -41,6 +41,36 @@ def test_how_rows_were_loaded() -> None:
     equal = closed_loop({**row, "kind": "aiconfigurator team sweep"})
     assert (equal.least_ratio, equal.step_tokens) == (1.0, 1024 + 1500 + 16)
     assert closed_loop({**row, "kind": "aiconfigurator team sweep", "backend": "sglang"}).step_tokens is None
+
+
+def test_how_long_scripts_let_prompts_wait_for_each_other() -> None:
+    """Twenty steps where no second prompt comes, next to nothing where they come in every step."""
+    assert gathering_steps(1e-6) == pytest.approx(0.9 * 20.0, rel=1e-3)
+    assert gathering_steps(10.0) == pytest.approx(0.9 * 0.05, rel=1e-3)
+    # As many arrivals as requests end in a step; by trial of both prompts of 100,000 pairs.
+    generator = np.random.default_rng(0)
+    apart = generator.exponential(1.0 / 0.07, 100_000)
+    waited = np.minimum(apart, 20.0).sum() / (len(apart) + (apart < 20.0).sum())
+    assert gathering_steps(0.07) == pytest.approx(0.9 * waited, rel=0.01)
+
+
+def test_one_request_more_than_a_server_runs_waits_for_an_answer() -> None:
+    row = {
+        "kind": "aiconfigurator team sweep", "model": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "h100_sxm",
+        "backend": "trtllm", "backend_version": "1.0.0rc3", "isl": "1024", "osl": "512", "tp_size": "1",
+        "concurrency": "9",
+    }  # fmt: skip
+    assert as_launched(row)["batching_steps"] == 512 / 8
+    assert closed_loop(row).sequences == 8
+    assert closed_loop({**row, "backend_version": "1.2.0"}).sequences is None
+    # In a simulation the ninth request waits for one of eight answers, which are not delayed themselves.
+    alone, short = (replace(ROW, loop=replace(LOOP, concurrency=9, requests=90, sequences=most)) for most in (None, 8))
+    free, waiting = simulated_rows(FACTS, [alone, short])
+    assert free is not None
+    assert waiting is not None
+    assert waiting.ttft_s > free.ttft_s + 0.08 * 60 * free.tpot_s
+    assert waiting.tpot_s < 1.05 * free.tpot_s
+    assert as_launched({**row, "backend_version": "1.2.0"})["batching_steps"] == 0.0
 
 
 def test_a_row_is_simulated_and_compared() -> None:

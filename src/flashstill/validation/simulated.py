@@ -117,7 +117,7 @@ def simulated_row(
     )
     sizes = Sizes(isl=loop.isl, osl=loop.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
     alone, replicas, _ = replicas_of(resolved, 1)
-    running = min(loop.concurrency, most_running(facts, resolved.conditions, Policy()))
+    running = min(loop.sequences or loop.concurrency, most_running(facts, resolved.conditions, Policy()))
     policy = Policy(step_tokens=loop.step_tokens, sequences=running)
     try:
         limits, _ = limits_of(facts, alone, policy, sizes)
@@ -125,7 +125,7 @@ def simulated_row(
         return None
     outcome = run(
         tables,
-        kept_waiting(limits, resolved, tables, sizes),
+        limits if loop.sequences else kept_waiting(limits, resolved, tables, sizes),
         generated(traffic, seed),
         replicas,
         closed=True,

@@ -8,6 +8,7 @@ before it decodes then answers all requests of a round in step: each round is a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,12 @@ CACHES = {
 """cache format of a model on a chip and engine, where launch scripts set another than the checkpoint's"""
 
 
+SLOT_SHORT = {("trtllm", "meta-llama/Llama-3.1-8B-Instruct", "1.0.0rc3")}
+"""Sweeps whose server runs one request fewer than are in flight: max_batch_size is their number (trtllm.rule), of which
+the dummy request that pads CUDA graphs held one until NVIDIA/TensorRT-LLM pull 7998.  Which sweeps padded is not said:
+in this one first tokens grow with the output by 0.6 to 1.3 of one answer over the concurrency, in the others by none"""
+WAIT_STEPS = 20
+"""batch_wait_timeout_iters of TensorRT-LLM's scripts: most steps for which a prompt waits for another"""
 ROUNDS = 10
 """requests of a run, over those in flight"""
 SPARE_TOKENS = 1500
@@ -45,6 +52,7 @@ class ClosedLoop:
     drawn; requests: in all.
 
     step_tokens: most tokens of a step, where the launch command sets it; None: as the engine does.
+    sequences: most requests that run at once, where they are fewer than are in flight.
     """
 
     concurrency: int
@@ -53,6 +61,7 @@ class ClosedLoop:
     least_ratio: float
     requests: int
     step_tokens: int | None
+    sequences: int | None = None
 
 
 def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
@@ -71,6 +80,7 @@ def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
         least_ratio=2.0 * MEAN_LENGTH - 1.0 if varied else 1.0,
         requests=ROUNDS * concurrency,
         step_tokens=isl + SPARE_TOKENS + concurrency if one_prompt else None,
+        sequences=max(concurrency - 1, 1) if _is_slot_short(row) else None,
     )
 
 
@@ -92,15 +102,34 @@ def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _batching_steps(row: Mapping[str, str]) -> float:
-    """Decode steps for which the scripts let a request wait.
+    """Mean number of decode steps for which the scripts let a request wait.
 
-    TensorRT-LLM with Llama-3.1-70B at 1k/1k below tp 8: batch_wait_timeout_iters 20 (70b_fp8_h200_trt_slurm.sh and
-    the like).  SGLang with DeepSeek on B200: scheduler_recv_interval 10, and 30 from 16 requests on at tp 8
-    (dsr1_fp8_b200.sh); a request waits for half of it.
+    TensorRT-LLM with Llama-3.1-70B at 1k/1k below tp 8 (70b_fp8_h200_trt_slurm.sh and the like): a prompt
+    waits for another (`gathering_steps`).  SGLang with DeepSeek on B200: scheduler_recv_interval 10, and 30 from 16
+    requests on at tp 8 (dsr1_fp8_b200.sh); a request waits for half of it.  Of SLOT_SHORT one request of `concurrency`
+    always waits for a whole answer of one of the others, so that each waits for its share of that.
     """
     tp, engine, model = int(float(row["tp_size"])), row["backend"], row["model"]
     if engine == "trtllm" and model.endswith("Llama-3.1-70B") and row["isl"] == row["osl"] == "1024" and tp < 8:
-        return 20.0
+        return gathering_steps(float(row["concurrency"]) / (MEAN_LENGTH * float(row["osl"])))
     if engine == "sglang" and model.endswith("DeepSeek-V3") and row["gpu"] == "b200_sxm":
         return 15.0 if tp == 8 and float(row["concurrency"]) >= 16 else 5.0
+    if _is_slot_short(row):
+        return float(row["osl"]) / max(float(row["concurrency"]) - 1.0, 1.0)
     return 0.0
+
+
+def _is_slot_short(row: Mapping[str, str]) -> bool:
+    return (row["backend"], row.get("model"), row.get("backend_version")) in SLOT_SHORT
+
+
+def gathering_steps(arrivals: float) -> float:
+    """Mean steps for which requests wait that arrive at a mean rate of `arrivals` a step (Poisson), one prompt or two.
+
+    TensorRT-LLM (_waiting_requests of its executor) prefills once batch_wait_timeout_iters have passed with a prompt
+    waiting, here N = 20, or once prompts and running sequences reach batch_wait_max_tokens_ratio 0.9 of max_num_tokens,
+    here the sum of the lengths, which the second of two prompts does.  The first waits (1 - e^-aN) / a, the second,
+    that comes with probability 1 - e^-aN, not at all.  Nobody waits who finds no sequence running, as in a burst.
+    """
+    second = 1.0 - math.exp(-arrivals * WAIT_STEPS)
+    return (1.0 - FIRST_ROUND) * second / arrivals / (1.0 + second)

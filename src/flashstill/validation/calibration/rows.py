@@ -95,6 +95,10 @@ def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
     return rows
 
 
+DIGITS = 0.01
+"""spread for whose digits fitted coefficients are written: of two, 1.0 and 1.1 are a tenth of all experts apart"""
+
+
 def fitted_row(
     owner: str, quantity: str, condition: str, fit: Fit, name: str, source: str, note: str, per: str
 ) -> Fact:
@@ -106,7 +110,7 @@ def fitted_row(
     return fact(
         owner=owner,
         quantity=quantity,
-        value=rounded(value, spread if identified else 1.0),
+        value=rounded(value, DIGITS),
         low=value * math.exp(-spread),
         high=value * math.exp(spread),
         per=per,
