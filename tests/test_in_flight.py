@@ -31,7 +31,7 @@ def test_where_nothing_binds_the_closed_form_answers() -> None:
     closed, simulated = answer(batch=4), answer(batch=4, simulated=True)
     names = [field.name for field in fields(closed) if field.name != "note"]
     assert [getattr(closed, name) for name in names] == [getattr(simulated, name) for name in names]
-    assert simulated.note.endswith("in closed form, as neither memory nor the token budget of a step binds")
+    assert simulated.note.endswith("in closed form, as neither memory nor the token budget of a step nor prompts bind")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,17 @@ def test_where_something_binds_it_is_simulated(shape: dict[str, int], reason: st
                 getattr(closed, end) / getattr(closed, name)
             )
     assert found.tpot_s == pytest.approx(closed.tpot_s, rel=0.25)
+
+
+def test_prompts_that_take_most_of_the_time_are_simulated() -> None:
+    """Four requests share a replica: none stays shorter than two of its four prompts, and the closed form is slow."""
+    case: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-sxm", "isl": 4096, "osl": 5, "batch": 4}
+    closed, found = fs.predict(**case), fs.predict(**case, simulated=True)
+    assert "prompts take 9" in found.note
+    prompt_s = fs.predict(**{**case, "batch": 1, "osl": 1}).ttft_s or 0.0
+    stays = [(each.ttft_s or 0.0) + 4.0 * (each.tpot_s or 0.0) for each in (closed, found)]
+    assert stays[0] > 1.1 * stays[1] > 2.2 * prompt_s
+    assert found.output_tokens_per_s == pytest.approx(20.0 / stays[1])
 
 
 def test_more_prompts_than_decode_steps_wait_before_they_start() -> None:

@@ -180,6 +180,18 @@ def test_results_of_load_generators(tmp_path: Path, result: dict[str, object]) -
     assert row.measured == {"tpot_s": pytest.approx(9.4e-3), "ttft_s": pytest.approx(0.07)}
 
 
+def test_at_a_rate_the_limit_is_not_what_is_in_flight(tmp_path: Path) -> None:
+    """vLLM: two requests a second that stay 0.07 + 127 x 0.0094 s are 2.5 in flight, at any --max-concurrency."""
+    path, given = tmp_path / "result.json", {"chip": "h100-sxm"}
+    path.write_text(json.dumps({**VLLM, "request_rate": 2.0, "duration": 5.0}), encoding="utf-8")
+    assert read_own(path, given)[0].case.scenario.batch == round(2.0 * (0.07 + 127 * 0.0094))
+    path.write_text(json.dumps({**VLLM, "request_rate": "inf", "duration": 5.0}), encoding="utf-8")
+    assert read_own(path, given)[0].case.scenario.batch == 8
+    path.write_text(json.dumps({**VLLM, "request_rate": 2.0}), encoding="utf-8")
+    with pytest.raises(BadInput, match="the row has no concurrency"):
+        read_own(path, given)
+
+
 def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(AIPERF), encoding="utf-8")

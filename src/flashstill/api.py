@@ -139,7 +139,7 @@ def predict(
 
     price: basis of all dollar figures: rented, owned or list.  facts: directories with additional fact rows.  set:
     what-if edits, such as {"h100-sxm.memory_bytes_per_s": 5e12}.
-    simulated: where memory or the token budget of a step binds, simulate the requests; `note` says whether it did.
+    simulated: where memory, a step's token budget or prompts bind, simulate the requests; `note` says whether it did.
     Returns an `Answer`, or a `Sweep` of answers if any keyword has several values.
     """
     keywords = {"model": model, "chip": chip, "isl": isl, "osl": osl, **more, "batch": batch}

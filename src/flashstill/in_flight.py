@@ -1,9 +1,9 @@
-"""A prediction at fixed concurrency by simulation, where memory or the token budget of a step binds.
+"""A prediction at fixed concurrency by simulation, where memory, the token budget of a step or prompts bind.
 
 The closed form (cost/serving.py) takes the mean of what is in memory and of what is prefilled together.  Where fewer
-requests fit than are in flight, or a prompt is longer than a step may hold, who waits for whom decides: the run of a
-load generator is then simulated, and its means take the place of the closed form's.  Elsewhere the two agree, and the
-closed form answers at once.
+requests fit than are in flight, or a prompt is longer than a step may hold, or answers are so short that prompts take
+most of the time, who waits for whom decides: the run of a load generator is then simulated, and its means take the
+place of the closed form's.  Elsewhere the two agree, and the closed form answers at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from flashstill.simulate.traffic import Traffic
 
 MEAN_LENGTH, LEAST_RATIO = 0.9, 0.8
 """of lengths that vary as public benchmarks draw them: mean and least, over the nominal ones"""
+OFTEN, PROMPTS_RULE = 0.1, 2.0
+"""prompts of others for each decode step, and times of a step between two tokens, from which on prompts decide: the
+closed form lets some of them delay both the first token and those after it, and is up to 40 % slow"""
 STEADY_ROUNDS = 20
 """requests over those in flight where no burst is asked for: its part in the means is then small"""
 
@@ -36,6 +39,11 @@ def what_binds(resolved: Resolved, answer: Answer) -> str:
     budget = asked.chunk or int(resolved.conditions.software.prefill_tokens)
     if asked.isl > budget:
         return f"a prompt of {asked.isl:,} tokens is prefilled in chunks of at most {budget:,}"
+    others = (asked.batch / resolved.degrees.dp - 1.0) / max(asked.osl - 1.0, 1.0)
+    drafted = resolved.setup.speculation.tokens_per_step if resolved.setup.speculation else 1.0
+    step_s = (answer.decode_step_s or 0.0) / drafted
+    if others >= OFTEN and answer.tpot_s is not None and answer.tpot_s > PROMPTS_RULE * step_s > 0.0:
+        return f"prompts take {1.0 - step_s / answer.tpot_s:.0%} of the time between tokens"
     return ""
 
 
@@ -53,7 +61,7 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
         return _noted(answer, "in closed form: not a machine that steps are simulated on")
     reason = what_binds(resolved, answer)
     if not reason:
-        return _noted(answer, "in closed form, as neither memory nor the token budget of a step binds")
+        return _noted(answer, "in closed form, as neither memory nor the token budget of a step nor prompts bind")
     varied = asked.cohort <= 1.0
     nominal = MEAN_LENGTH if varied else 1.0
     rounds = max(round(1.0 / asked.burst_share), 1) if asked.burst_share > 0.0 else STEADY_ROUNDS

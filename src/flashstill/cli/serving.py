@@ -52,7 +52,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
 @click.option(
-    "--simulated", is_flag=True, help="Simulate the requests where memory or the token budget of a step binds."
+    "--simulated", is_flag=True, help="Simulate the requests where memory, a step's token budget or prompts bind."
 )
 @training_options
 @price_option

@@ -1,6 +1,7 @@
 """Result files of load generators as measured cases, by their fields.
 
-    vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency
+    vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency, or at a request_rate
+                    those in flight by Little's law
     GuideLLM        benchmarks[].metrics, means of successful ones in ms; request_concurrency, inter_token_latency_ms
                     (its time_per_output_token_ms is the whole latency over all tokens, the first included)
     AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token)
@@ -60,10 +61,21 @@ def _vllm(tree: Mapping[str, Any]) -> Iterator[Cells]:
         "model": str(tree.get("model_id") or ""),
         "isl": _whole(None if prompt is None else prompt / completed),
         "osl": _whole(None if output is None else output / completed),
-        "concurrency": _whole(_number(tree, "max_concurrency")),
+        "concurrency": _whole(_vllm_in_flight(tree, completed, output)),
         TPOT: _text(_number(tree, "mean_tpot_ms")),
         TTFT: _text(_number(tree, "mean_ttft_ms")),
     }
+
+
+def _vllm_in_flight(tree: Mapping[str, Any], completed: float, output: float | None) -> float | None:
+    """Mean requests in flight. At a request_rate, max_concurrency is a limit only, and Little's law tells."""
+    if _number(tree, "request_rate") is None:  # "inf": as many as may be
+        return _number(tree, "max_concurrency")
+    duration, ttft, tpot = (_number(tree, name) for name in ("duration", "mean_ttft_ms", "mean_tpot_ms"))
+    if duration is None or ttft is None or tpot is None or output is None:
+        return None
+    stay_s = (ttft + (output / completed - 1.0) * tpot) / 1e3
+    return completed / duration * stay_s
 
 
 def _guidellm(tree: Mapping[str, Any]) -> Iterator[Cells]:
