@@ -367,6 +367,7 @@ def test_prompts_of_exact_length(tmp_path: Path) -> None:
         (["--server", "http://127.0.0.1:1", "--trace", "a.csv", "--isl", "9"], "a trace says how long its requests"),
         (["--server", "http://127.0.0.1:1", "--max-in-flight", "9"], "max_in_flight is of an open loop"),
         (["--server", "http://127.0.0.1:1", "--requests", "3", "--concurrency", "4"], "3 requests never put 4 in"),
+        (["--server", "http://127.0.0.1:1", "--requests", "1e9"], "a run has at most 10,000,000 requests"),
         (
             ["--server", "http://127.0.0.1:1", "--rate", "1", "--requests", "7", "--runs", "1", "--until-saturation"],
             "from fewer than 8 requests nobody can tell",

@@ -12,6 +12,14 @@ from flashstill.progress import Advance
 LINE_EVERY_S = 15.0
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 40 s, 7 minutes, 14 hours, 3 days."""
+    for unit, least_s, unit_s in (("days", 172800.0, 86400.0), ("hours", 7200.0, 3600.0), ("minutes", 120.0, 60.0)):
+        if seconds >= least_s:
+            return f"{seconds / unit_s:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class Console:
     """Bars on a terminal; otherwise one line at the start of a task, every 15 seconds and at its end."""
 
@@ -57,7 +65,7 @@ class Console:
             finished = state.done >= total
             if finished or time.monotonic() - last[0] >= LINE_EVERY_S:
                 last[0] = time.monotonic()
-                left = f"took {state.elapsed_s:.0f} s" if finished else f"{state.left_s:.0f} s left"
+                left = f"took {duration(state.elapsed_s)}" if finished else f"{duration(state.left_s)} left"
                 parts = [f"{state.done / total:.0%}", state.rate_text(unit), left, note]
                 self.say(f"{name}: " + ", ".join(part for part in parts if part))
 

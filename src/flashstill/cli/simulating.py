@@ -24,6 +24,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
+from flashstill.cli.patience import Patience, requests_expected
 from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option
 from flashstill.errors import BadInput
 
@@ -199,7 +200,9 @@ def simulate(
         if with_knee and job.operations.changes:
             raise BadInput("the knee is that of replicas that always serve; leave failures and scaling out")
         found = knee(*parts, PERCENTILE if percentile is None else percentile, Console()) if with_knee else None
-        answer = None if sweeps or (with_knee and free) else simulated(*parts, price, job.operations)
+        if not (sweeps or (with_knee and free)):
+            with Patience(requests_expected(job.traffic), Console()) as told:
+                answer = simulated(*parts, price, job.operations, told)
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         write_rows(out, rows or next(each for each in (answer, found) if each is not None).as_records())
     elif out is not None:

@@ -16,7 +16,7 @@ FEWEST_RUNS = 5
 REQUESTS_PER_SLOT, FEWEST_REQUESTS, OPEN_REQUESTS = 10, 20, 100
 """default requests of a run: so many per request in flight, as public benchmarks send; and of an open loop"""
 ISL, OSL, OPEN_IN_FLIGHT = 256, 128, 1024
-GROWTH, MOST_IN_FLIGHT, MOST_CLIENTS = 2, 4096, 256
+GROWTH, MOST_IN_FLIGHT, MOST_CLIENTS, MOST_REQUESTS = 2, 4096, 256, 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +85,8 @@ class LoadTest:
         if len(given) != 1:
             raise BadInput("give one of concurrency, rate and trace")
         check_counts({"requests": self.requests, "runs": self.runs, "isl": self.isl, "osl": self.osl})
+        if self.requests is not None and self.requests > MOST_REQUESTS:
+            raise BadInput(f"a run has at most {MOST_REQUESTS:,} requests, which are held in memory; give fewer")
         for many in self.concurrency:
             if not 1 <= many <= MOST_IN_FLIGHT or many != int(many):
                 raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, a whole number, not {many}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
+from flashstill.simulate.feeding import Feed, joined_arrivals, no_arrivals, part_of_arrivals
 from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, Arrivals, advance, keys_of
 from flashstill.simulate.outages import begin, change, give_up_rest
@@ -36,6 +37,7 @@ from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
 
+Told = Callable[[int], object]
 PLACES = 4096
 """room for requests in flight at first; it doubles as often as needed"""
 
@@ -64,26 +66,29 @@ def run(
     course: Course = STEADY,
     followers: Followers | None = None,
     is_brief: bool = False,
+    told: Told = lambda arrived: None,
 ) -> Outcome:
     """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
 
     replicas: of one unit, where the course scales units.  prefill: a pool that prefills for the replicas.
     followers: requests that come only after others, in place of blocks.  is_brief: only what `new_tally` then counts.
+    told: hears again and again how many requests have come.
     scheduler: the user's, asked before every step where limits.asks.
     BadInput for a mistake of it.
     """
     fleet, settings = set_up(tables, limits._replace(follows=followers is not None), replicas, prefill, course, seed)
     pool, tally = new_pool(PLACES), new_tally(moment_s, is_brief)
     _begin(fleet, settings, tally, course)
-    pieces = iter(blocks)
-    piece, following = next(pieces, _empty()), next(pieces, None)
+    feed = Feed(blocks, closed, whole=closed and limits.return_s == 0.0)
+    piece = feed.next()
     position, given_up = 0, -1
     if closed:
         fleet.router[FOLLOWED] = int(np.count_nonzero(np.isfinite(piece.arrival_s)))
     while True:
-        is_last = following is None if followers is None else followers.is_last
+        is_last = feed.is_last if followers is None else followers.is_last
         why, position = advance(fleet, pool, settings, tally, piece, position, is_last, closed, given_up)
         given_up = -1
+        told(int(tally.totals[ARRIVED]))
         if why == ROOM:
             keys = keys_of(settings.prefill_limits, piece, position)[1]
             if pool.spares[0] == 0:
@@ -94,9 +99,12 @@ def run(
                 fleet = with_larger_tables(fleet)
         elif why == MORE and followers is not None:
             piece, position = followers.due(int(tally.totals[ARRIVED])), 0
+        elif why == MORE and closed:
+            fleet.router[FOLLOWED] = max(int(fleet.router[FOLLOWED]) - position, 0)
+            rest = part_of_arrivals(piece, position, len(piece.arrival_s))
+            piece, position = joined_arrivals(rest, feed.next()), 0
         elif why == MORE:
-            assert following is not None
-            piece, following, position = following, next(pieces, None), 0
+            piece, position = feed.next(), 0
         elif why == ASK:
             assert scheduler is not None
             decide(fleet, pool, settings, tally, scheduler, closed)
@@ -110,7 +118,7 @@ def run(
             left = pool.spare[pool.spares[1] : pool.spares[0]]
             pool.spares[1] = pool.spares[0]
             if followers.leave(pool.counts[left, NUMBER].tolist(), float(tally.area[1]), piece, position):
-                piece, position = _empty(), 0
+                piece, position = no_arrivals(), 0
     if scheduler is not None:
         check_all_served(fleet, tally, scheduler, course is STEADY)
     end_s = float(max(np.max(fleet.clock[:, STARTS]), np.max(fleet.clock[:, SINCE_S]), tally.area[1]))
@@ -152,8 +160,3 @@ def _begin(fleet: Fleet, settings: Settings, tally: Tally, course: Course) -> No
         fleet.ends[-1] = course.autoscaler.interval_s
     elif len(course.schedule) > 1:
         fleet.ends[-1] = course.schedule[1][0]
-
-
-def _empty() -> Arrivals:
-    none = np.zeros(0, dtype=np.int64)
-    return Arrivals(np.zeros(0), none, none, none)

@@ -185,7 +185,7 @@ def advance(
     """Go on until the caller is to do something; returns what (MORE, ...) and the position in `arrivals`.
 
     is_last: no further requests come after these.  closed: those with a time of arrival, which stand first, come then,
-    and each of the others when one is finished (closed.py); all must be given at once.
+    and each of the others when one is finished (closed.py); more are asked for while all in flight can be followed.
     given_up: after a CHANGE that has been carried out, the number of requests given up; else -1.
     """
     total, replicas, links = len(arrivals.arrival_s), len(fleet.counts), len(fleet.links)
@@ -203,12 +203,14 @@ def advance(
                 continue
         r = int(np.argmin(fleet.ends))
         event_s, finished = fleet.ends[r], max(given_up, 0)
-        comes_s = np.inf
+        comes_s, known = np.inf, max(fleet.router[FOLLOWED], position)
         if position < total and not (closed and position >= fleet.router[FOLLOWED]):
             comes_s = arrivals.arrival_s[position]
         if given_up >= 0:
             r, event_s, given_up = replicas, fleet.scaling[NOW_S], -1
-        elif position == total and not is_last:
+        elif not is_last and (
+            position == total or (closed and total - known <= tally.area[IN_SYSTEM] + known - position)
+        ):
             return MORE, position
         elif comes_s == np.inf and (event_s == np.inf or tally.area[IN_SYSTEM] == 0.0):
             return OVER, position

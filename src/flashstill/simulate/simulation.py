@@ -18,7 +18,7 @@ from flashstill.simulate.agents import Agents, agents_of
 from flashstill.simulate.answer import Simulation, simulation_of
 from flashstill.simulate.apart import Apart, check_pair, decode_pool, instance_on, prefill_instance, prefill_pool
 from flashstill.simulate.course import STEADY, Course
-from flashstill.simulate.engine import Outcome, run
+from flashstill.simulate.engine import Outcome, Told, run
 from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
@@ -57,15 +57,16 @@ class Prepared:
 
     def serve(
         self, pieces: Iterable[Arrivals], closed: bool, seed: int, followers: Followers | None = None,
-        is_brief: bool = False,
+        is_brief: bool = False, told: Told = lambda arrived: None,
     ) -> Outcome:  # fmt: skip
         """Run requests, or those that follow others, through the fleet until the last one is finished.
 
-        is_brief: without time lines, and without the parts of the run that intervals come from.
+        is_brief: without time lines, and without the parts of the run that intervals come from.  told: hears again and
+        again how many requests have come.
         """
         return run(
             self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function,
-            self.apart.pool if self.apart else None, self.course, followers, is_brief,
+            self.apart.pool if self.apart else None, self.course, followers, is_brief, told,
         )  # fmt: skip
 
 
@@ -150,6 +151,7 @@ def simulate(
     seed: int = 0,
     price: str = RENTED,
     operations: Operations = AS_THEY_ARE,
+    told: Told = lambda arrived: None,
 ) -> Simulation:
     """Serve the traffic on replicas of the deployment, event by event; the same answer for the same seed.
 
@@ -157,10 +159,12 @@ def simulate(
     """
     pieces, sizes = requests_of(traffic, seed)
     fleet = prepared(facts, model, deployment, policy or Policy(), sizes, price, operations)
-    return simulated(fleet, traffic, pieces, seed)
+    return simulated(fleet, traffic, pieces, seed, told)
 
 
-def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int = 0) -> Simulation:
+def simulated(
+    fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int = 0, told: Told = lambda arrived: None
+) -> Simulation:
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
     if traffic.closed and fleet.policy.refuse_late:
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
@@ -168,7 +172,7 @@ def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], see
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     followers = _sessions(fleet, traffic) if traffic.waits else _agents(fleet, traffic, seed)
     taken = WithinContext(fleet.resolved.model.context)
-    outcome = fleet.serve(taken.of(pieces), traffic.closed, seed, followers)
+    outcome = fleet.serve(taken.of(pieces), traffic.closed, seed, followers, told=told)
     notes, replayed = fleet.notes, None
     if isinstance(followers, Sessions):
         notes, replayed = (*notes, *followers.trace.seen.notes(), *followers.notes), followers.replayed

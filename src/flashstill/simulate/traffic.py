@@ -25,8 +25,8 @@ from flashstill.simulate.servegen import requests_of_clients
 from flashstill.simulate.state import Counts, Values
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
-PIECE = 65536
-"""requests made or read at a time"""
+PIECE, WHOLE = 65536, 2**20
+"""requests made or read at a time; those of a closed loop up to which they are made at once"""
 SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
 OPEN_LOOP, IN_ORDER, CLOSED_LOOP = REPLAYS = ("open-loop", "in-order", "closed-loop")
@@ -202,9 +202,13 @@ def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
         return
     clock, left = 0.0, traffic.requests
     while left > 0:
-        count = left if traffic.closed else min(left, PIECE)
+        count = min(left, PIECE)
         if traffic.concurrency is not None:
-            number = np.arange(count)
+            first = traffic.requests - left
+            count = (
+                left if traffic.requests <= WHOLE else min(left, PIECE if first else max(PIECE, traffic.concurrency))
+            )
+            number = np.arange(first, first + count)
             times: Values = np.where(number < traffic.concurrency, number * traffic.spacing_s, np.inf)
         else:
             assert traffic.rate is not None
