@@ -132,9 +132,10 @@ class FakeStream:
             finish = "length" if number == many - 1 else None
             await send(event({"choices": [{**choice, "finish_reason": finish}]}))
         if self.has_usage and question.get("stream_options"):
-            prompt = question["messages"][0]["content"] if chat else question["prompt"]
+            texts = [each["content"] for each in question["messages"]] if chat else [question["prompt"]]
+            turns = len(texts) // 2 + 1
             usage = {
-                "prompt_tokens": len(prompt.split()) + self.template * chat,
+                "prompt_tokens": sum(len(text.split()) for text in texts) + self.template * chat * turns,
                 "completion_tokens": many * self.claimed,
             }
             await send(event({"choices": [], "usage": usage}))

@@ -69,7 +69,11 @@ def test_turns_follow_answers_and_go_on_with_them(server: FakeStream, tmp_path: 
 
 
 def test_a_conversation_in_chat(server: FakeStream, tmp_path: Path) -> None:
-    measure_server(asked(server, tmp_path / "trace.csv", api="chat"), Silent())
+    """Messages of both roles; what the template adds for a turn is known from the second one on."""
+    found = measure_server(asked(server, tmp_path / "trace.csv", api="chat"), Silent())
+    counted = {reply.wanted_prompt: reply.prompt_tokens for reply in found.levels[0].replies}
+    assert counted[15] == 9 + server.template + 3 + 1 + server.template, "one new word at least"
+    assert counted[30] == 30
     talks = [question["messages"] for question in server.questions[1:]]
     longest = max(talks, key=len)
     assert [each["role"] for each in longest] == ["user", "assistant"] * 2 + ["user"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.load_test.client import Reply
 from flashstill.load_test.prompts import Prompts
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
 from flashstill.traces.requests import Row
@@ -70,34 +71,44 @@ def conversations_of(rows: Iterable[Row], replay: str, speed: float) -> Conversa
 
 
 class Talk:
-    """What was said in the conversations of a run, as long as a turn may still go on with it."""
+    """What was said in the conversations of a run, as long as a turn may still go on with it.
+
+    A turn gets as many new words as its prompt lacks beside what was said, by the server's count of that, and beside
+    what the server adds for a turn (the marks of roles in a chat), which is learnt from the turns before.
+    """
 
     def __init__(self, conversations: Conversations, prompts: Prompts) -> None:
         self._conversations, self._prompts = conversations, prompts
         self.next_turns = conversations.next_turns()
         self._open = {number: len(turns) for number, turns in self.next_turns.items()}
-        self._said: dict[int, Said] = {}
+        self._said: dict[int, tuple[Said, int]] = {}
+        self._turn_tokens = 0
 
-    def before(self, number: int) -> Said:
-        """What was said before a turn, empty if its prompt does not begin with it."""
+    def before(self, number: int) -> tuple[Said, int]:
+        """What was said before a turn and its tokens, empty if its prompt does not begin with it."""
         earlier = int(self._conversations.before[number])
         if earlier < 0:
-            return ()
-        said = self._said.get(earlier, ())
+            return (), 0
+        said = self._said.get(earlier, ((), 0))
         self._open[earlier] -= 1
         if not self._open[earlier]:
             self._said.pop(earlier, None)
-        return said if self._conversations.new_tokens[number] >= 0 else ()
+        return said if self._conversations.new_tokens[number] >= 0 else ((), 0)
 
-    def words(self, number: int, numbers: np.random.Generator, least: int) -> str:
-        """The new words of a turn that goes on with what was said, at least so many."""
-        return self._prompts.more(max(int(self._conversations.new_tokens[number]), least), numbers)
+    def words(self, wanted: int, said_tokens: int, numbers: np.random.Generator, least: int) -> str:
+        """The new words, at least so many, of a prompt of `wanted` tokens that goes on with what was said."""
+        return self._prompts.more(max(wanted - said_tokens - self._turn_tokens, least), numbers)
 
-    def ended(self, number: int, before: Said, prompt: str, answer: str, output: int) -> None:
-        """Keep what was said, if a turn follows. output: tokens of the answer that was asked for."""
+    def ended(self, number: int, before: tuple[Said, int], prompt: str, answer: str, reply: Reply) -> None:
+        """Keep what was said, if a turn follows."""
+        said, said_tokens = before
+        if said and reply.prompt_tokens is not None:
+            self._turn_tokens = max(reply.prompt_tokens - said_tokens - prompt.count(" "), 0)
         if number in self.next_turns:
-            filler = self._prompts.more(output, np.random.default_rng(number))
-            self._said[number] = (*before, (prompt, answer or filler))
+            output = reply.output_tokens if answer else reply.wanted_output
+            tokens = (reply.prompt_tokens or reply.wanted_prompt) + output
+            text = answer or self._prompts.more(output, np.random.default_rng(number))
+            self._said[number] = (*said, (prompt, text)), tokens
 
 
 def note_of(replay: str, tells_answers: bool) -> tuple[str, ...]:

@@ -189,19 +189,19 @@ class Run:
         columns = (traffic.prompt, traffic.output, traffic.cached, traffic.numbers)
         place, (prompt, output, cached, number) = number, (int(column[number]) for column in columns)
         self._sent += 1
-        before, said = (() if self._talk is None else self._talk.before(place)), list[str]()
+        before, said = (((), 0) if self._talk is None else self._talk.before(place)), list[str]()
         drawn = np.random.default_rng((traffic.seed, number))
-        if before and self._talk is not None:
-            text = self._talk.words(place, drawn, least=int(self._dialect.api == "chat"))
+        if before[0] and self._talk is not None:
+            text = self._talk.words(prompt, before[1], drawn, least=int(self._dialect.api == "chat"))
         else:
             text = self._prompts.make(prompt, cached, drawn)
         reply = Reply(number=number, due=due, wanted_prompt=prompt, wanted_output=output)
         try:
-            body = self._dialect.body(text, output, before)
+            body = self._dialect.body(text, output, before[0])
             await self._client.ask(self._dialect.path, body, reply, None if self._talk is None else said)
         finally:
             if self._talk is not None:
-                self._talk.ended(place, before, text, "".join(said), output)
+                self._talk.ended(place, before, text, "".join(said), reply)
             reply.since(self._ran.started)
             self._sink(reply)
         self._in_a_row = 0 if reply.outcome == OK else self._in_a_row + 1
