@@ -401,7 +401,7 @@ def walk(
         last = now
         done = [request for server in servers[r : r + ranks] for request in server.finish_step(now)]
         called = dispatch() if done else set()
-        arriving = deque(sorted([*arriving, *follow(done, now)], key=lambda each: each.arrival))
+        arriving = deque(sorted([*arriving, *follow(done, now)], key=lambda each: (each.arrival, each.number)))
         for _ in done:
             if later and return_s > 0.0:
                 later[0].arrival = max(now + return_s, begun)

@@ -53,8 +53,8 @@ class Plain:
         self.late = self.turns = 0
         before: dict[str, tuple[Request, float]] = {}
         for at, prompt, output, name, answer in turns:
-            request = Request(at, prompt, output, keys=self._keys(name, prompt, output))
-            self.number[id(request)] = len(self.number)
+            request = Request(at, prompt, output, keys=self._keys(name, prompt, output), number=len(self.number))
+            self.number[id(request)] = request.number
             if name in before:
                 earlier, end = before[name]
                 self.later[id(earlier)] = request, at, max(at - end, 0.0)
@@ -90,12 +90,12 @@ class Plain:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Turns:
-    tells, at, turns = draw(st.booleans()), 0.0, []
+    tells, digits, at, turns = draw(st.booleans()), draw(st.sampled_from([1, 9])), 0.0, []
     for number in range(draw(st.integers(1, 40))):
         at += draw(st.floats(1e-4, 0.4)) + number * 1e-6
         answer = draw(st.floats(0.0, 2.0)) if tells and draw(st.booleans()) else None
         name = f"c{draw(st.integers(0, 8))}"
-        turns.append((at, draw(st.integers(1, 300)), draw(st.integers(1, 25)), name, answer))
+        turns.append((round(at, digits), draw(st.integers(1, 300)), draw(st.integers(1, 25)), name, answer))
     return turns
 
 

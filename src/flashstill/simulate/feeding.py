@@ -12,7 +12,8 @@ from time import perf_counter
 
 import numpy as np
 
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.loop import NO_KEYS, Arrivals
+from flashstill.simulate.state import Counts
 
 FIRST, MOST, QUICK_S = 64, 16384, 0.05
 
@@ -29,13 +30,23 @@ def part_of_arrivals(piece: Arrivals, first: int, end: int) -> Arrivals:
 
 
 def joined_arrivals(one: Arrivals, two: Arrivals) -> Arrivals:
-    """Requests one after the other; in a closed loop, which names no blocks."""
+    """Requests one after the other."""
     return Arrivals(
         np.concatenate([one.arrival_s, two.arrival_s]),
         np.concatenate([one.prompt, two.prompt]),
         np.concatenate([one.output, two.output]),
         np.concatenate([one.cached, two.cached]),
+        *_joined_keys(one, two),
     )
+
+
+def _joined_keys(one: Arrivals, two: Arrivals) -> tuple[Counts, Counts]:
+    if not len(one.key_ends) and not len(two.key_ends):
+        return NO_KEYS, NO_KEYS
+    first, second = (
+        each.key_ends if len(each.key_ends) else np.zeros(len(each.prompt), dtype=np.int64) for each in (one, two)
+    )
+    return np.concatenate([first, second + len(one.keys)]), np.concatenate([one.keys, two.keys])
 
 
 def no_arrivals() -> Arrivals:
@@ -60,15 +71,29 @@ class Feed:
         return self._at == len(self._piece.arrival_s) and self._following is None
 
     def next(self) -> Arrivals:
-        """The next part; empty if there is none."""
+        """The next part; empty if there is none. Requests that come at one moment are never parted."""
         if self._at == len(self._piece.arrival_s) and self._following is not None:
-            self._piece, self._following, self._at = self._following, next(self._pieces, None), 0
+            self._go_on(self._following)
         now = perf_counter()
         if now - self._handed_s < QUICK_S:
             self._size = min(2 * self._size, MOST)
         elif now - self._handed_s > 4 * QUICK_S:
             self._size = max(self._size // 2, FIRST)
         self._handed_s = now
-        size = len(self._piece.arrival_s) if self._whole else max(self._size, self._least)
-        first, self._at = self._at, min(self._at + size, len(self._piece.arrival_s))
-        return part_of_arrivals(self._piece, first, self._at)
+        first, times = self._at, self._piece.arrival_s
+        size = len(times) if self._whole else max(self._size, self._least)
+        end = min(first + size, len(times))
+        if self._closed or end == first:
+            self._at = end
+            return part_of_arrivals(self._piece, first, end)
+        end = int(np.searchsorted(times, times[end - 1], side="right"))
+        while end == len(times) and self._following is not None and self._following.arrival_s[0] == times[-1]:
+            rest = part_of_arrivals(self._piece, first, end)
+            self._go_on(joined_arrivals(rest, self._following))
+            first, times = 0, self._piece.arrival_s
+            end = int(np.searchsorted(times, rest.arrival_s[-1], side="right"))
+        self._at = end
+        return part_of_arrivals(self._piece, first, end)
+
+    def _go_on(self, piece: Arrivals) -> None:
+        self._piece, self._following, self._at = piece, next(self._pieces, None), 0

@@ -39,12 +39,14 @@ LATE_S = 1e-6
 
 @dataclass(slots=True, eq=False)
 class Sent:
-    """A request of a trace. published_s: when it came, answered_s: its published end, if known, on the run's clock.
+    """A request of a trace. order: in the file.  published_s: when it came, answered_s: its published end, if known, on
+    the run's clock.
 
     row: until it leaves.  tokens: of its prompt and its answer.  follows: whether it waits for another one.  text: what
     it is made of, where the trace does not name blocks.
     """
 
+    order: int
     row: Row | None
     published_s: float
     answered_s: float
@@ -78,7 +80,7 @@ class Sessions:
     ) -> None:  # fmt: skip
         self.trace, self._traffic, self._unit, self._return_s = trace, traffic, unit, return_s
         self._room, self._prompt_room = room, prompt_room
-        self._refused: int | None = None
+        self._refused: list[int] = []
         self._rows = trace.rows()
         self._texts = Texts(unit)
         self._known: dict[Any, Sent] = {}
@@ -86,7 +88,7 @@ class Sessions:
         self._coming: list[tuple[float, int, Sent]] = []
         self._handed: list[tuple[float, int, Sent]] = []
         self._running: dict[int, Sent] = {}
-        self._order, self._first = 0, 0
+        self._read_so_far, self._first = 0, 0
         self._turns = self._late = self._unknown = 0
         self._late_s = 0.0
         self._whole = trace.tells_answers and traffic.replay == CLOSED_LOOP
@@ -96,7 +98,7 @@ class Sessions:
     @property
     def is_last(self) -> bool:
         """Whether nothing comes unless a request leaves."""
-        return not self._coming and self._next is None and self._refused is None
+        return not (self._coming or self._next is not None or self._refused)
 
     @property
     def replayed(self) -> Replayed:
@@ -120,16 +122,18 @@ class Sessions:
         return tuple(told)
 
     def due(self, number: int) -> Arrivals:
-        """The next requests, in order of time."""
+        """The next requests, in order of time and of the file; those that come at one moment are never parted."""
         self._refuse()
         self._handed, self._first = [], number
-        while self._coming and len(self._handed) < BATCH and self._refused is None:
+        while self._coming and (
+            (len(self._handed) < BATCH and not self._refused) or self._coming[0][0] == self._handed[-1][0]
+        ):
             self._handed.append(heapq.heappop(self._coming))
             self._running[number] = sent = self._handed[-1][2]
             self._admit()
             assert sent.row is not None
             if sent.tokens > self._room or sent.row.prompt > self._prompt_room:
-                self._refused = number
+                self._refused.append(number)
             number += 1
         return self._arrivals()
 
@@ -145,13 +149,13 @@ class Sessions:
         for place in range(position, len(self._handed)):
             del self._running[self._first + place]
             heapq.heappush(self._coming, self._handed[place])
-        self._handed, self._refused = self._handed[:position], None
+        self._handed, self._refused = self._handed[:position], []
         return True
 
     def _refuse(self) -> None:
-        """The last one that was given to the loop has come, and no replica could ever hold it: that ends it."""
-        if self._refused is not None:
-            number, self._refused = self._refused, None
+        """What was given to the loop last has come, and no replica could ever hold these: that ends them."""
+        numbers, self._refused = self._refused, []
+        for number in numbers:
             self._end(self._running.pop(number), self._handed[-1][0])
 
     def _end(self, sent: Sent, now: float) -> None:
@@ -181,8 +185,7 @@ class Sessions:
             if time_s > sent.published_s + LATE_S:
                 self._late += 1
                 self._late_s += time_s - sent.published_s
-        heapq.heappush(self._coming, (time_s, self._order, sent))
-        self._order += 1
+        heapq.heappush(self._coming, (time_s, sent.order, sent))
 
     def _admit(self) -> None:
         """Read the requests that may come before all that are known to come, or all at once."""
@@ -213,7 +216,10 @@ class Sessions:
         turn, published_s = row.turn, row.arrival_s / self._traffic.speed
         before = None if turn is None or turn.before is None else self._known.get(turn.before)
         answer_s = math.nan if turn is None else turn.answer_s / self._traffic.speed
-        sent = Sent(row, published_s, published_s + answer_s, row.prompt + row.output, before is not None)
+        self._read_so_far += 1
+        sent = Sent(
+            self._read_so_far, row, published_s, published_s + answer_s, row.prompt + row.output, before is not None
+        )
         if turn is not None:
             self._unknown += before is None and turn.before is not None and turn.before != turn.name
             self._known[turn.name] = sent
