@@ -219,6 +219,18 @@ def test_a_refused_request_counts_as_answered(tmp_path: Path) -> None:
     assert replayed.replayed.turns == 2
 
 
+def test_turns_beyond_the_models_context_are_left_out(tmp_path: Path) -> None:
+    """A turn after one that is left out follows the one before that."""
+    turns: Turns = [(0.0, 10, 300, "a", None), (0.1, 50_000, 5, "a", None), (0.2, 20, 5, "a", None)]
+    answer = fs.simulate(**ASKED, trace=written(tmp_path / "trace.csv", turns), replay="in-order")
+    assert answer.requests == answer.finished == 2
+    assert answer.replayed is not None
+    assert (answer.replayed.turns, answer.replayed.late, answer.replayed.unknown) == (1, 1, 0)
+    assert any("1 of 3 requests are longer than the model's context" in note for note in answer.notes)
+    with pytest.raises(fs.BadInput, match=r"beyond the 40960 tokens|every request is longer than"):
+        fs.simulate(**ASKED, trace=written(tmp_path / "long.csv", turns[1:2]), replay="in-order")
+
+
 def test_formats_with_conversations(tmp_path: Path) -> None:
     aiperf = {"metadata": {"request_start_ns": 10**18, "request_end_ns": 10**18 + 2 * 10**9, "x_correlation_id": "u"},
               "metrics": {"input_sequence_length": {"value": 5}, "output_sequence_length": {"value": 8}}}  # fmt: skip

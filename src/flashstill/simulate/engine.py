@@ -9,12 +9,13 @@ import numpy as np
 
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
-from flashstill.simulate.feeding import Feed, joined_arrivals, no_arrivals, part_of_arrivals
+from flashstill.simulate.feeding import Feed, no_arrivals, part_of_arrivals
 from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, Arrivals, advance, keys_of
 from flashstill.simulate.outages import begin, change, give_up_rest
 from flashstill.simulate.prefix import with_larger_tables
 from flashstill.simulate.scaling import look
+from flashstill.simulate.selection import joined
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import (
     FOLLOWED,
@@ -102,7 +103,7 @@ def run(
         elif why == MORE and closed:
             fleet.router[FOLLOWED] = max(int(fleet.router[FOLLOWED]) - position, 0)
             rest = part_of_arrivals(piece, position, len(piece.arrival_s))
-            piece, position = joined_arrivals(rest, feed.next()), 0
+            piece, position = joined([rest, feed.next()]), 0
         elif why == MORE:
             piece, position = feed.next(), 0
         elif why == ASK:

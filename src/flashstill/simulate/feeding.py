@@ -12,8 +12,8 @@ from time import perf_counter
 
 import numpy as np
 
-from flashstill.simulate.loop import NO_KEYS, Arrivals
-from flashstill.simulate.state import Counts
+from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.selection import joined
 
 FIRST, MOST, QUICK_S = 64, 16384, 0.05
 
@@ -27,26 +27,6 @@ def part_of_arrivals(piece: Arrivals, first: int, end: int) -> Arrivals:
     before, ends = int(piece.key_ends[first - 1]) if first else 0, piece.key_ends[rows]
     last = int(ends[-1]) if len(ends) else before
     return part._replace(key_ends=ends - before, keys=piece.keys[before:last])
-
-
-def joined_arrivals(one: Arrivals, two: Arrivals) -> Arrivals:
-    """Requests one after the other."""
-    return Arrivals(
-        np.concatenate([one.arrival_s, two.arrival_s]),
-        np.concatenate([one.prompt, two.prompt]),
-        np.concatenate([one.output, two.output]),
-        np.concatenate([one.cached, two.cached]),
-        *_joined_keys(one, two),
-    )
-
-
-def _joined_keys(one: Arrivals, two: Arrivals) -> tuple[Counts, Counts]:
-    if not len(one.key_ends) and not len(two.key_ends):
-        return NO_KEYS, NO_KEYS
-    first, second = (
-        each.key_ends if len(each.key_ends) else np.zeros(len(each.prompt), dtype=np.int64) for each in (one, two)
-    )
-    return np.concatenate([first, second + len(one.keys)]), np.concatenate([one.keys, two.keys])
 
 
 def no_arrivals() -> Arrivals:
@@ -89,7 +69,7 @@ class Feed:
         end = int(np.searchsorted(times, times[end - 1], side="right"))
         while end == len(times) and self._following is not None and self._following.arrival_s[0] == times[-1]:
             rest = part_of_arrivals(self._piece, first, end)
-            self._go_on(joined_arrivals(rest, self._following))
+            self._go_on(joined([rest, self._following]))
             first, times = 0, self._piece.arrival_s
             end = int(np.searchsorted(times, rest.arrival_s[-1], side="right"))
         self._at = end

@@ -30,7 +30,13 @@ def selected(requests: Arrivals, rows: Counts) -> Arrivals:
 
 
 def joined(pieces: Sequence[Arrivals]) -> Arrivals:
-    """One piece of several in a row."""
+    """One piece of several in a row; some of them may name no blocks."""
+    if any(len(piece.key_ends) for piece in pieces):
+        none = (np.zeros(len(piece.prompt), dtype=np.int64) for piece in pieces)
+        pieces = [
+            piece if len(piece.key_ends) else piece._replace(key_ends=ends)
+            for piece, ends in zip(pieces, none, strict=True)
+        ]
     whole = Arrivals._make(np.concatenate(columns) for columns in zip(*pieces, strict=True))
     if len(whole.key_ends) == 0:
         return whole
@@ -64,6 +70,10 @@ class WithinContext:
                 kept = selected(piece, np.flatnonzero(fits))
                 closed = np.isinf(piece.arrival_s[-1])
                 yield kept._replace(arrival_s=piece.arrival_s[: len(kept.prompt)]) if closed else kept
+        self.check()
+
+    def check(self) -> None:
+        """BadInput if none is left at the end."""
         if self.too_long and self.too_long == self.requests:
             raise BadInput(f"every request is longer than the {self.tokens:,} tokens that the model was made for")
 

@@ -26,13 +26,14 @@ import numpy as np
 
 from flashstill.errors import BadInput
 from flashstill.simulate.loop import NO_KEYS, Arrivals
+from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.state import Limits
 from flashstill.simulate.texts import Text, Texts
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER, Traffic
 from flashstill.traces.reader import Trace
 from flashstill.traces.requests import Row
 
-BATCH, REMEMBERED, MOST_HELD = 64, 2**17, 2_000_000
+BATCH, REMEMBERED, MOST_HELD, MOST_TOKENS = 64, 2**17, 2_000_000, 2**40
 """requests given to the loop at a time; those that have left and are remembered; most that are read at once"""
 LATE_S = 1e-6
 
@@ -76,11 +77,12 @@ class Sessions:
 
     def __init__(
         self, trace: Trace, traffic: Traffic, unit: int, return_s: float, room: float = math.inf,
-        prompt_room: float = math.inf,
+        prompt_room: float = math.inf, taken: WithinContext | None = None,
     ) -> None:  # fmt: skip
         self.trace, self._traffic, self._unit, self._return_s = trace, traffic, unit, return_s
         self._room, self._prompt_room = room, prompt_room
         self._refused: list[int] = []
+        self.taken = taken or WithinContext(MOST_TOKENS)
         self._rows = trace.rows()
         self._texts = Texts(unit)
         self._known: dict[Any, Sent] = {}
@@ -208,9 +210,21 @@ class Sessions:
                 self._comes(sent, self._time_after(before, sent))
             self._next = self._read()
 
+    def _next_row(self) -> Row | None:
+        """The next request that the model takes; a turn after one that is left out follows the one before that."""
+        for _, row in self._rows:
+            self.taken.requests += 1
+            if row.prompt + row.output <= self.taken.tokens:
+                return row
+            self.taken.too_long += 1
+            if row.turn is not None and row.turn.before in self._known:
+                self._known[row.turn.name] = self._known[row.turn.before]
+        self.taken.check()
+        return None
+
     def _read(self) -> tuple[Sent, Sent | None] | None:
         """The next request of the trace, and the one that it follows."""
-        _, row = next(self._rows, (0, None))
+        row = self._next_row()
         if row is None:
             return None
         turn, published_s = row.turn, row.arrival_s / self._traffic.speed
@@ -241,11 +255,14 @@ class Sessions:
         return found._replace(key_ends=ends, keys=np.concatenate([NO_KEYS, *keys]))
 
 
-def sessions_of(traffic: Traffic, limits: Limits, filling: Limits | None) -> Sessions:
+def sessions_of(
+    traffic: Traffic, limits: Limits, filling: Limits | None, taken: WithinContext | None = None
+) -> Sessions:
     """The conversations of the traffic's trace before their first turns. limits: of a replica; filling: of one that
-    prefills for it.  BadInput for a trace without conversations."""
+    prefills for it; taken: counts the requests that the model does not take.  BadInput for a trace without any.
+    """
     assert traffic.trace is not None
     trace = Trace(traffic.trace, traffic.reading, with_turns=True)
     prompt_room = math.inf if filling is None else filling.blocks * filling.block
     unit = (filling or limits).unit
-    return Sessions(trace, traffic, unit, limits.return_s, limits.blocks * limits.block, prompt_room)
+    return Sessions(trace, traffic, unit, limits.return_s, limits.blocks * limits.block, prompt_room, taken)

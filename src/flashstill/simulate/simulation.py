@@ -170,8 +170,8 @@ def simulated(
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
     if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
-    followers = _sessions(fleet, traffic) if traffic.waits else _agents(fleet, traffic, seed)
     taken = WithinContext(fleet.resolved.model.context)
+    followers = _sessions(fleet, traffic, taken) if traffic.waits else _agents(fleet, traffic, seed)
     outcome = fleet.serve(taken.of(pieces), traffic.closed, seed, followers, told=told)
     notes, replayed = fleet.notes, None
     if isinstance(followers, Sessions):
@@ -185,9 +185,9 @@ def simulated(
     )  # fmt: skip
 
 
-def _sessions(fleet: Prepared, traffic: Traffic) -> Sessions:
+def _sessions(fleet: Prepared, traffic: Traffic, taken: WithinContext) -> Sessions:
     """The conversations of the traffic's trace."""
-    return sessions_of(traffic, fleet.limits, fleet.apart.pool.limits if fleet.apart else None)
+    return sessions_of(traffic, fleet.limits, fleet.apart.pool.limits if fleet.apart else None, taken)
 
 
 def _agents(fleet: Prepared, traffic: Traffic, seed: int) -> Agents | None:
