@@ -63,6 +63,9 @@ OTHERWISE = (
     "4.1,closed,A,H200-CTSx8,llama2-70b-99,Server,NVIDIA H200-SXM-141GB-CTS,8,NVLink,TensorRT 10,8001,80,1000,0.1,10\n"
     "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-NVL-94GB,8,N/A,TensorRT 10,8002,40,1000,0.1,10\n"
     "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-NVL-94GB,8,bridges,TensorRT 10,8003,40,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-SXM-80GB,4,6x 4th Gen NVLink,TensorRT 10,8004,40,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H100-SXM-80GB,4,NVSwitch,TensorRT 10,8005,40,1000,0.1,10\n"
+    "4.1,closed,A,s,mixtral-8x7b,Offline,NVIDIA H100-SXM-80GB,8,NVSwitch,TensorRT 10,8006,40,1000,,\n"
 )
 
 
@@ -81,9 +84,14 @@ def test_both_accuracy_targets_of_a_run_count_once_and_littles_law_gives_its_bat
 def test_boards_run_at_the_limits_and_over_the_links_that_their_systems_state(tmp_path: Path) -> None:
     (tmp_path / "mlperf_inference.csv").write_text(OTHERWISE, encoding="utf-8")
     rate, _ = compare_throughput(FACTS, tmp_path)
-    saving, cooled, alone, bridged = rate.predicted
+    saving, cooled, alone, bridged, four, eight, mixtral = rate.predicted
     assert saving < cooled  # 500 and 1,000 W
     assert alone < 0.8 * bridged  # two H100 NVL over PCIe and over NVLink
+    assert four < 0.95 * eight  # a pair of four H100 without a switch
+    case = Case.of(
+        model="mixtral-8x7b", chip="h100-sxm", tp=1, precision="fp8", isl=500, osl=146, concurrency=896, engine="trtllm"
+    )
+    assert mixtral == predict(FACTS, [case])[0].output_tokens_per_s  # one chip, as many as its configuration allows
 
 
 def test_a_batch_beyond_memory_takes_turns() -> None:

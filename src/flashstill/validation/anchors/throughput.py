@@ -44,8 +44,20 @@ POWER_LIMITS_W = {"_MaxQ": 500.0, "-CTS": 1000.0}
 power_limit), and the description of those cooled otherwise ("H200 TGP 1000W")"""
 PCIE_BYTES_PER_S = 4.8e10
 """of 16 lanes of generation 5, as for boards that have no other links (facts/chips.csv)"""
-SMALL_MEMORY_BYTES = 96e9
-"""chips with less memory hold 70 billion weights of 8 bits, and a cache, in pairs only"""
+SIX_NVLINKS, SIX_BYTES_PER_S = "6x 4th Gen NVLINK", 1.5e11
+"""between two of four H100 without a switch: six links of 25 GB/s each way"""
+LEAST_MEMORY_BYTES = {"llama2-70b": 96e9, "mixtral-8x7b": 60e9}
+"""chips with less memory hold the weights in 8 bits, and a cache, in pairs only"""
+MOST_RUNNING = {
+    ("llama2-70b", "h100-sxm"): 1024,
+    ("llama2-70b", "h100-nvl"): 640,
+    ("llama2-70b", "h100-pcie"): 896,
+    ("llama2-70b", "h200-sxm"): 896,
+    ("mixtral-8x7b", "h100-sxm"): 896,
+    ("mixtral-8x7b", "h200-sxm"): 1200,
+}
+"""sequences that run at once at most, by benchmark and chip: gpu_batch_size of the configurations in v4.1 (NVIDIA's,
+for H100 PCIe ASUS's), which the other submitters take over with few changes"""
 
 
 def compare_throughput(facts: Facts, directory: Path) -> list[Comparison]:
@@ -82,7 +94,7 @@ def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
     engine = "vllm" if "vLLM" in row["framework"] else "trtllm"
     benchmark = re.sub(r"-99(\.9)?$", "", row["model"])
     isl, osl = LENGTHS[benchmark]
-    replica = 2 if chip.memory.bytes < SMALL_MEMORY_BYTES and int(row["accelerators_total"]) > 1 else 1
+    replica = 2 if chip.memory.bytes < LEAST_MEMORY_BYTES[benchmark] and int(row["accelerators_total"]) > 1 else 1
     replicas = int(row["accelerators_total"]) / replica
     in_flight = MOST_SEQUENCES[engine]
     if row["mean_latency_s"] and row["samples_per_second"] and row["mean_tpot_s"]:
@@ -95,7 +107,7 @@ def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
         kv_precision="fp8",
         isl=isl,
         osl=osl,
-        concurrency=max(in_flight, 1),
+        concurrency=max(min(in_flight, MOST_RUNNING.get((benchmark, chip.name), in_flight)), 1),
         engine=engine,
     )
     edits = _stated(chip, row)
@@ -110,6 +122,8 @@ def _stated(chip: Chip, row: Mapping[str, str]) -> tuple[str, ...]:
     edits = [f"{chip.name}.power_limit_w={watts}" for part, watts in POWER_LIMITS_W.items() if part in row["system"]]
     if row["interconnect"] == "N/A":
         edits.append(f"{chip.name}.link_bytes_per_s={PCIE_BYTES_PER_S}")
+    if row["interconnect"].upper().startswith(SIX_NVLINKS.upper()):
+        edits.append(f"{chip.name}.link_bytes_per_s={SIX_BYTES_PER_S}")
     return tuple(edits)
 
 
