@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import flashstill as fs
 from flashstill.cli import main
@@ -170,3 +173,52 @@ def test_what_is_missing_of_a_chip_is_what_it_lacks(facts: Path, model: Path) ->
     (facts / "chips.csv").write_text("\n".join(row for row in rows if ",process_nm," not in row) + "\n")
     with pytest.raises(fs.MissingFact, match="no fact row gives process_nm of lp-card;"):
         fs.predict(model=str(model), chip="lp-card", facts=facts)
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=30),
+    pieces=st.integers(1, 4),
+    context=st.integers(2, 120),
+    closed=st.booleans(),
+)
+def test_what_is_within_the_context_comes_through(
+    lengths: list[tuple[int, int]], pieces: int, context: int, closed: bool
+) -> None:
+    """All that fits and nothing else, in order, each with its names; what is left out is counted."""
+    prompt, output = (np.array(column, dtype=np.int64) for column in zip(*lengths, strict=True))
+    count = len(lengths)
+    times = np.where(np.arange(count) < 3, np.arange(count) * 0.5, np.inf) if closed else np.arange(count) * 0.5
+    cuts = [0, count] if closed else sorted({0, count, *(count * part // pieces for part in range(pieces))})
+    whole = [
+        Arrivals(
+            times[low:high], prompt[low:high], output[low:high], np.zeros(high - low, dtype=np.int64),
+            np.arange(1, high - low + 1), np.arange(low, high),
+        )
+        for low, high in itertools.pairwise(cuts)
+    ]  # fmt: skip
+    fits = prompt + output <= context
+    taken = WithinContext(context)
+    if not fits.any():
+        with pytest.raises(fs.BadInput, match="every request is longer"):
+            list(taken.of(whole))
+        return
+    found = list(taken.of(whole))
+    assert (taken.requests, taken.too_long) == (count, count - int(fits.sum()))
+    assert np.concatenate([piece.prompt for piece in found]).tolist() == prompt[fits].tolist()
+    assert np.concatenate([piece.keys for piece in found]).tolist() == np.flatnonzero(fits).tolist()
+    came = np.concatenate([piece.arrival_s for piece in found])
+    assert (np.diff(came[np.isfinite(came)]) >= 0.0).all()
+    if closed:
+        assert np.isfinite(came).sum() == min(3, int(fits.sum()))
+
+
+@given(pp=st.integers(1, 300), batch=st.sampled_from([1, 7, 500]), chip=st.sampled_from(["l4", "h100-sxm", "wse-3"]))
+def test_any_number_of_stages_is_answered_or_refused(pp: int, batch: int, chip: str) -> None:
+    if pp > 32:
+        with pytest.raises(fs.BadInput, match="pp exceeds the layers"):
+            fs.predict(model="llama-3.1-8b", chip=chip, pp=pp, batch=batch)
+        return
+    try:
+        assert fs.predict(model="llama-3.1-8b", chip=chip, pp=pp, batch=batch).deployment.pp == pp
+    except fs.InfeasiblePlan:
+        return
