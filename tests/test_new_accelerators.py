@@ -187,7 +187,8 @@ def test_what_is_within_the_context_comes_through(
     """All that fits and nothing else, in order, each with its names; what is left out is counted."""
     prompt, output = (np.array(column, dtype=np.int64) for column in zip(*lengths, strict=True))
     count = len(lengths)
-    times = np.where(np.arange(count) < 3, np.arange(count) * 0.5, np.inf) if closed else np.arange(count) * 0.5
+    times = 0.5 * np.arange(count, dtype=np.float64)
+    times[3:] = np.inf if closed else times[3:]
     cuts = [0, count] if closed else sorted({0, count, *(count * part // pieces for part in range(pieces))})
     whole = [
         Arrivals(
