@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import keep_layers
 from flashstill.distill.training import Offline, TrainRecipe, checkpoints, hard, learning_rate_at, train
 from flashstill.errors import BadInput
-from flashstill.progress import Silent
+from flashstill.progress import Advance, Silent
 from flashstill.recipes import DistillRecipe, FamilyRecipe, StudentRecipe, read_distillation, to_toml
 from flashstill.recipes.regime import RegimeRecipe, RolloutRecipe
 from flashstill.recipes.resuming import RULES, changes_of, loop_keys, rule_of
@@ -264,6 +268,39 @@ class TestRuns:
         assert run_distillation(longer, out, SILENT) == summary
         with pytest.raises(BadInput, match=r"train.tokens was 1,024\); now train.tokens is 512"):
             run_distillation(dataclasses.replace(recipe), out, SILENT)
+
+    @pytest.mark.slow
+    def test_a_teacher_that_was_moved(self, recipe: DistillRecipe, tiny_teacher: Path, tmp_path: Path) -> None:
+        """In the middle of a training it goes on to the same weights; another model there is refused."""
+        places = [Path(shutil.copytree(tiny_teacher, tmp_path / name)) for name in ("here", "there", "other")]
+        path = places[2] / "model.safetensors"
+        tensors = load_file(path)
+        save_file({name: tensor * 1.5 for name, tensor in tensors.items()}, path, {"format": "pt"})
+        here, there, other = (
+            dataclasses.replace(recipe, teachers=(TeacherRecipe(model=str(place)),)) for place in places
+        )
+        run_distillation(here, tmp_path / "whole", SILENT)
+
+        class Killed(Noting):
+            @contextmanager
+            def task(self, name: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:
+                def advance(amount: float, note: str = "") -> None:
+                    if list((out / "training").glob("step-*")):
+                        raise KeyboardInterrupt
+
+                yield advance
+
+        out, noting = tmp_path / "out", Noting()
+        with pytest.raises(KeyboardInterrupt):
+            run_distillation(here, out, Killed())
+        shutil.rmtree(places[0])
+        with pytest.raises(BadInput, match=r"teachers.0. \(.*other\) has changed since .* which would mix two models"):
+            run_distillation(other, out, SILENT)
+        run_distillation(there, out, noting)
+        assert any("the same model, by its fingerprint" in line for line in noting.lines)
+        assert same(weights_of(tmp_path / "whole"), weights_of(out))
+        with pytest.raises(BadInput, match="which would mix two models"):  # also once it is finished
+            run_distillation(other, out, SILENT)
 
     @pytest.mark.slow
     def test_without_its_state_it_does_not(self, recipe: DistillRecipe, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flashstill.errors import shown
@@ -42,6 +43,13 @@ class Rule:
     follows: str
     why_not: Callable[[Change], str] = lambda change: ""
     alone: bool = False
+
+
+def has_moved(change: Change) -> bool:
+    """Whether a teacher's directory has another place now; that it is the same model is for its fingerprint to say."""
+    if not re.fullmatch(r"teachers\[\d+\]\.model", change.key) or _MISSING in (change.was, change.now):
+        return False
+    return not is_address(str(change.was)) and (Path(str(change.now)) / "config.json").is_file()
 
 
 STUDIED = ("teach", "learn", "policy")
@@ -81,6 +89,12 @@ RULES = (
         follows="the server of the same model is asked at its new address",
         why_not=lambda change: "" if is_address(str(change.was)) and is_address(str(change.now)) else "another teacher",
     ),
+    Rule(
+        key="teachers.model",
+        follows="the same model, by its fingerprint, is read from its new place",
+        why_not=lambda change: "" if has_moved(change) else "another teacher",
+        alone=True,
+    ),
     Rule(key="teachers.in_flight", follows="nothing but more or fewer requests at a time"),
     Rule(key="teachers.time_limit_s", follows="nothing but other patience with a server"),
     Rule(key="regime.rollouts.server", follows="the student's next texts are sampled there"),
@@ -105,9 +119,9 @@ def rule_of(change: Change, alone: bool) -> Rule | None:
     """The rule that allows a change, None if it is refused. alone: whether the recipe is that of a single student."""
     path = re.sub(r"\[\d+\]", "", change.key)
     for rule in RULES:
-        if path == rule.key or (path.endswith(f".{rule.key}") and not rule.alone):
-            allowed = (alone or not rule.alone) and not rule.why_not(change)
-            return rule if allowed else None
+        named = path == rule.key or (path.endswith(f".{rule.key}") and not rule.alone)
+        if named and (alone or not rule.alone) and not rule.why_not(change):
+            return rule
     return None
 
 

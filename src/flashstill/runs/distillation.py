@@ -16,6 +16,7 @@ from flashstill.loggers import check_loggers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.drafts import KIND as EAGLE
+from flashstill.recipes.resuming import has_moved
 from flashstill.runs import budget, kept
 from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.cards import leave_cards
@@ -52,6 +53,8 @@ def run_distillation(
         work = work_of(recipe)(recipe, workdir, shown, world)
         if world.is_main:
             workdir.tidy()
+            if any(map(has_moved, changes)):  # before anything of another model is noted
+                check_origins(recipe, work.directories, work.models, workdir.out)
             make_room(recipe, workdir, changes, shown)
             adopt(recipe, workdir.out, RECIPE, changes, shown)
             if not (workdir.out / "summary.json").exists():
@@ -95,8 +98,8 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = Distillation(recipe, Workdir.alone(out), progress, World())
     with lock(out, ".lock-text", wait=True):
-        adopt(recipe, out, RECIPE, changes, progress)
         check_origins(recipe, work.directories, work.models, out)
+        adopt(recipe, out, RECIPE, changes, progress)
         progress.say(f"models run in {work.arithmetic}")
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
