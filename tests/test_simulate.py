@@ -358,10 +358,11 @@ class TestCommand:
     @pytest.mark.slow
     def test_a_request_larger_than_the_cache_is_refused_and_counted(self, cli: Cli, tmp_path: Path) -> None:
         path = tmp_path / "trace.csv"
-        path.write_text("arrival_s,input_tokens,output_tokens\n0,100,5\n1,90000000,5\n2,100,5\n", encoding="utf-8")
-        done = cli(*self.ASKED, "--trace", str(path), "--json")
+        path.write_text("arrival_s,input_tokens,output_tokens\n0,100,5\n1,40000,5\n2,100,5\n", encoding="utf-8")
+        done = cli(*self.ASKED, "--chip", "l4", "--trace", str(path), "--json")
         answer = json.loads(done.stdout)
         assert (answer["finished"], answer["refused"]) == (2, 1)
+        assert answer["cache_tokens"] < 40000, "it is within the model's context"
 
     @pytest.mark.slow
     def test_more_than_the_replicas_can_serve_is_said(self, cli: Cli) -> None:
