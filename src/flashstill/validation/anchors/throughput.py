@@ -48,14 +48,7 @@ SIX_NVLINKS, SIX_BYTES_PER_S = "6x 4th Gen NVLINK", 1.5e11
 """between two of four H100 without a switch: six links of 25 GB/s each way"""
 LEAST_MEMORY_BYTES = {"llama2-70b": 96e9, "mixtral-8x7b": 60e9}
 """chips with less memory hold the weights in 8 bits, and a cache, in pairs only"""
-MOST_RUNNING = {
-    ("llama2-70b", "h100-sxm"): 1024,
-    ("llama2-70b", "h100-nvl"): 640,
-    ("llama2-70b", "h100-pcie"): 896,
-    ("llama2-70b", "h200-sxm"): 896,
-    ("mixtral-8x7b", "h100-sxm"): 896,
-    ("mixtral-8x7b", "h200-sxm"): 1200,
-}
+BATCH_LIMITS = Path(__file__).with_name("mlperf_batch_limits.csv")
 """sequences that run at once at most, by benchmark and chip: gpu_batch_size of the configurations in v4.1 (NVIDIA's,
 for H100 PCIe ASUS's), which the other submitters take over with few changes"""
 
@@ -73,6 +66,7 @@ def compare_throughput(facts: Facts, directory: Path) -> list[Comparison]:
 def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
     """Output rates of a chip, and mean times per output token of the server scenario."""
     distinct = {(row["accelerator"], row["framework"], row["scenario"], row["tokens_per_second"]): row for row in rows}
+    limits = {(row["benchmark"], row["chip"]): int(row["sequences"]) for row in read_rows(BATCH_LIMITS)}
     measured: list[Measured] = []
     unanswered = 0
     for row in distinct.values():
@@ -80,13 +74,13 @@ def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
             unanswered += 1
             continue
         try:
-            measured += _mlperf(facts, row)
+            measured += _mlperf(facts, row, limits)
         except FlashstillError:
             unanswered += 1
     return compared(facts, MLPERF, measured, unanswered, used=("gpu-amd",))
 
 
-def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
+def _mlperf(facts: Facts, row: Mapping[str, str], limits: Mapping[tuple[str, str], int]) -> list[Measured]:
     named = re.sub(
         r"AMD Instinct |AMD |NVIDIA |-NPS1.*|-CTS| Grace Hopper Superchip| 96GB|-(80|94|141)GB", "", row["accelerator"]
     )
@@ -107,7 +101,7 @@ def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
         kv_precision="fp8",
         isl=isl,
         osl=osl,
-        concurrency=max(min(in_flight, MOST_RUNNING.get((benchmark, chip.name), in_flight)), 1),
+        concurrency=max(min(in_flight, limits.get((benchmark, chip.name), in_flight)), 1),
         engine=engine,
     )
     edits = _stated(chip, row)
