@@ -123,6 +123,18 @@ def test_prompts_cost_the_simulation_what_they_cost_the_closed_form(model: str, 
     assert float(beside_j) == pytest.approx(both.total_joules - decoded.total_joules + waiting_j, rel=1e-9)
 
 
+def test_stages_prefill_side_by_side_in_the_simulation_and_each_prompt_is_worked_on_once() -> None:
+    """Four prompts in four stages take the time of one and four times its work; eight take that of two together."""
+    whole, under, layout = load_architecture("llama-3.1-8b"), conditions(engine="none"), Layout(pp=4.0)
+    one, two = (prefill_step(whole, under, layout, count, LENGTH) for count in (1.0, 2.0))
+    counts = np.array([1.0, 4.0, 8.0])
+    seconds, joules = extra_cost(whole, under, layout, 0.0, counts * LENGTH, LENGTH / 2.0, CONTEXT)
+    assert seconds == pytest.approx([one.seconds, one.seconds, two.seconds], rel=1e-9)
+    assert joules == pytest.approx(
+        [one.timed_joules + one.work_joules / 4.0, one.total_joules, two.total_joules], rel=1e-9
+    )
+
+
 def test_steps_priced_together_keep_the_axis_of_a_stack_of_chips() -> None:
     whole, under = (
         load_architecture("gpt-oss-120b"),

