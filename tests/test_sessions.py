@@ -279,6 +279,23 @@ def test_memory_is_that_of_what_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     assert max(held) <= 2 * 20 + 4 * 8
 
 
+@pytest.mark.parametrize(("replay", "answer_s", "why"), [
+    ("in-order", None, "while they wait for those before them; replay a part of it"),
+    ("closed-loop", 0.5, "with the ends of their answers; replay it in-order, or a part of it"),
+])  # fmt: skip
+def test_requests_that_wait_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replay: str, answer_s: float | None, why: str
+) -> None:
+    """All turns of one long conversation wait for the first; as many as are allowed pass."""
+    turns: Turns = [(float(at), 20, 2, "a", answer_s) for at in range(9)]
+    path, chosen = written(tmp_path / "trace.csv", turns), limits(return_s=0.003)
+    monkeypatch.setattr(sessions, "MOST_HELD", 9)
+    run(tables(), chosen, (), followers=sessions_of(Traffic(trace=path, replay=replay), chosen, None))
+    monkeypatch.setattr(sessions, "MOST_HELD", 8)
+    with pytest.raises(fs.BadInput, match=f"over 8 requests that would be in memory at a time, {why}"):
+        run(tables(), chosen, (), followers=sessions_of(Traffic(trace=path, replay=replay), chosen, None))
+
+
 RANDOM_RUN = """
 import sys
 import flashstill as fs

@@ -39,7 +39,8 @@ def reading_options(command: _F) -> _F:
         option("--hash-block", type=COUNT, default=None, help="Tokens of a block of hash_ids [default: the format's]."),
         option(
             "--trace-columns", default=None,
-            help="Of a log of your own: time=ts,input=prompt_tokens,output=completion_tokens[,cached=..,hashes=..].",
+            help="Of a log of your own: time=ts,input=prompt_tokens,output=completion_tokens[,cached=..,hashes=..,"
+            "session=..].",
         ),
         option("--trace-only", default=None, help='Only the requests with these values, as "Model=GPT-4".'),
         option("--skip-failed", is_flag=True, help="Leave out the trace's requests without output tokens."),

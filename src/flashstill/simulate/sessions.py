@@ -8,8 +8,8 @@
 
 First turns, and those whose earlier turn is not in the trace, come at their published times.  A request that is refused
 or given up counts as answered.  Requests are read as their times come, so that memory holds those that are in flight or
-wait, and the last `REMEMBERED` that have left.  Only where answers may end earlier than they did when they were
-published (closed-loop with ends), all are read at once.
+wait, `MOST_HELD` at most, and the last `REMEMBERED` that have left.  Only where answers may end earlier than they did
+when they were published (closed-loop with ends), all are read at once.
 
 Where a trace does not name the blocks of its prompts, a turn is taken to begin with what was said before it (texts.py).
 """
@@ -34,7 +34,7 @@ from flashstill.traces.reader import Trace
 from flashstill.traces.requests import Row
 
 BATCH, REMEMBERED, MOST_HELD, MOST_TOKENS = 64, 2**17, 2_000_000, 2**40
-"""requests given to the loop at a time; those that have left and are remembered; most that are read at once"""
+"""requests given to the loop at a time; those that have left and are remembered; most that are held until they leave"""
 LATE_S = 1e-6
 
 
@@ -90,7 +90,7 @@ class Sessions:
         self._coming: list[tuple[float, int, Sent]] = []
         self._handed: list[tuple[float, int, Sent]] = []
         self._running: dict[int, Sent] = {}
-        self._read_so_far, self._first = 0, 0
+        self._read_so_far, self._first, self._held = 0, 0, 0
         self._turns = self._late = self._unknown = 0
         self._late_s = 0.0
         self._whole = trace.tells_answers and traffic.replay == CLOSED_LOOP
@@ -163,6 +163,7 @@ class Sessions:
     def _end(self, sent: Sent, now: float) -> None:
         assert sent.row is not None
         turn, sent.row, sent.left_s = sent.row.turn, None, now
+        self._held -= 1
         if turn is not None:
             self._left.append((turn.name, sent))
         for each in sent.next_turns:
@@ -191,16 +192,17 @@ class Sessions:
 
     def _admit(self) -> None:
         """Read the requests that may come before all that are known to come, or all at once."""
-        count = 0
         while self._next is not None:
             sent, before = self._next
             if not self._whole and self._coming and self._coming[0][0] < sent.published_s:
                 return
-            count += 1
-            if count > MOST_HELD and self._whole:
+            self._held += 1
+            if self._held > MOST_HELD:
+                why = "with the ends of their answers" if self._whole else "while they wait for those before them"
+                other = f" it {IN_ORDER}, or" if self._whole else ""
                 raise BadInput(
-                    f"{self.trace.path} has over {MOST_HELD:,} requests, too many to hold in memory with the ends of"
-                    f" their answers; replay it {IN_ORDER}, or a part of it with --trace-until"
+                    f"{self.trace.path} has over {MOST_HELD:,} requests that would be in memory at a time, {why};"
+                    f" replay{other} a part of it with --trace-until"
                 )
             if before is None:
                 self._comes(sent, sent.published_s)
