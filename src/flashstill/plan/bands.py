@@ -17,7 +17,8 @@ that were fitted to are of one node.
 
 The rows are facts (quantities such as tpot_low, the basis as condition), written by scripts/calibrate, of the engine
 or of the chip or its class, which come first and are not widened, as they were estimated there; those of `engine` are
-the defaults.  Where a chip or class has a band of the time per token only, its output rate has the inverse.
+the defaults.  What a class says of its new chips holds for any engine, so that it is no narrower than an engine's own.
+Where a chip or class has a band of the time per token only, its output rate has the inverse.
 """
 
 from __future__ import annotations
@@ -159,9 +160,15 @@ def _bands(facts: Facts, basis: str, chip: Chip, engine: str) -> Bands:
         if general is None:
             raise MissingFact(f"no fact row gives {name}_low and {name}_high of {chip.name} for {condition!r}")
         if basis == NEW_CLASS and engine == ALONE and (new := _ends(facts, ("engine",), name, NEW_ENGINE)):
-            general = min(general[0], new[0]), max(general[1], new[1])
+            general = _wider(general, new)
+        if basis in (NEW_CHIP, NEW_MODEL_AND_CHIP) and (of_engine := _ends(facts, (f"engine-{engine}",), name, basis)):
+            general = _wider(general, of_engine)
         found[name] = general if own[name] else (general[0] ** power, general[1] ** power)
     return Bands(basis=basis, **found)
+
+
+def _wider(ends: Ends, others: Ends) -> Ends:
+    return min(ends[0], others[0]), max(ends[1], others[1])
 
 
 def _ends(facts: Facts, owners: Sequence[str], name: str, condition: str) -> Ends | None:
