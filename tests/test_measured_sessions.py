@@ -11,10 +11,15 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.load_test import drive
 from flashstill.load_test.answer import level_document
+from flashstill.load_test.drive import Traffic
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
+from flashstill.simulate.traces import pieces_of
+from flashstill.simulate.traffic import Traffic as Replay
+from flashstill.traces.reader import Trace
 from tests.commands import refuse
 from tests.fake_stream import FakeStream
 
@@ -122,3 +127,17 @@ def test_mistakes(server: FakeStream, tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "plain.csv").write_text("arrival_s,input_tokens,output_tokens\n0,9,3\n")
     command = ("measure", "--server", "http://127.0.0.1:1", "--trace", tmp_path / "plain.csv", "--replay", "in-order")
     assert "can only be replayed as an open loop" in refuse(capsys, *command), "before the server is asked"
+
+
+def test_no_trace_is_held_beyond_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(TALK)
+    turns, replay = Trace(path, with_turns=True), Replay(trace=path, replay="in-order")
+    monkeypatch.setattr(drive, "MOST_REQUESTS", 4)
+    for most in (4, 3):
+        assert len(Traffic.of(pieces_of(Trace(path)), most, 0)) == most
+        assert len(Traffic.of_turns(turns, replay, most, 0)) == most
+    with pytest.raises(BadInput, match="the trace has over 4 requests, which would be held in memory"):
+        Traffic.of(pieces_of(Trace(path)), None, 0)
+    with pytest.raises(BadInput, match="the trace has over 4 requests, which would be held in memory"):
+        Traffic.of_turns(turns, replay, None, 0)

@@ -20,6 +20,7 @@ from flashstill.load_test.conversations import Conversations, Talk, conversation
 from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.failures import OK
 from flashstill.load_test.prompts import Prompts
+from flashstill.load_test.question import MOST_REQUESTS
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.traffic import Traffic as Replay
 from flashstill.traces.reader import Trace
@@ -46,15 +47,17 @@ class Traffic:
 
     @staticmethod
     def of(pieces: Iterable[Arrivals], most: int | None, seed: int) -> Traffic:
-        """Pieces of arrivals as one, at most `most` requests."""
-        kept: list[Arrivals] = []
+        """Pieces of arrivals as one, at most `most` requests. BadInput for none, or for more than memory is to hold."""
+        kept, count = [], 0
         for piece in pieces:
-            kept.append(piece)
-            if most is not None and sum(len(each.prompt) for each in kept) >= most:
+            kept.append(piece[:4])
+            count += len(piece.prompt)
+            if most is not None and count >= most:
                 break
+            _check_held(count)
         if not kept:
             raise BadInput("the trace holds no requests")
-        columns = [np.concatenate(column)[:most] for column in list(zip(*kept, strict=True))[:4]]
+        columns = [np.concatenate(column)[:most] for column in zip(*kept, strict=True)]
         numbers = np.arange(len(columns[0]))
         return Traffic(
             arrival_s=columns[0], prompt=columns[1], output=columns[2], cached=columns[3], numbers=numbers, seed=seed
@@ -62,8 +65,11 @@ class Traffic:
 
     @staticmethod
     def of_turns(trace: Trace, traffic: Replay, most: int | None, seed: int) -> Traffic:
-        """The requests of a trace whose turns wait for each other, at most `most`."""
-        rows = [row for _, row in islice(trace.rows(), most)]
+        """The requests of a trace whose turns wait for each other, at most `most`. BadInput as `of`."""
+        rows = []
+        for _, row in islice(trace.rows(), most):
+            rows.append(row._replace(keys=()))
+            _check_held(len(rows))
         if not rows:
             raise BadInput("the trace holds no requests")
         times, *columns = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
@@ -80,6 +86,14 @@ class Traffic:
 
     def __len__(self) -> int:
         return len(self.prompt)
+
+
+def _check_held(requests: int) -> None:
+    if requests > MOST_REQUESTS:
+        raise BadInput(
+            f"the trace has over {MOST_REQUESTS:,} requests, which would be held in memory; give a number of requests,"
+            " or a part of it with --trace-until"
+        )
 
 
 @dataclass(kw_only=True, slots=True)
