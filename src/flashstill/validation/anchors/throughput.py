@@ -39,13 +39,8 @@ LENGTHS = {"llama2-70b": (294, 294), "mixtral-8x7b": (500, 146)}
 """mean prompt and answer of MLPerf's data sets: answers as tokens per sample of the rows; prompts of OpenOrca after
 MLCommons, those of Mixtral's mixed set (OpenOrca, GSM8K, MBXP) estimated"""
 MODELS = {"llama2-70b": "llama-2-70b", "mixtral-8x7b": "mixtral-8x7b"}
-POWER_LIMITS_W = {"_MaxQ": 500.0, "-CTS": 1000.0}
-"""by the system's name: NVIDIA's configurations of the MaxQ systems of H200 in v4.1 (closed/NVIDIA/configs/llama2-70b:
-power_limit), and the description of those cooled otherwise ("H200 TGP 1000W")"""
-PCIE_BYTES_PER_S = 4.8e10
-"""of 16 lanes of generation 5, as for boards that have no other links (facts/chips.csv)"""
-SIX_NVLINKS, SIX_BYTES_PER_S = "6x 4th Gen NVLINK", 1.5e11
-"""between two of four H100 without a switch: six links of 25 GB/s each way"""
+SYSTEMS = Path(__file__).with_name("mlperf_systems.csv")
+"""numbers of a chip by what the description of a system says, where that differs from the data sheet"""
 LEAST_MEMORY_BYTES = {"llama2-70b": 96e9, "mixtral-8x7b": 60e9}
 """chips with less memory hold the weights in 8 bits, and a cache, in pairs only"""
 BATCH_LIMITS = Path(__file__).with_name("mlperf_batch_limits.csv")
@@ -113,12 +108,11 @@ def _mlperf(facts: Facts, row: Mapping[str, str], limits: Mapping[tuple[str, str
 
 def _stated(chip: Chip, row: Mapping[str, str]) -> tuple[str, ...]:
     """Numbers of the chip that a system states otherwise than its data sheet."""
-    edits = [f"{chip.name}.power_limit_w={watts}" for part, watts in POWER_LIMITS_W.items() if part in row["system"]]
-    if row["interconnect"] == "N/A":
-        edits.append(f"{chip.name}.link_bytes_per_s={PCIE_BYTES_PER_S}")
-    if row["interconnect"].upper().startswith(SIX_NVLINKS.upper()):
-        edits.append(f"{chip.name}.link_bytes_per_s={SIX_BYTES_PER_S}")
-    return tuple(edits)
+    return tuple(
+        f"{chip.name}.{stated['quantity']}={stated['value']}"
+        for stated in read_rows(SYSTEMS)
+        if stated["text"].upper() in row[stated["column"]].upper()
+    )
 
 
 def compare_trtllm(facts: Facts, rows: Rows) -> list[Comparison]:
