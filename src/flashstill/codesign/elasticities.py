@@ -9,7 +9,8 @@ a change of configuration.
 
 Of all configurations only those are priced again that can become the best: a number's elasticity lies within -1 and 1
 (time is proportional to work over rates), times the power limit over what idle power leaves of it, so that the cost of
-one that is more than MARGIN steps above the best cannot fall below it.
+one that is more than MARGIN steps above the best cannot fall below it.  Where a little less memory, or a bound, could
+take the best away, those up to the best that stays are priced.
 """
 
 from __future__ import annotations
@@ -109,13 +110,14 @@ def _tried(question: Question, entries: Sequence[Entry], subject: int) -> int:
 
 
 def _near(pool: Pool, mine: Places, bests: Sequence[tuple[float, int]], chip: Chip) -> Places:
-    """Of the rows of a subject those that are the best, or could become it."""
-    margin = MARGIN * STEP * _leverage(chip)
-    mine = mine[pool.prices.nearly[mine]]
+    """Of the rows of a subject those that are the best, or could become it: also where the best one is lost."""
+    margin, prices = MARGIN * STEP * _leverage(chip), pool.prices
+    mine = mine[prices.nearly[mine]]
     close = np.zeros(len(mine), dtype=bool)
-    for which, (cost, row) in enumerate(bests):
+    for which, (_, row) in enumerate(bests):
         if row >= 0:
-            close |= pool.prices.bare[which, mine] * pool.prices.gain[mine] <= cost * (1.0 + margin)
+            surely = np.min(prices.bare[which, mine] * prices.risk[mine])
+            close |= prices.bare[which, mine] * prices.gain[mine] <= surely * (1.0 + margin)
     near: Places = mine[close]
     return near
 

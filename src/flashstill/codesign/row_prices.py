@@ -14,7 +14,7 @@ Values = npt.NDArray[np.float64]
 class Prices:
     """Costs of rows, (objectives, rows): `bare` whether feasible or not, `costs` infinite where not.
 
-    nearly: whether a small change could make the row feasible.  gain: see `price`.
+    nearly: whether a small change could make the row feasible.  gain, risk: see `price`.
     watts: of a chip.  links: share of the seconds in which chips exchange data, of decode or of prefill steps, the
     larger one.
     refused: masks of rows by reason.
@@ -25,6 +25,7 @@ class Prices:
     feasible: npt.NDArray[np.bool_]
     nearly: npt.NDArray[np.bool_]
     gain: Values
+    risk: Values
     watts: Values
     links: Values
     refused: dict[str, npt.NDArray[np.bool_]]
@@ -43,6 +44,7 @@ class Prices:
             feasible=np.concatenate((self.feasible, other.feasible)),
             nearly=np.concatenate((self.nearly, other.nearly)),
             gain=np.concatenate((self.gain, other.gain)),
+            risk=np.concatenate((self.risk, other.risk)),
             watts=np.concatenate((self.watts, other.watts)),
             links=np.concatenate((self.links, other.links)),
             refused={why: np.concatenate((self.refused[why], other.refused[why])) for why in masks},

@@ -156,13 +156,14 @@ def price(
 ) -> Prices:
     """Price rows. ratios: by place of the conditions, what the number of each row's chip is multiplied by.
 
-    step: relative change for which `nearly` and `gain` are wanted; gain is the factor, at most 1, that a little more
-    memory can bring the costs down by, as more of the requests in flight run at once.
+    step: relative change for which `nearly`, `gain` and `risk` are wanted; gain is the factor, at most 1, that a little
+    more memory can bring the costs down by, as more of the requests in flight run at once, and risk the factor that a
+    little less can bring them up by: infinite where the row might then not be feasible.
     done: work of the operations of these rows, as found before, of chips that differ in links only.
     """
     many = len(rows)
     bare, feasible, nearly = np.zeros((len(OBJECTIVES), many)), np.ones(many, bool), np.ones(many, bool)
-    gain, watts, links = np.ones(many), np.zeros(many), np.zeros(many)
+    gain, risk, watts, links = np.ones(many), np.ones(many), np.zeros(many), np.zeros(many)
     refused: dict[str, npt.NDArray[np.bool_]] = {}
     works: Values | None = done
     of = ground.group[rows.entry]
@@ -173,14 +174,15 @@ def price(
             some = None if ratios is None else {name: values[part] for name, values in ratios.items()}
             found = _price(ground, rows.at(part), group, some, step, None if done is None else done[..., part])
             bare[:, part], feasible[part], nearly[part] = found.bare, found.feasible, found.nearly
-            gain[part], watts[part], links[part] = found.gain, found.watts, found.links
+            gain[part], risk[part] = found.gain, found.risk
+            watts[part], links[part] = found.watts, found.links
             if done is None and ratios is None:
                 works = with_steps(works, found.done, many)
                 works[: len(found.done), ..., part] = found.done
             for why, mask in found.refused.items():
                 refused.setdefault(why, np.zeros(many, bool))[part] = mask
     return Prices(
-        bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=refused,
+        bare=bare, feasible=feasible, nearly=nearly, gain=gain, risk=risk, watts=watts, links=links, refused=refused,
         done=np.zeros((0, 0, 0, many)) if works is None else works,
     )  # fmt: skip
 
@@ -205,21 +207,30 @@ def _price(
     refused = refusals(*asked, room, pace.ttft_s, pace.tpot_s, pace.output_tokens_per_s)
     masks = {why: np.broadcast_to(mask, batch.shape).reshape(-1) for why, mask in refused.items()}
     feasible = ~np.logical_or.reduce(list(masks.values()))
-    nearly, gain = feasible, np.ones(many)
+    nearly, gain, risk = feasible, np.ones(many), np.ones(many)
     if step:
         tiers = {one.name for one in (*conditions.chip.tiers, conditions.weights, conditions.cache)}
-        larger = scaled(conditions, {f"{name}.bytes": 1.0 + step for name in tiers}, many)
-        then, eased = _room(question, larger, layout, load), 1.0 + 10.0 * step
-        near = refusals(*asked, then, pace.ttft_s / eased, pace.tpot_s / eased, pace.output_tokens_per_s * eased)
-        nearly = ~np.logical_or.reduce([np.broadcast_to(mask, batch.shape).reshape(-1) for mask in near.values()])
-        gain = _flat(running_requests(conditions, load, room) / running_requests(conditions, load, then), many)
+        running, eased = running_requests(conditions, load, room), 1.0 + 10.0 * step
+
+        def beside(factor: float, eased: float) -> tuple[npt.NDArray[np.bool_], Values]:
+            """Whether rows are feasible with so much memory and bounds eased, and their running requests over now's."""
+            other = scaled(conditions, {f"{name}.bytes": factor for name in tiers}, many)
+            then = _room(question, other, layout, load)
+            why = refusals(*asked, then, pace.ttft_s / eased, pace.tpot_s / eased, pace.output_tokens_per_s * eased)
+            fits = ~np.logical_or.reduce([np.broadcast_to(mask, batch.shape).reshape(-1) for mask in why.values()])
+            return fits, _flat(running_requests(conditions, load, then) / running, many)
+
+        nearly, more = beside(1.0 + step, eased)
+        stays, fewer = beside(1.0 / (1.0 + step), 1.0 / eased)
+        gain = 1.0 / more
+        risk = np.where(stays, 1.0 / np.maximum(fewer, 1e-12), np.inf)
     owners = np.array([entry.subject for entry in ground.entries])[rows.entry]
     bare = _objectives(ground, owners, ratios or {}, _flat(layout.chips, many), pace)
     shares = (_flat(step.shares_s["links"] / step.seconds, many) for step in (pace.decode, pace.prefill))
     links = np.maximum(*shares)
     watts = _flat(pace.watts_per_chip, many)
     return Prices(
-        bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=masks,
+        bare=bare, feasible=feasible, nearly=nearly, gain=gain, risk=risk, watts=watts, links=links, refused=masks,
         done=as_table(parts.kept, many) if parts.kept and ratios is None else np.zeros((0, 0, 0, many)),
     )  # fmt: skip
 
