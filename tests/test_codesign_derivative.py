@@ -78,8 +78,10 @@ def slopes_of_one(conditions: Conditions, operation: Operation) -> Slopes:
     if isinstance(operation, Experts):
         memory_s = float(operation.weight_bytes / (tiers[0].bytes_per_s * kernel.memory_efficiency))
         moved_s = float(timing.memory_s) - memory_s
-    exponent, ratio, split_s = float(kernel.blend), 1.0, 0.0
-    blended_s = float(timing.seconds - timing.floor_s) - moved_s
+    exponent, split_s = float(kernel.blend), 0.0
+    ratio = conditions.software.experts_ratio if isinstance(operation, Experts) else 1.0
+    assert ratio >= 1.0, "below it, what is as fast as the chip's peaks stays so"
+    blended_s = float(timing.seconds / ratio - timing.floor_s / ratio) - moved_s
     if isinstance(operation, Matmul):
         ratio = conditions.software.matmul_ratio
         rate = conditions.chip.flops_per_s[conditions.chip.precision(conditions.precisions.of(operation.role))]
@@ -97,7 +99,7 @@ def slopes_of_one(conditions: Conditions, operation: Operation) -> Slopes:
         part = [ratio * seconds if seconds >= blended_s * (1.0 - 1e-12) else 0.0 for seconds in (math_s, memory_s)]
     else:
         part = [ratio * blended_s * (seconds / blended_s) ** exponent for seconds in (math_s, memory_s)]
-    return Slopes(-part[0] * (1.0 - split_s / max(math_s, 1e-30)), -part[1] - moved_s)
+    return Slopes(-part[0] * (1.0 - split_s / max(math_s, 1e-30)), -part[1] - ratio * moved_s)
 
 
 def coefficients(conditions: Conditions, operation: Operation) -> str:

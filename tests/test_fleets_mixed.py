@@ -176,8 +176,9 @@ def sized(folder: Path, slo: str = "ttft_p90<2,tpot_p99<40ms", requests: int = 4
 
 def test_a_chip_and_its_twin_serve_like_one_kind(tmp_path: Path) -> None:
     """Where the network is as fast as the links, pools on both run event for event like those on one."""
-    folder = twins(tmp_path / "same", scale_out_bytes_per_s="3.15e10", usd_per_hour="0.5")
-    sizing = sized(folder, scale_out_bytes_per_s=3.15e10)
+    links = load().value("l40s", "link_bytes_per_s")
+    folder = twins(tmp_path / "same", scale_out_bytes_per_s=f"{links:g}", usd_per_hour="0.5")
+    sizing = sized(folder, scale_out_bytes_per_s=links)
     pairs, count = pairs_below(sizing.candidates, sizing.trials, Question(bounds=sizing.bounds), 1e9, 4, Counter())
     by_key = {pair.candidate.key: pair.candidate for pair in pairs}
     assert set(by_key) == {(0, 0, 0, 0), (0, 0, 1, 0), (1, 0, 0, 0), (1, 0, 1, 0)}
