@@ -17,7 +17,7 @@ from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.errors import BadInput, DiskTrouble, MissingFact
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
-from flashstill.runs import engine, outcome, run_family, stages
+from flashstill.runs import engine, evaluating, outcome, run_family, stages
 from flashstill.runs.after_training import kept_after_errors
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, same, weights, written
@@ -55,7 +55,7 @@ class TestMessages:
 PLANTED: dict[str, tuple[Any, str]] = {
     "the student is written": (engine, "leave_student"),
     "the packed student is written": (students, "write_compressed"),
-    "evaluation": (engine, "judge"),
+    "evaluation": (evaluating, "judge"),
     "records are written": (outcome, "write_records"),
     "the summary is written": (outcome, "write_text"),
 }
