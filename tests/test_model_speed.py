@@ -23,7 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(machine, "matmul_flops_per_s", lambda dtype: (1e11, 64))
     monkeypatch.setattr(machine, "read_bytes_per_s", lambda dtype: 1e10)
-    monkeypatch.setattr(machine, "operation_floor_s", lambda dtype: 1e-6)
+    monkeypatch.setattr(machine, "operation_floor_s", lambda dtype: 1e-4)
 
 
 @pytest.mark.slow
