@@ -12,10 +12,11 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput
-from flashstill.facts import load
+from flashstill.facts import Facts, load
 from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
-from flashstill.validation.own import own_stacks, read_own, stack_offset
+from flashstill.plan.served import without_served_ratios
+from flashstill.validation.own import OwnStack, compare_own, read_own, stack_offset, stacks_of
 from tests.commands import refuse
 from tests.deployments import FACTS
 
@@ -24,6 +25,12 @@ CASE = Case.of(
     model="llama-3.1-70b", chip="h100-sxm", tp=4, engine="vllm", precision="fp8", isl=1024, osl=512, concurrency=16
 )
 LINE = "llama-3.1-70b,h100-sxm,4,vllm,fp8,1024,512,16,{},{}\n"
+
+
+def own_stacks(facts: Facts, path: Path) -> list[OwnStack]:
+    """As `calibrate` makes them; ratios in `facts` are left aside."""
+    plain = without_served_ratios(facts)
+    return stacks_of(plain, compare_own(plain, path))
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def _price(
     nearly, gain, risk = feasible, np.ones(many), np.ones(many)
     if step:
         tiers = {one.name for one in (*conditions.chip.tiers, conditions.weights, conditions.cache)}
-        running, eased = running_requests(conditions, load, room), 1.0 + 10.0 * step
+        running, ease = running_requests(conditions, load, room), 1.0 + 10.0 * step
 
         def beside(factor: float, eased: float) -> tuple[npt.NDArray[np.bool_], Values]:
             """Whether rows are feasible with so much memory and bounds eased, and their running requests over now's."""
@@ -220,8 +220,8 @@ def _price(
             fits = ~np.logical_or.reduce([np.broadcast_to(mask, batch.shape).reshape(-1) for mask in why.values()])
             return fits, _flat(running_requests(conditions, load, then) / running, many)
 
-        nearly, more = beside(1.0 + step, eased)
-        stays, fewer = beside(1.0 / (1.0 + step), 1.0 / eased)
+        nearly, more = beside(1.0 + step, ease)
+        stays, fewer = beside(1.0 / (1.0 + step), 1.0 / ease)
         gain = 1.0 / more
         risk = np.where(stays, 1.0 / np.maximum(fewer, 1e-12), np.inf)
     owners = np.array([entry.subject for entry in ground.entries])[rows.entry]

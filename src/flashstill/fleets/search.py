@@ -26,9 +26,11 @@ TTFT_FLOOR, TPOT_FLOOR = (ALONE.format(name) for name in ("ttft", "tpot"))
 NEVER = "a bound is broken however many replicas"
 MOST_REPLICAS = 4096
 ALL = Traffic()
-IDLE, OFTEN_IDLE = 0.02, 0.5
-"""replicas that work a smaller share of the time hardly wait: more of them change nothing; where they work a smaller
-one than the second, and more did not help, so many that they hardly wait are looked at before a number between"""
+IDLE = 0.02
+"""replicas that work a smaller share of the time hardly wait: more of them change nothing"""
+OFTEN_IDLE = 0.5
+"""where replicas above the closed form's number work a smaller share of the time and still break a bound, so many that
+they hardly wait are looked at before a number between"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,8 @@ from flashstill.traces.lengths import lengths_in
 from flashstill.traces.sources import check_no_client
 
 RATES, CVS = ("rate", "rate_req_per_s", "total_rate_req_per_s"), ("cv", "rate_weighted_cv")
+PIECE = 65536
+"""requests made or read at a time"""
 SPARE, MARGIN = 64, 1.2
 """gaps drawn beyond those that a window needs"""
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.simulate.daily import PIECE
 from flashstill.simulate.engine import Outcome
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.selection import selected
 from flashstill.simulate.state import Values
 from flashstill.simulate.tally import TOKENS
-from flashstill.simulate.traffic import PIECE
 
 OVERLOAD = 1.25
 """arrivals over what is expected to be served, so that lines grow by a quarter of that"""

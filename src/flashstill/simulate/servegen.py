@@ -25,14 +25,14 @@ import numpy as np
 from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput
 from flashstill.simulate.csv_rows import number_in
-from flashstill.simulate.daily import Day, arrival_times
+from flashstill.simulate.daily import PIECE, Day, arrival_times
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
 
 NAME = re.compile(r"chunk-([0-9]{1,9})-trace\.csv")
 MOST_CLIENTS, MOST_BYTES, MOST_TOKENS, LATEST_S = 10_000, 256 * 2**20, 2**31, 1e8
-STEP_S, STEP_REQUESTS, PIECE = 600.0, 1e6, 65536
-"""drawn at a time: so many seconds, or fewer for about so many requests; given to the loop at a time"""
+STEP_S, STEP_REQUESTS = 600.0, 1e6
+"""drawn at a time: so many seconds, or fewer for about so many requests"""
 LENGTHS = ("input_tokens", "output_tokens")
 OTHERS = ("image", "audio", "video")
 """kinds of prompts that are not text"""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from flashstill.simulate.daily import PIECE
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.traffic import PIECE
 from flashstill.traces.reader import Trace
 from flashstill.traces.reading import DEFAULT, Reading
 from flashstill.traces.requests import Row

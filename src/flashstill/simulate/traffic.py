@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.errors import BadInput, check_counts, unknown
-from flashstill.simulate.daily import arrival_times, read_day, read_lengths
+from flashstill.simulate.daily import PIECE, arrival_times, read_day, read_lengths
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.servegen import requests_of_clients
 from flashstill.simulate.state import Counts, Values
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
-PIECE, WHOLE = 65536, 2**20
-"""requests made or read at a time; those of a closed loop up to which they are made at once"""
+WHOLE = 2**20
+"""requests of a closed loop up to which they are made at once"""
 SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
 OPEN_LOOP, IN_ORDER, CLOSED_LOOP = REPLAYS = ("open-loop", "in-order", "closed-loop")

@@ -28,7 +28,7 @@ from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of
 from flashstill.plan.predict import predict
 from flashstill.plan.resolve import resolve
-from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO, without_served_ratios
+from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO
 from flashstill.validation.load_results import NOTE, SUFFIXES, result_cells
 
 LATENCIES = {"measured_tpot_ms": "tpot_s", "measured_ttft_ms": "ttft_s"}
@@ -160,14 +160,9 @@ def compare_own(facts: Facts, path: Path, given: Mapping[str, str] | None = None
     return found
 
 
-def own_stacks(facts: Facts, path: Path, given: Mapping[str, str] | None = None) -> list[OwnStack]:
-    """The ratio of every stack in the file, for each quantity that was measured; ratios in `facts` are left aside."""
-    plain = without_served_ratios(facts)
-    return stacks_of(plain, compare_own(plain, path, given))
-
-
 def stacks_of(plain: Facts, compared: Sequence[Compared]) -> list[OwnStack]:
-    """The same of rows that are compared with the predictions of facts without such ratios."""
+    """The ratio of every stack, for each quantity that was measured.  plain: facts without such ratios, with whose
+    predictions the rows are compared."""
     logs: dict[tuple[tuple[str, str], str], list[float]] = defaultdict(list)
     models: dict[tuple[str, str], str] = {}
     for each in compared:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.bounded import lone_surrogate
+from flashstill.distill.data.rendering import THOUGHTS
 from flashstill.distill.data.rows import Unusable
 
 ROLES = {
@@ -15,7 +16,7 @@ ROLES = {
     "observation": "tool", "function_response": "tool", "function_call": "assistant",
 }  # fmt: skip
 """role of each sender of ShareGPT"""
-SAID = ("tool_calls", "reasoning_content", "thinking", "reasoning")
+SAID = ("tool_calls", *THOUGHTS)
 """what a message without content may hold instead"""
 
 

@@ -62,6 +62,7 @@ def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
     """Output rates of a chip, and mean times per output token of the server scenario."""
     distinct = {(row["accelerator"], row["framework"], row["scenario"], row["tokens_per_second"]): row for row in rows}
     limits = {(row["benchmark"], row["chip"]): int(row["sequences"]) for row in read_rows(BATCH_LIMITS)}
+    systems = read_rows(SYSTEMS)
     measured: list[Measured] = []
     unanswered = 0
     for row in distinct.values():
@@ -69,13 +70,15 @@ def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
             unanswered += 1
             continue
         try:
-            measured += _mlperf(facts, row, limits)
+            measured += _mlperf(facts, row, limits, systems)
         except FlashstillError:
             unanswered += 1
     return compared(facts, MLPERF, measured, unanswered, used=("gpu-amd",))
 
 
-def _mlperf(facts: Facts, row: Mapping[str, str], limits: Mapping[tuple[str, str], int]) -> list[Measured]:
+def _mlperf(
+    facts: Facts, row: Mapping[str, str], limits: Mapping[tuple[str, str], int], systems: Rows
+) -> list[Measured]:
     named = re.sub(
         r"AMD Instinct |AMD |NVIDIA |-NPS1.*|-CTS| Grace Hopper Superchip| 96GB|-(80|94|141)GB", "", row["accelerator"]
     )
@@ -99,18 +102,18 @@ def _mlperf(facts: Facts, row: Mapping[str, str], limits: Mapping[tuple[str, str
         concurrency=max(min(in_flight, limits.get((benchmark, chip.name), in_flight)), 1),
         engine=engine,
     )
-    edits = _stated(chip, row)
+    edits = _stated(chip, row, systems)
     figures = [Measured(case=case, quantity=RATE, value=float(row["tok_s_per_acc"]), copies=1.0 / replica, edits=edits)]
     if row["mean_tpot_s"]:
         figures.append(Measured(case=case, quantity=TPOT, value=float(row["mean_tpot_s"]), edits=edits))
     return figures
 
 
-def _stated(chip: Chip, row: Mapping[str, str]) -> tuple[str, ...]:
+def _stated(chip: Chip, row: Mapping[str, str], systems: Rows) -> tuple[str, ...]:
     """Numbers of the chip that a system states otherwise than its data sheet."""
     return tuple(
         f"{chip.name}.{stated['quantity']}={stated['value']}"
-        for stated in read_rows(SYSTEMS)
+        for stated in systems
         if stated["text"].upper() in row[stated["column"]].upper()
     )
 

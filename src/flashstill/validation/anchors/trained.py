@@ -76,11 +76,12 @@ def compare_runs(facts: Facts, runs: Sequence[TrainedRun]) -> list[Comparison]:
     return [
         comparison
         for label, fitted, answers in (("", FITTED, values), (", model left out", LEFT_OUT, left_out))
-        for comparison in _compared(runs, answers, label, fitted)
+        for comparison in compared(runs, answers, label, fitted)
     ]
 
 
-def _compared(runs: Sequence[TrainedRun], values: Values, label: str, fitted: str) -> list[Comparison]:
+def compared(runs: Sequence[TrainedRun], values: Values, label: str, fitted: str) -> list[Comparison]:
+    """Comparisons of answers (NaN: none) by anchor and quantity. label: added to the name of the quantity."""
     comparisons = []
     for anchor, quantity in dict.fromkeys((run.anchor, run.quantity) for run in runs):
         mine = [index for index, run in enumerate(runs) if (run.anchor, run.quantity) == (anchor, quantity)]

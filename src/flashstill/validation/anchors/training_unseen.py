@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import TrainingCost, train_step
@@ -19,7 +17,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.anchors.trained import TrainedRun, chip_label, predicted
+from flashstill.validation.anchors.trained import TrainedRun, chip_label, compared, predicted
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 UNSEEN = "training_unseen"
@@ -32,22 +30,7 @@ def compare_unseen_training(facts: Facts, directory: Path) -> list[Comparison]:
     """Rates of a chip; empty without the file."""
     path = directory / f"{UNSEEN}.csv"
     runs = [_run(facts, row) for row in read_rows(path) if not row["apart"]] if path.exists() else []
-    if not runs:
-        return []
-    rates = predicted(facts, runs)
-    answered = [index for index, rate in enumerate(rates) if np.isfinite(rate)]
-    return [
-        Comparison(
-            anchor=UNSEEN,
-            quantity=RATE,
-            fitted=NOT_FITTED,
-            measured=np.array([runs[index].measured for index in answered]),
-            predicted=rates[answered],
-            chip=tuple(runs[index].chip for index in answered),
-            engine=tuple(runs[index].framework for index in answered),
-            unanswered=len(runs) - len(answered),
-        )
-    ]
+    return compared(runs, predicted(facts, runs), "", NOT_FITTED)
 
 
 def _run(facts: Facts, row: Row) -> TrainedRun:
