@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ def test_durations() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("load", ["--rate", "--concurrency"])
-def test_a_run_of_days_says_so_and_hears_ctrl_c(tmp_path: Path, load: str) -> None:
+def test_a_long_run_says_so_and_hears_ctrl_c(tmp_path: Path, load: str) -> None:
     """A billion requests: an estimate first, little memory, and after a Ctrl-C the code of shells and no file."""
     out = tmp_path / "page.html"
     asked = ["--model", "qwen3-8b", "--chip", "h100-sxm", load, "64", "--requests", "1e9", "--out", str(out)]
@@ -98,8 +99,10 @@ def test_a_run_of_days_says_so_and_hears_ctrl_c(tmp_path: Path, load: str) -> No
     peak_kb = Path(f"/proc/{running.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
     running.send_signal(signal.SIGINT)
     _, rest = running.communicate(timeout=60.0)
-    assert first.startswith("1,000,000,000 requests take about")
-    assert " days at " in first
+    # Hours on a fast machine, days on a slow one; by the clock of the tests above it is exact.
+    assert re.fullmatch(
+        r"1,000,000,000 requests take about \d+ (hours|days) at [\d,]+ a second; Ctrl-C ends it\n", first
+    )
     assert int(peak_kb) < 400_000
     assert running.returncode == 130
     assert "interrupted before it was done" in rest
