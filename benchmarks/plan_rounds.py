@@ -47,8 +47,8 @@ def pricing(facts: Any, quick: bool) -> int:
     from flashstill.economics import hourly_price, usd_per_million_tokens
     from flashstill.hardware import chip_from_facts
     from flashstill.plan.deployment import Deployment
-    from flashstill.plan.resolve import conditions_of
     from flashstill.plan.serving_layouts import layouts_of
+    from flashstill.plan.setup import conditions_of
     from flashstill.plan.tables import candidates, priced
 
     names, most, batches = space_of(quick)

@@ -36,7 +36,7 @@ from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import conditions_of
+from flashstill.plan.setup import conditions_of
 from flashstill.workload import Attention, Decoding, Experts, Matmul, Operation, decode, mixed, prefill
 from tests.marks import slow
 

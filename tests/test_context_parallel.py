@@ -15,8 +15,8 @@ from flashstill.parallel import Layout
 from flashstill.parallel.context import merging, prefill_exchanges
 from flashstill.parallel.local import split_attention
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import Setup, make_setup
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.setup import Setup, make_setup
 from flashstill.workload import Attention, cache_bytes, prefill
 
 FACTS = load([], [])

@@ -31,8 +31,8 @@ from flashstill.fleets.space import Choices
 from flashstill.fleets.trials import Traffic
 from flashstill.parallel import Layout
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import make_setup
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.setup import make_setup
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.policy import Policy
 from tests.commands import Cli

@@ -17,7 +17,7 @@ from flashstill.hardware.software import EAGER
 from flashstill.parallel import Layout
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.predict import Case, predict
-from flashstill.plan.resolve import conditions_of
+from flashstill.plan.setup import conditions_of
 
 FACTS = load()
 MODEL = load_architecture("llama-3.1-8b")

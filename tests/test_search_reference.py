@@ -28,10 +28,10 @@ from flashstill.plan.drafts import speculation
 from flashstill.plan.feasible import NO_LINKS, UNFILLED
 from flashstill.plan.layouts import Degrees
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.search import search
 from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.setup import conditions_of
 from flashstill.plan.space import OBJECTIVES, Configuration, SearchSpace
 from flashstill.plan.tables import Candidates, candidates, priced
 from tests.marks import examples

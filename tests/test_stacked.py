@@ -18,8 +18,8 @@ from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, known_chips
 from flashstill.hardware.stacked import alike, along, stack
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import conditions_of
 from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.setup import conditions_of
 from flashstill.plan.tables import Candidates, Priced, candidates, priced
 
 FACTS = load()

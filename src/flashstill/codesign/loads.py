@@ -15,9 +15,9 @@ from flashstill.cost import Conditions
 from flashstill.facts import Facts
 from flashstill.hardware import Chip
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.setup import conditions_of
 from flashstill.plan.tables import Candidates, candidates
 
 BURST_SHARE = Scenario(model="").burst_share

@@ -19,7 +19,7 @@ from flashstill.codesign.readings import MOST_CHIPS, Asked, Readings, kept_bytes
 from flashstill.codesign.rent import Rent, busy_usd
 from flashstill.cost.long_context import sequences_held
 from flashstill.errors import InfeasiblePlan
-from flashstill.plan.resolve import Setup
+from flashstill.plan.setup import Setup
 from flashstill.units import SECONDS_PER_HOUR
 from flashstill.workload import Attention, IndexScores, prefill
 

@@ -30,8 +30,9 @@ from flashstill.cost.step import StepCost
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import Resolved, Setup, make_setup, resolve
+from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.setup import Setup, make_setup
 
 MOST_GROUPS = 2**24
 

@@ -18,7 +18,7 @@ from flashstill.arch import Architecture
 from flashstill.cost.long_context import context_prefill, context_room_bytes, context_step, sequences_held
 from flashstill.cost.step import StepCost
 from flashstill.parallel import layout_reason
-from flashstill.plan.resolve import Setup
+from flashstill.plan.setup import Setup
 from flashstill.workload import cache_bytes
 
 Values = npt.NDArray[np.float64]

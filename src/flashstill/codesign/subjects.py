@@ -20,7 +20,7 @@ from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import conditions_of
+from flashstill.plan.setup import conditions_of
 from flashstill.plan.space import NO_PRECISION, NO_TIER, SearchSpace
 from flashstill.workload import Quantity
 

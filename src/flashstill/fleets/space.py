@@ -23,9 +23,9 @@ from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import Setup, make_setup
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.setup import Setup, make_setup
 from flashstill.simulate.capacity import Mix, lumps_of, mean_step_s
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import is_prefill_first, most_running, most_step_tokens

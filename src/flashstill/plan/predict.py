@@ -26,7 +26,8 @@ from flashstill.plan.layouts import layout_of
 from flashstill.plan.notes import empty_notes
 from flashstill.plan.pool_answers import pool_notes, pools_of
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
-from flashstill.plan.resolve import Resolved, Resolver, Setup, resolve
+from flashstill.plan.resolve import Resolved, Resolver, resolve
+from flashstill.plan.setup import Setup
 
 __all__ = ["GREEDY", "Case", "Outcome", "Prediction", "completed", "outcomes", "predict"]
 

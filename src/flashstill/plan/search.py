@@ -31,9 +31,9 @@ from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.pool_search import Paired, paired
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import conditions_of
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.serving_layouts import layouts_of
+from flashstill.plan.setup import conditions_of
 from flashstill.plan.space import (
     NO_PRECISION,
     NO_TIER,

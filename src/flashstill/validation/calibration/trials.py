@@ -21,7 +21,8 @@ from flashstill.facts import Facts
 from flashstill.hardware.stacked import AXES, along
 from flashstill.parallel import Layout
 from flashstill.plan.predict import stacked
-from flashstill.plan.resolve import Resolver, Setup
+from flashstill.plan.resolve import Resolver
+from flashstill.plan.setup import Setup
 from flashstill.validation.anchors.serving import Served
 from flashstill.validation.comparison import Values
 from flashstill.workload import Quantity
