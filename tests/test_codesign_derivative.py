@@ -25,13 +25,14 @@ from flashstill.arch import Architecture, load_architecture
 from flashstill.codesign.elasticities import STEP
 from flashstill.codesign.scaled import scaled
 from flashstill.cost import Conditions, Load
-from flashstill.cost.kernels import matmul, memory_seconds
+from flashstill.cost.kernels import matmul
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.operations import kernel_kind, kernel_precision, operation_seconds
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step
 from flashstill.cost.serving import Paces, closed_form
 from flashstill.cost.step import StepCost
 from flashstill.cost.throttle import CORE_LEVELS
+from flashstill.cost.timing import memory_seconds
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from flashstill.cost import Precisions, kernels
+from flashstill.cost.attention_kernels import decode_attention, prompt_attention
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.kernels import Timing, blend, fastest, scaled
 from flashstill.cost.operations import operation_joules, operation_seconds
+from flashstill.cost.timing import Timing, blend, fastest, memory_seconds, scaled
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.workload import Attention, Experts, Matmul, Operation
@@ -146,10 +147,10 @@ class TestMatmul:
         product = Matmul(
             name="m", rows=1.0, columns=500.0, depth=1000.0, input_value_bytes=2000.0, output_value_bytes=0.0
         )
-        assert kernels.memory_seconds(product, SRAM, MEMORY, MEMORY, 1.0) == pytest.approx(1e-7 + 2e-6)
-        assert kernels.memory_seconds(product, MEMORY, SRAM, MEMORY, 0.5) == pytest.approx(2 * (1e-6 + 2e-6))
+        assert memory_seconds(product, SRAM, MEMORY, MEMORY, 1.0) == pytest.approx(1e-7 + 2e-6)
+        assert memory_seconds(product, MEMORY, SRAM, MEMORY, 0.5) == pytest.approx(2 * (1e-6 + 2e-6))
         read = 4 * 961 * 2048 * 2
-        assert kernels.memory_seconds(attention(), MEMORY, SRAM, MEMORY, 1.0) == pytest.approx(read / 1e13)
+        assert memory_seconds(attention(), MEMORY, SRAM, MEMORY, 1.0) == pytest.approx(read / 1e13)
 
     def test_quantising_reads_16_bits_and_writes_8(self) -> None:
         product = Matmul(name="m", rows=100.0, columns=1.0, depth=1000.0, input_value_bytes=1.0)
@@ -161,11 +162,11 @@ class TestMatmul:
 class TestAttention:
     def test_decoding_multiplies_reads_and_deals_blocks(self) -> None:
         """2 x 4 sequences x 8 cached heads x 4 queries each x 256 values x 961 tokens; log2(1 + 960/64) = 4."""
-        timing = kernels.decode_attention(round_chip(), attention(), kernel(), PEAK, 0.0)
+        timing = decode_attention(round_chip(), attention(), kernel(), PEAK, 0.0)
         compute = 2 * 4 * 8 * 4 * 256 * 961 / PEAK
         assert float(timing.compute_s) == float(timing.seconds) == pytest.approx(compute)
         shaped = kernel(floor_s=1e-6, doubling_s=2e-6, blend=1.0, block_s=1e-4, group_ratio=0.5, compute_efficiency=0.5)
-        timing = kernels.decode_attention(round_chip(), attention(), shaped, PEAK, 3e-6)
+        timing = decode_attention(round_chip(), attention(), shaped, PEAK, 3e-6)
         # 32 blocks, each 1 + 0.5 x (4 heads)/8 = 1.25 of 100 us over 10 units
         assert float(timing.memory_s) == pytest.approx(32 * 1.25 * 1e-5)
         assert float(timing.floor_s) == pytest.approx(9e-6)
@@ -175,10 +176,10 @@ class TestAttention:
         """80 heads on one key are 128 rows of a tile; on a machine without units they are 80."""
         latent = attention(sequences=1.0, heads=80.0, kv_heads=1.0, key_width=576.0, value_width=512.0, latent=True)
         for units, rows in ((10, 128), (0, 80)):
-            timing = kernels.decode_attention(round_chip(compute_units=units), latent, kernel(), PEAK, 0.0)
+            timing = decode_attention(round_chip(compute_units=units), latent, kernel(), PEAK, 0.0)
             assert float(timing.compute_s) == pytest.approx(2 * rows * 1088 * 961 / PEAK)
         shaped = kernel(block_s=1e-3, group_ratio=2.0)  # one block of 1 + 2 x 80/64
-        timing = kernels.decode_attention(round_chip(), latent, shaped, PEAK, 0.0)
+        timing = decode_attention(round_chip(), latent, shaped, PEAK, 0.0)
         assert float(timing.seconds) == pytest.approx(1e-4 * 3.5)
 
     def test_a_prompt_is_rounded_up_to_tiles(self) -> None:
@@ -187,39 +188,39 @@ class TestAttention:
         64 heads of 2 sequences deal 10 units; at the end they wait for the longest tile, 128 queries x 100 keys.
         """
         prompt = attention(sequences=2.0, queries=100.0, seen=0.0, pairs=5050.0, prompt=True)
-        free = kernels.prompt_attention(round_chip(), prompt, kernel(), PEAK, 0.0)
+        free = prompt_attention(round_chip(), prompt, kernel(), PEAK, 0.0)
         assert float(free.compute_s) == pytest.approx(2 * 512 * 32 * 112 * 128 / 2 / PEAK)
         large = {"tile_penalty": 1e3, "block_s": 1e-4}
-        timing = kernels.prompt_attention(round_chip(), prompt, kernel(floor_s=1e-6, **large), PEAK, 5e-6)
+        timing = prompt_attention(round_chip(), prompt, kernel(floor_s=1e-6, **large), PEAK, 5e-6)
         compute = 512 * (64 * 128 * 256 / 2 + 10 * 128 * 100) / PEAK
         assert float(timing.compute_s) == pytest.approx(compute)
         blocks = 2 * 32 * 1e-5
         assert float(timing.seconds) == pytest.approx(1e-6 + compute + 5e-6 + blocks)
         assert float(timing.memory_s) == pytest.approx(5e-6 + blocks)
-        half = kernels.prompt_attention(round_chip(), prompt, kernel(compute_efficiency=0.5, **large), PEAK, 0.0)
+        half = prompt_attention(round_chip(), prompt, kernel(compute_efficiency=0.5, **large), PEAK, 0.0)
         assert float(half.compute_s) == pytest.approx(2 * compute)
 
     def test_the_last_row_of_a_window_reads_no_more_than_twice_the_mean(self) -> None:
         """1000 queries of a window of 10: 9,955 pairs; the longest tile has at most 2 x 9.955 keys, not 1000."""
         prompt = attention(sequences=1.0, heads=1.0, queries=1000.0, seen=0.0, pairs=9955.0, prompt=True)
         tiled = kernel(block_s=1e-12, tile_penalty=1e6)
-        timing = kernels.prompt_attention(round_chip(), prompt, tiled, PEAK, 0.0)
+        timing = prompt_attention(round_chip(), prompt, tiled, PEAK, 0.0)
         pairs = 1024 / 1000 * 9955 + 1024 * (24 + 127) / 2
         assert float(timing.compute_s) == pytest.approx(512 * (pairs + 10 * 128 * 19.91) / PEAK)
 
     def test_the_softmax_of_narrow_heads(self) -> None:
         """If the softmax takes as long as the products at heads of 128, it takes twice as long at 64: 3 for 2."""
         narrow = attention(queries=128.0, seen=0.0, pairs=8256.0, key_width=64.0, value_width=64.0, prompt=True)
-        without = kernels.prompt_attention(round_chip(), narrow, kernel(), PEAK, 0.0)
-        timing = kernels.prompt_attention(round_chip(), narrow, kernel(softmax_ratio=1.0), PEAK, 0.0)
+        without = prompt_attention(round_chip(), narrow, kernel(), PEAK, 0.0)
+        timing = prompt_attention(round_chip(), narrow, kernel(softmax_ratio=1.0), PEAK, 0.0)
         assert float(timing.compute_s) == pytest.approx(1.5 * float(without.compute_s))
 
     def test_a_block_of_wide_heads_takes_longer(self) -> None:
         """Half of a block's time is that of its width: heads of 384 take twice those of 128."""
         wide = attention(key_width=384.0, value_width=384.0)
         shaped = kernel(block_s=1e-3)
-        usual = kernels.decode_attention(round_chip(), attention(), shaped, PEAK, 0.0)
-        timing = kernels.decode_attention(round_chip(), wide, shaped, PEAK, 0.0)
+        usual = decode_attention(round_chip(), attention(), shaped, PEAK, 0.0)
+        timing = decode_attention(round_chip(), wide, shaped, PEAK, 0.0)
         assert float(timing.memory_s) == pytest.approx(2.0 * float(usual.memory_s))
 
     def test_heads_that_are_narrower_than_a_systolic_array(self) -> None:
@@ -228,9 +229,9 @@ class TestAttention:
         least = 2 * 4 * 32 * 256 * 128 * 128 / PEAK
         for edge, ratio in ((128, 1.5), (64, 1.0)):
             array = round_chip(compute_units=0, matrix_edge=edge)
-            timing = kernels.prompt_attention(array, prompt, kernel(), PEAK, 0.0)
+            timing = prompt_attention(array, prompt, kernel(), PEAK, 0.0)
             assert float(timing.compute_s) == pytest.approx(least * ratio)
-        units = kernels.prompt_attention(round_chip(matrix_edge=128), prompt, kernel(tile_penalty=1e3), PEAK, 0.0)
+        units = prompt_attention(round_chip(matrix_edge=128), prompt, kernel(tile_penalty=1e3), PEAK, 0.0)
         assert float(units.compute_s) == pytest.approx(least)
 
 

@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.cost.kernels import blend
+from flashstill.cost.timing import blend
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.hardware.present import either

@@ -10,8 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from flashstill.cost import kernels, sparse
+from flashstill.cost import attention_kernels, kernels, sparse
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.timing import Timing, fastest, memory_seconds, scaled
 from flashstill.hardware import Kernel
 from flashstill.hardware.calibration import kernel_format
 from flashstill.hardware.present import either
@@ -20,7 +21,7 @@ from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operati
 _NO_TIME: Quantity = 0.0
 
 
-def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
+def operation_seconds(conditions: Conditions, operation: Operation) -> Timing:
     """Seconds of one chip's share of an operation, with the engine's own kernels and its kernel ratios.
 
     Software that uses the fastest of several engines has each operation timed with the kernels of each.
@@ -32,7 +33,7 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
     if not software.fastest_of:
         return _with_kernel(conditions, operation, calibration.kernel(kind, precision, software.name))
     usable = calibration.kernels_of(kind, precision, [engine.name for engine in software.fastest_of])
-    return kernels.fastest([_with_kernel(conditions, operation, kernel) for kernel in usable])
+    return fastest([_with_kernel(conditions, operation, kernel) for kernel in usable])
 
 
 def kernel_kind(operation: Operation) -> str:
@@ -69,7 +70,7 @@ def _coefficients_in(conditions: Conditions, operation: Operation) -> str:
     return conditions.precisions.kv if by_cache else "bf16"
 
 
-def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -> kernels.Timing:
+def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -> Timing:
     """Seconds of an operation with the coefficients `kernel`."""
     chip, main = conditions.chip, conditions.chip.memory
     if isinstance(operation, Experts):
@@ -78,13 +79,13 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         moved_s = operation.activation_bytes / main.bytes_per_s
         read_s = operation.weight_bytes / conditions.weights.bytes_per_s
         peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
-        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
+        return scaled(timing, conditions.software.experts_ratio, peaks_s)
     if isinstance(operation, SmallKernels):
         return sparse.small_kernels(operation, kernel, main)
     if isinstance(operation, Attention) and operation.slots is not None:
         rate = chip.flops_per_s[chip.precision("bf16")]
         return sparse.selected_attention(chip, operation, kernel, rate, conditions.cache)
-    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
+    memory_s = memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     if isinstance(operation, Matmul):
         runs_in = conditions.runs_in(conditions.precisions.of(operation.role))
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
@@ -95,18 +96,18 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
             quantise_s = conditions.software.quantise_ratio * either(floor_s, quantised, free)
         rate, bounded = chip.flops_per_s[runs_in], not isinstance(ratio, float) or ratio < 1.0
         peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if bounded else _NO_TIME
-        return kernels.scaled(timing, ratio, peaks_s, quantise_s)
+        return scaled(timing, ratio, peaks_s, quantise_s)
     if isinstance(operation, Attention):
         # Prefill with an 8-bit cache multiplies in 8 bits; decode attention computes in bf16 and is memory-bound.
         rate = chip.flops_per_s[chip.precision(conditions.precisions.kv if operation.prompt else "bf16")]
-        timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
+        timed = attention_kernels.prompt_attention if operation.prompt else attention_kernels.decode_attention
         return timed(chip, operation, kernel, rate, memory_s)
     if isinstance(operation, IndexScores):
         return sparse.index_scores(operation, kernel, chip.flops_per_s[chip.precision("fp8")], memory_s)
     if isinstance(operation, State):
         return kernels.recurrence(chip, operation, kernel, chip.flops_per_s[chip.precision("bf16")], memory_s)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
-    return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
+    return Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
 
 
 def kernel_precision(conditions: Conditions, role: str) -> str:

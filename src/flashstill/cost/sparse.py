@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashstill.cost.kernels import Timing, blend
+from flashstill.cost.timing import Timing, blend
 from flashstill.hardware import Chip, Kernel, Memory
 from flashstill.hardware.present import either
 from flashstill.workload import Attention, IndexScores, Quantity, SmallKernels

@@ -9,7 +9,7 @@ backward pass and recomputation of one microbatch on the slowest stage.
               not overlapped by each pass; at least one layer's share is never overlapped
     optimizer bytes of parameters, gradients and moments over the memory bandwidth
 
-Kernels and collectives cost the same as in inference (cost/kernels.py, cost/links.py); the software's ratios say how
+Kernels and collectives cost the same as in inference (cost/operations.py, cost/links.py); the software's ratios say how
 much slower its kernels are, and what share of the collectives is not overlapped.
 """
 

@@ -1,4 +1,4 @@
-"""Kernel efficiencies and overheads of a chip: the coefficients of cost/kernels.py.
+"""Kernel efficiencies and overheads of a chip: the coefficients of cost/kernels.py and its neighbours.
 
 They are read from calibration rows by chip or class, operation kind, precision and, where engines have kernels of their
 own, engine (calibration_rows.py).
