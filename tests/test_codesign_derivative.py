@@ -25,11 +25,11 @@ from flashstill.arch import Architecture, load_architecture
 from flashstill.codesign.elasticities import STEP
 from flashstill.codesign.scaled import scaled
 from flashstill.cost import Conditions, Load
+from flashstill.cost.closed_form import Paces, closed_form
 from flashstill.cost.kernels import matmul
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.operations import kernel_kind, kernel_precision, operation_seconds
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step
-from flashstill.cost.serving import Paces, closed_form
 from flashstill.cost.step import StepCost
 from flashstill.cost.throttle import CORE_LEVELS
 from flashstill.cost.timing import memory_seconds

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flashstill.cost import Load
-from flashstill.cost.serving import Paces, closed_form
+from flashstill.cost.closed_form import Paces, closed_form
 from flashstill.hardware.software import NO_SOFTWARE, Software
 from flashstill.parallel import Layout
 from tests.round import round_conditions

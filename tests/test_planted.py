@@ -10,10 +10,10 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.cost import Load, Precisions
+from flashstill.cost.closed_form import Paces, closed_form
 from flashstill.cost.footprint import chip_weight_bytes
 from flashstill.cost.kernels import matmul
 from flashstill.cost.links import link_cost
-from flashstill.cost.serving import Paces, closed_form
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, software_of

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from flashstill import frontier
 from flashstill.arch import load_architecture
 from flashstill.cost import Load, serve
-from flashstill.cost.serving import Pace, capacity
+from flashstill.cost.admission import capacity
+from flashstill.cost.closed_form import Pace
 from flashstill.distinct import distinct_integers
 from flashstill.economics import hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from flashstill.cost import Load, Precisions, Speculation, StepCost, step_cost
+from flashstill.cost.admission import capacity, running_requests
+from flashstill.cost.closed_form import Paces, closed_form
 from flashstill.cost.footprint import (
     holds,
     layout_room_bytes,
@@ -33,7 +35,7 @@ from flashstill.cost.phases import (
     with_sampling,
     working_share,
 )
-from flashstill.cost.serving import Paces, capacity, closed_form, running_requests, serve
+from flashstill.cost.serving import serve
 from flashstill.hardware.calibration import PERFECT, Collective
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded

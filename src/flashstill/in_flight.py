@@ -1,6 +1,6 @@
 """A prediction at fixed concurrency by simulation, where memory, the token budget of a step or prompts bind.
 
-The closed form (cost/serving.py) takes the mean of what is in memory and of what is prefilled together.  Where fewer
+The closed form (cost/closed_form.py) takes means of what is in memory and of what is prefilled together.  Where fewer
 requests fit than are in flight, or a prompt is longer than a step may hold, or answers are so short that prompts take
 most of the time, who waits for whom decides: the run of a load generator is then simulated, and its means take the
 place of the closed form's.  Elsewhere the two agree, and the closed form answers at once.

@@ -30,7 +30,7 @@ PLANTED: tuple[Planted, ...] = (
     # an all-reduce waits half as often between domains
     ("cost/links.py", "+ calibration.scale_out_hop_s * hops", "+ calibration.scale_out_hop_s * hops / 2.0", "planted"),
     # the first token is decoded as well
-    ("cost/serving.py", "steps = load.osl - 1.0", "steps = load.osl", "planted"),
+    ("cost/closed_form.py", "steps = load.osl - 1.0", "steps = load.osl", "planted"),
     # activations never leave the chip; a chip never throttles
     ("cost/operations.py", "np.where(on_chip, 0.0, moved)", "np.where(on_chip, 0.0, 0.0)", "kernels"),
     ("cost/throttle.py", "np.where(over, slowed_s - seconds, 0.0)", "0.0 * slowed_s", "steps"),
@@ -53,7 +53,7 @@ PLANTED: tuple[Planted, ...] = (
         "hour = hour + 0.0 * (watts - price.limit_w)",
         "tco",
     ),
-    ("cost/serving.py", "0.0 if paces.cacheless_s is None else np", "0.0 * np", "tco"),
+    ("cost/closed_form.py", "0.0 if paces.cacheless_s is None else np", "0.0 * np", "tco"),
     # any fraction of a replica can be had; the API's cached tokens cost as others
     ("economics/self_hosting.py", "math.ceil(requests / (replica", "(requests / (replica", "self_hosting"),
     ("economics/token_prices.py", "self.cached * tokens.cached", "self.input * tokens.cached", "self_hosting"),

@@ -21,9 +21,9 @@ from flashstill.codesign.row_prices import Prices, with_steps
 from flashstill.codesign.scaled import scaled
 from flashstill.codesign.subjects import Entry, Subject, hours_of
 from flashstill.cost import Conditions, Load, Speculation, serve
+from flashstill.cost.admission import capacity, running_requests
 from flashstill.cost.load import prompts_together
 from flashstill.cost.parts import as_table
-from flashstill.cost.serving import capacity, running_requests
 from flashstill.cost.stacks import stacked_alike
 from flashstill.economics import usd_per_million_tokens
 from flashstill.hardware.stacked import AXES, along

@@ -6,7 +6,7 @@ Of a decode step (d), a step that prefills as well (m) and a prefill pass (p), o
     T(design, D) >= least dynamic joules of a chip(memory, D) / (power limit - waiting watts)        it throttles
 
 K is the cost arm's own time of the same kernels on a chip without links and without a power limit, whose arrays round
-nothing up; L its time of the exchanges.  The closed form of serving (cost/serving.py) is linear in T_d, T_m and T_p,
+nothing up; L its time of the exchanges.  The closed form (cost/closed_form.py) is linear in T_d, T_m and T_p,
 with weights that do not depend on the chip, but for the queue of prompts, which is left out as it is never negative:
 
     stay >= c0 + c_d T_d + c_m T_m + c_p T_p,    chip-seconds a token = chips stay / (running osl)
@@ -30,9 +30,9 @@ from flashstill.codesign.designs import Values
 from flashstill.codesign.loads import Load
 from flashstill.codesign.step_weights import Steps, spread_of, traffic_of, weights_of
 from flashstill.cost import Conditions
+from flashstill.cost.admission import capacity, running_requests
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import overhead_seconds
-from flashstill.cost.serving import capacity, running_requests
 from flashstill.cost.step import STATIC_LEVELS, StepCost, step_cost
 from flashstill.cost.throttle import CORE_LEVELS
 from flashstill.hardware.stacked import AXES

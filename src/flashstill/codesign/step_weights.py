@@ -1,6 +1,6 @@
 """The closed form of serving as weights of its three steps: how much of each a request waits for, and pays for.
 
-The time per output token and the time that a request stays (cost/serving.py) are sums of the seconds of a decode step,
+Time per output token and the time that a request stays (cost/closed_form.py) are sums of the seconds of a decode step,
 a mixed step and a prefill pass, with weights that depend on load, layout and engine, but not on the chip; but for the
 queue of prompts and what one pass costs in a pipeline beyond its own part of a stage, which are never negative and left
 out here.  The joules of a token are such sums as well.  So bounds of
@@ -128,7 +128,7 @@ class Spread:
 
 
 def spread_of(conditions: Conditions, load: Load) -> Spread:
-    """From the joules of the closed form (cost/serving.py), term by term."""
+    """From the joules of the closed form (cost/closed_form.py), term by term."""
     software, traffic, layout, share = conditions.software, traffic_of(load), load.chosen.layout, load.share
     shape = load.chosen.shape
     batch, chips = np.broadcast_to(load.chosen.batches, shape), np.broadcast_to(layout.chips, shape)

@@ -7,7 +7,7 @@ the prefill pool has k tensor-parallel groups, each of which prefills c prompts 
     queue     W = T_p/(2 c k) r^(sqrt(2(k+1)) - 1) / (1 - r): half of an M/M/k queue, as passes do not vary
               (Sakasegawa 1977, equation 3); of a burst of N, B of all requests, the mean waits (N/k + c)/2 - 1 prompts
     transfer  K = hop + max(bytes sent by one chip, bytes received by one chip) / link rate
-    first     F = first_s + first (T_p(c at this load) + (1 - B) W + B Q) + K, as in cost/serving.py
+    first     F = first_s + first (T_p(c at this load) + (1 - B) W + B Q) + K, as in cost/closed_form.py
     balance   X = b / ((osl - 1) t(b) / E)   and   N = X F + b   decide b, at most what the decode pool's memory holds
     tpot      t(b) / E: no prefill delays a decode step
     ttft      N / X - (osl - 1) tpot (Little's law): F, and waiting for a place in the decode pool
@@ -26,12 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
+from flashstill.cost.admission import capacity
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.cost.load import Load, prompts_of_a_pass
 from flashstill.cost.phases import batch_step, prefill_step
 from flashstill.cost.queues import wait_seconds
-from flashstill.cost.serving import Serving, capacity
+from flashstill.cost.serving import Serving
 from flashstill.cost.speculation import Speculation
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout

@@ -1,6 +1,6 @@
 """Dollars or joules of a million tokens by kind: found in a prefix cache, prefilled, and put out.
 
-Each kind pays for the part of the whole that it causes (cost/serving.py in closed form, simulate/kinds.py by events):
+Each kind pays for the part of the whole that it causes (cost/closed_form.py, or by events in simulate/kinds.py):
 
     output    the decode steps of their batch and contexts
     input     what prompt tokens that are computed add to steps, as if nothing had been found in a cache before them,

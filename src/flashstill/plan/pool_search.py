@@ -13,9 +13,9 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
+from flashstill.cost.admission import capacity
 from flashstill.cost.disaggregated import Pools, PoolServing, serve_apart
 from flashstill.cost.phases import batch_step, prefill_step
-from flashstill.cost.serving import capacity
 from flashstill.economics import HourlyPrice, usd_per_million_tokens
 from flashstill.frontier import Values, non_dominated
 from flashstill.plan.deployment import PREFILL

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
+from flashstill.cost.admission import capacity, running_requests
+from flashstill.cost.closed_form import Pace, Paces, closed_form
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step, sends, verify_step, working_share
-from flashstill.cost.serving import Pace, Paces, capacity, closed_form, running_requests
 from flashstill.cost.speculation import head_share, verified_queries
 from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Layout

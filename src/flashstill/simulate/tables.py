@@ -190,7 +190,7 @@ def extra_cost(
     """Seconds and joules that `tokens` prompt tokens, each attending to `attended` earlier ones, add to a step of
     `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast.
 
-    An engine's prompts take `first_ratio` times their kernels, as in the closed form (cost/serving.py); in the time
+    An engine's prompts take `first_ratio` times their kernels, as in the closed form (cost/closed_form.py); in the time
     beyond these the chips wait. The stages of a pipeline work on several prompts side by side, and each prompt goes
     through all of them."""
     # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flashstill.cost.admission import capacity
 from flashstill.cost.phases import batch_step
-from flashstill.cost.serving import capacity
 from flashstill.facts import Facts
 from flashstill.validation.anchors.serving import Served, stack_name
 from flashstill.validation.apart import Apart

@@ -1,0 +1,168 @@
+"""Rates at a fixed concurrency in closed form, from the costs of single steps: time per output token and to the first,
+throughput and energy.
+
+    T_d   seconds of a decode step of b sequences with S = isl + osl/2 cached tokens
+    T_p   seconds of a separate prefill of c prompts: those that arrive in one step, b/osl, within the token budget
+    T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (together.py)
+    B     burst share: the part of all requests that arrives at once (Load.burst_share)
+    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/(c pp)  prefill passes that delay each decode step: of pp
+            stages each does its part of one, and of others at the same time
+    n     = min(s, interference) where prompts join decode steps, else s;  q = (s - n) T_p / pieces
+    m     = min(n, 1) pp / (1 + min(n, 1) (pp - 1)): what follows a pass in a pipeline cannot overtake it (load.py)
+    w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join,
+            else max(n T_p / pieces, m (T_p / pieces - T_d))
+    tpot  = (T_d + draft steps + w) / E,  E = E[tokens per step]
+    ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
+            + waiting for memory (admission.py)
+
+A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests is prefilled once on average: in mixed
+steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
+prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
+that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
+half of the others only.  `interference`, the delay by another's prefill, is the engine's, as are `first` and
+`first_s`, which grows with the blocks of experts where an engine launches the kernels of a prompt one by one: they add
+to the first token, and to the time per token nothing that measurements show.
+
+The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
+ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
+Pollaczek-Khinchine), and never more than those of all others.  In a burst, c prompts are prefilled k at a time within
+the token budget, so that the mean request waits for Q = ((c+k)/2 - 1) T_p / c beyond its own.
+
+With osl = 1 nothing is decoded: tpot is 0, and ttft is the total latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.cost.conditions import Conditions
+from flashstill.cost.load import (
+    Load,
+    delay_seconds,
+    delaying_prompts,
+    other_requests,
+    passes_of,
+    pieces_of,
+    prefilling_stages,
+    prompts_of_a_pass,
+)
+from flashstill.cost.speculation import Speculation
+from flashstill.parallel import Layout
+from flashstill.workload import Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paces:
+    """Step costs that the closed form needs. Joules are of all chips, host and facility excluded.
+
+    step_s: a decode step of all sequences, drafting included.
+    mixed_...: the additional cost of a decode step that also prefills `prompts` prompts, or a chunk of each.
+    pass_...: a separate prefill of `prompts` prompts.
+    mixed_... and pass_... assume work on every stage of every replica; ..._timed_joules is their static energy.
+    cacheless_s: seconds of that separate prefill, if nothing had been found in a cache; None: nothing was.
+    """
+
+    step_s: Quantity
+    step_joules: Quantity
+    mixed_s: Quantity
+    mixed_joules: Quantity
+    mixed_timed_joules: Quantity
+    pass_s: Quantity
+    pass_joules: Quantity
+    pass_timed_joules: Quantity
+    prompts: Quantity
+    cacheless_s: Quantity | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """Rates from the closed form. tpot_s: 0 if osl is 1, as there is no token after the first.
+
+    input_share, cached_share: of the seconds that requests take of the chips, what computed prompt tokens cause, and
+    what attention to those found in a cache adds; decode steps cause the others.
+    """
+
+    tpot_s: Quantity
+    ttft_s: Quantity
+    output_tokens_per_s: Quantity
+    joules_per_output_token: Quantity
+    watts_per_chip: Quantity
+    input_share: Quantity
+    cached_share: Quantity
+
+
+def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Paces, share: Quantity) -> Quantity:
+    """Seconds of other requests' prefills before the mean request's own, if prefills take `share` of the time."""
+    prompt_s = paces.pass_s / paces.prompts
+    others_s = (local - 1.0) / 2.0 * prompt_s
+    steady_s = share / (2.0 * np.maximum(1.0 - share, 1e-9)) * paces.pass_s
+    steady_s = np.where(others_s > 0, steady_s * others_s / np.maximum(steady_s + others_s, 1e-30), 0.0)
+    together = np.minimum(prompts_of_a_pass(conditions, load), local)
+    burst_s = np.maximum((local + together) / 2.0 - 1.0, 0.0) * prompt_s
+    queue: Quantity = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
+    return queue
+
+
+def closed_form(
+    conditions: Conditions,
+    layout: Layout,
+    load: Load,
+    batch: Quantity,
+    paces: Paces,
+    speculation: Speculation | None = None,
+    running: Quantity | None = None,
+) -> Pace:
+    """Rates of `batch` sequences on the whole layout from the costs of decode, mixed and prefill steps.
+
+    running: mean number of requests that run at once, None for `batch`; the others of `load.concurrency` wait.
+    """
+    software = conditions.software
+    running = batch if running is None else running
+    local = layout.local_batch(batch)
+    prompt_s = paces.pass_s / paces.prompts
+    steps = load.osl - 1.0
+    drafted = speculation.tokens_per_step if speculation else 1.0
+    pieces = pieces_of(load)
+    prefills = (
+        delaying_prompts(conditions, load, layout, batch) / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
+    )
+    passes = passes_of(software, layout, prefills, pieces, steps)
+    step_s = paces.step_s + passes.joined * paces.mixed_s
+    delay_s = delay_seconds(software, layout, passes, pieces, paces.pass_s, paces.step_s)
+    queued_s = passes.queued * paces.pass_s
+    tpot = (step_s + delay_s) / drafted * software.tpot_ratio
+    prefilling = prefills / pieces * paces.pass_s
+    share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
+    queue_s = prefill_queue(conditions, load, local, paces, share)
+    # A request alone finds no step running.
+    running_s = np.minimum(other_requests(layout, batch), 1.0) * (1.0 + load.batching_steps) * step_s
+    waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
+    started = software.first_token_s + running_s + software.first_ratio * paces.pass_s + waiting_s
+    # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
+    started = np.where(steps > 0, started, software.first_token_s + np.maximum(software.first_ratio, local) * prompt_s)
+    started = started * software.ttft_ratio
+    stay = started + steps * tpot
+    rate = running * load.osl / stay
+    decoding = paces.step_joules / batch * (steps / drafted)
+    mixed = passes.mixed
+    spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
+    timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
+    # A prefill spends work on the prompts of every stage; meanwhile the stages and replicas that have others work too.
+    working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
+    timed = timed / (paces.prompts * prefilling_stages(layout, batch))
+    joules = (decoding + working + timed) / load.osl
+    # Chip time of a request: its share of decode steps, and of prefills, which all stages of all replicas do at once.
+    prompt_s = (mixed * pieces * paces.mixed_s + (1.0 - mixed) * paces.pass_s) / (paces.prompts * layout.pp * layout.dp)
+    prompt_share = prompt_s / (prompt_s + paces.step_s / batch * (steps / drafted))
+    found = 0.0 if paces.cacheless_s is None else np.maximum(1.0 - paces.cacheless_s / paces.pass_s, 0.0)
+    return Pace(
+        tpot_s=np.where(steps > 0, tpot, 0.0),
+        ttft_s=started + np.maximum(load.concurrency / running - 1.0, 0.0) * stay,
+        output_tokens_per_s=rate,
+        joules_per_output_token=joules,
+        watts_per_chip=np.minimum(joules * rate / layout.chips, conditions.chip.power_limit_w),
+        input_share=prompt_share * (1.0 - found),
+        cached_share=prompt_share * found,
+    )
