@@ -32,8 +32,8 @@ from flashstill.distill.students import (
 from flashstill.distill.students import compensate as compensation
 from flashstill.distill.students.clusters import balanced_clusters
 from flashstill.distill.students.compensate import ENDS, compensate
-from flashstill.distill.students.compensated_model import FIT_DAMPING, Sums, fitted, stream_factors, sums_of
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
+from flashstill.distill.students.repaying import FIT_DAMPING, Sums, fitted, stream_factors, sums_of
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
