@@ -19,6 +19,7 @@ from flashstill.chip_searching import chip_search
 from flashstill.cli import main
 from flashstill.codesign import design_prices
 from flashstill.codesign.asked_search import asked_space
+from flashstill.codesign.block_facts import block_facts_of, rates_of
 from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_chips import draw_of
 from flashstill.codesign.design_columns import designs_at
@@ -33,7 +34,7 @@ from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.search_answer import answer_search
 from flashstill.codesign.search_front import open_ends
 from flashstill.codesign.search_question import Question, tasks_of, today
-from flashstill.codesign.silicon import REASONS, ground_of, rates_of
+from flashstill.codesign.silicon import REASONS
 from flashstill.cost import Conditions
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.economics.tco import terms_of
@@ -278,10 +279,10 @@ def test_a_design_costs_what_its_bill_of_materials_says(memory: str) -> None:
         lanes=(32,), wirings=("torus 3d",), macs=(2.0**16, 2.0**19), sram_bytes=(2.0**27, 2.0**29),
     )  # fmt: skip
     (block,) = space.blocks()
-    ground = ground_of(FACTS, space, block, draw_of(FACTS, space, block))
-    one = designs_at(ground, space, np.arange(space.size))
+    block_facts = block_facts_of(FACTS, space, block, draw_of(FACTS, space, block))
+    one = designs_at(block_facts, space, np.arange(space.size))
     needed, spare = (int(FACTS.value("spares", name)) for name in ("needed_units", "spare_units"))
-    each, rates = (needed + spare) / needed / 2, rates_of(ground.rules, "fp8")
+    each, rates = (needed + spare) / needed / 2, rates_of(block_facts.rules, "fp8")
     across = FACTS.value("die-to-die", "die_bytes_per_s") / FACTS.value("die-to-die", "module_bytes_per_s")
     stacks = 4 if memory == "hbm4" else 0
     for place in np.flatnonzero(one.silicon.reason < 0):
@@ -292,9 +293,9 @@ def test_a_design_costs_what_its_bill_of_materials_says(memory: str) -> None:
             stacks=stacks / 2, lanes=16, modules=math.ceil(across), feeds=2.0 * macs / 128 * each,
             enlarged=1.0 + FACTS.value("narrow-format", "area_ratio"),
         )  # fmt: skip
-        area = area_of(ground.rules, content)
+        area = area_of(block_facts.rules, content)
         assert one.silicon.die_mm2[place] == pytest.approx(area.mm2, rel=1e-12)
-        sides = sides_of(ground.rules, area.mm2)
+        sides = sides_of(block_facts.rules, area.mm2)
         assert sides is not None
         die = Die(node_nm=5, width_mm=sides[0], height_mm=sides[1], count=2, units=needed + spare, needed=needed,
                   units_ratio=(area.sram + area.multipliers) / area.mm2)  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.asic.area import rules_of
+from flashstill.codesign.block_facts import rates_of
 from flashstill.codesign.design_chips import (
     Columns,
     archetype,
@@ -27,7 +28,6 @@ from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Va
 from flashstill.codesign.loads import Load, conditions_for
 from flashstill.codesign.memory_choices import memory_numbers
 from flashstill.codesign.screening import Bounds, bounds_of, kernels_of, links_of, without_limit
-from flashstill.codesign.silicon import rates_of
 from flashstill.codesign.step_weights import Steps
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from flashstill.codesign.parameters import COUNT, Parameter, with_axes
 from flashstill.codesign.pool import Pool
-from flashstill.codesign.rows import OBJECTIVES, Ground, Places, Rows, Values, ground_of, price
+from flashstill.codesign.questions import Places, StackedEntries, stack_entries
+from flashstill.codesign.rows import OBJECTIVES, Rows, Values, price
 from flashstill.codesign.scaled import scaled
 from flashstill.codesign.subjects import Entry
 from flashstill.cost import Conditions
@@ -40,8 +41,8 @@ class Counted:
 
 def counted(pool: Pool, bests: Bests) -> dict[tuple[int, str], Counted]:
     """By subject and parameter, what the next value of each count makes of the least costs."""
-    chips = np.asarray(pool.ground.question.chosen.layout.chips).reshape(-1)[pool.rows.layout]
-    cases = [(place, one) for place, subject in enumerate(pool.ground.subjects) for one in subject.parameters]
+    chips = np.asarray(pool.stacked.question.chosen.layout.chips).reshape(-1)[pool.rows.layout]
+    cases = [(place, one) for place, subject in enumerate(pool.stacked.subjects) for one in subject.parameters]
     noticing = {
         case: chips > noticed_above(case[1])
         for case in cases
@@ -51,8 +52,8 @@ def counted(pool: Pool, bests: Bests) -> dict[tuple[int, str], Counted]:
     used = [case for case, mask in noticing.items() if bool(mask[pool.of(case[0])].any())]
     if not used:
         return found
-    entries, place_of = _changed(pool.ground, used)
-    varied = ground_of(pool.ground.question, pool.ground.subjects, entries)
+    entries, place_of = _changed(pool.stacked, used)
+    varied = stack_entries(pool.stacked.question, pool.stacked.subjects, entries)
     wanted = {case: _contenders(pool, case, noticing[case], bests[case[0]], _worst(case[1])) for case in used}
     costs = _priced(pool, varied, place_of, wanted)
     worse = [case for case in used if not _covered(pool, case, noticing[case], bests[case[0]], costs[case])]
@@ -75,16 +76,16 @@ def _unchanged(bests: Sequence[tuple[float, int]]) -> Counted:
     return Counted(costs=tuple(cost for cost, _ in bests), jumps=(False,) * len(bests))
 
 
-def _changed(ground: Ground, cases: Sequence[Case]) -> tuple[list[Entry], dict[tuple[int, str], int]]:
+def _changed(stacked: StackedEntries, cases: Sequence[Case]) -> tuple[list[Entry], dict[tuple[int, str], int]]:
     """The entries of each case with its count at the next value, and their places by entry and parameter."""
     found: list[Entry] = []
     places: dict[tuple[int, str], int] = {}
     for subject, one in cases:
-        for place, entry in enumerate(ground.entries):
+        for place, entry in enumerate(stacked.entries):
             if entry.subject == subject:
                 places[place, one.name] = len(found)
                 key = None if entry.key is None else (entry.key, one.name)
-                changed = _next(entry, one, ground.question.stacks)
+                changed = _next(entry, one, stacked.question.stacks)
                 found.append(replace(entry, conditions=changed, key=key))
     return found, places
 
@@ -123,7 +124,7 @@ def _contenders(pool: Pool, case: Case, noticing: Mask, bests: Sequence[tuple[fl
     least = np.array([cost for cost, _ in bests]) * worse
     bound = pool.prices.bare[:, mine] * (1.0 - pool.prices.links[mine])
     close: Mask = noticing[mine] & np.any(bound <= least[:, None], axis=0)
-    if not pool.ground.question.is_bound:  # what breaks a bound today may keep it with a faster exchange
+    if not pool.stacked.question.is_bound:  # what breaks a bound today may keep it with a faster exchange
         close &= pool.prices.feasible[mine]
     contenders: Places = mine[close]
     return contenders
@@ -142,7 +143,7 @@ def _covered(pool: Pool, case: Case, noticing: Mask, bests: Sequence[tuple[float
 
 
 def _priced(
-    pool: Pool, varied: Ground, place_of: Mapping[tuple[int, str], int], wanted: Mapping[Case, Places]
+    pool: Pool, varied: StackedEntries, place_of: Mapping[tuple[int, str], int], wanted: Mapping[Case, Places]
 ) -> dict[Case, Values]:
     """Costs of rows of the pool with a count changed, (objectives, rows), by case; all in one call."""
     which = np.concatenate(list(wanted.values()))

@@ -32,7 +32,7 @@ def document_of(hunt: Hunt, one: Designs) -> dict[str, Any]:
     """As `described`, of a list of one design that need not be of the space."""
     block, silicon = one.block, one.silicon
     memory, links = hunt.space.memories_of(block)[int(one.memory[0])], hunt.space.links[int(one.links[0])]
-    columns = columns_of(hunt.facts, hunt.space, hunt.ground_of(one), one)
+    columns = columns_of(hunt.facts, hunt.space, hunt.block_facts_of(one), one)
     linked = float(columns.link_bytes_per_s[0])
     chip = {
         **{f"flops_per_s.{name}": float(rate[0]) for name, rate in columns.flops_per_s.items()},

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from flashstill.codesign.block_facts import Draw
 from flashstill.codesign.design_rows import link_joules, with_design
 from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Links, Memory, Values
-from flashstill.codesign.silicon import Draw
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware import Memory as Tier

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_chips import (
     Columns,
     cells_joules,
@@ -15,7 +16,7 @@ from flashstill.codesign.design_chips import (
 )
 from flashstill.codesign.design_rows import domain_of, link_joules, wrap_edge_of
 from flashstill.codesign.designs import AXES_OF, Block, DesignSpace, Values
-from flashstill.codesign.silicon import Ground, Silicon, silicon_of
+from flashstill.codesign.silicon import Silicon, silicon_of
 from flashstill.facts import Facts
 
 Places = npt.NDArray[np.intp]
@@ -57,18 +58,18 @@ class Designs:
         )
 
 
-def designs_at(ground: Ground, space: DesignSpace, inside: Places) -> Designs:
+def designs_at(block_facts: BlockFacts, space: DesignSpace, inside: Places) -> Designs:
     """The designs of a block with these numbers within the block."""
-    macs, sram, memory, links = np.unravel_index(inside, ground.block.shape)
+    macs, sram, memory, links = np.unravel_index(inside, block_facts.block.shape)
     columns = space.macs[macs], space.sram_bytes[sram]
     return Designs(
-        block=ground.block,
-        edge=np.full(len(inside), float(ground.block.edge)),
+        block=block_facts.block,
+        edge=np.full(len(inside), float(block_facts.block.edge)),
         macs=columns[0],
         sram_bytes=columns[1],
         memory=memory,
         links=links,
-        silicon=silicon_of(ground, *columns, memory, links),
+        silicon=silicon_of(block_facts, *columns, memory, links),
     )
 
 
@@ -103,9 +104,9 @@ def merged(groups: Sequence[Designs]) -> Designs:
     )
 
 
-def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Designs) -> Columns:
+def columns_of(facts: Facts, space: DesignSpace, block_facts: BlockFacts, designs: Designs) -> Columns:
     """The numbers that stacked chips take."""
-    memory, links, silicon = ground.memory, space.links, designs.silicon
+    memory, links, silicon = block_facts.memory, space.links, designs.silicon
     choices, shape = space.memories_of(designs.block), designs.macs.shape
     cells = np.array([cells_joules(facts, one.kind) for one in choices])
     own = np.array([cells_joules(facts, one.weights_kind) for one in choices])

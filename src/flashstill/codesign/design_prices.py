@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_chips import (
     archetype,
     stacked_chip,
@@ -19,7 +20,7 @@ from flashstill.codesign.design_chips import (
 from flashstill.codesign.design_columns import Designs, columns_of
 from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
-from flashstill.codesign.silicon import Ground, Silicon
+from flashstill.codesign.silicon import Silicon
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, broken_bounds
@@ -52,7 +53,7 @@ Figures = dict[str, Values]
 
 
 def prices_of(
-    facts: Facts, space: DesignSpace, ground: Ground, designs: Designs, load: Load, terms: Terms, asks: Asks
+    facts: Facts, space: DesignSpace, block_facts: BlockFacts, designs: Designs, load: Load, terms: Terms, asks: Asks
 ) -> tuple[Figures, ...]:
     """One answer for each pair asked for."""
     count = len(designs.macs)
@@ -67,7 +68,7 @@ def prices_of(
         places = np.flatnonzero([one == kind for one in structure])
         for start in range(0, len(places), at_once):
             some = places[start : start + at_once]
-            answers = _priced(facts, space, ground, designs.part(some), load, terms, asks)
+            answers = _priced(facts, space, block_facts, designs.part(some), load, terms, asks)
             for table, answer in zip(tables, answers, strict=True):
                 for name, values in answer.items():
                     table[name][some] = values
@@ -77,7 +78,7 @@ def prices_of(
 def _priced(
     facts: Facts,
     space: DesignSpace,
-    ground: Ground,
+    block_facts: BlockFacts,
     designs: Designs,
     load: Load,
     terms: Terms,
@@ -85,7 +86,7 @@ def _priced(
 ) -> list[Figures]:
     memory, links = space.memories_of(designs.block)[designs.memory[0]], space.links[designs.links[0]]
     chip = archetype(facts, designs.block, memory, links)
-    stacked = stacked_chip(chip, columns_of(facts, space, ground, designs))
+    stacked = stacked_chip(chip, columns_of(facts, space, block_facts, designs))
     conditions = conditions_for(facts, load, stacked, weights_tier(memory))
     share, chosen = load.share, load.chosen if links.lanes else load.alone
     room = room_for(load.model, conditions, chosen.layout, share.isl, share.osl, None)

@@ -18,7 +18,8 @@ import numpy as np
 from flashstill.codesign.elasticities import Elasticity, Sensitivity, sensitivities
 from flashstill.codesign.parameters import COUNT, PRICE, SHARE, Parameter
 from flashstill.codesign.pool import pool_of
-from flashstill.codesign.rows import OBJECTIVES, Question, ground_of
+from flashstill.codesign.questions import Question, stack_entries
+from flashstill.codesign.rows import OBJECTIVES
 from flashstill.codesign.scaled import scaled
 from flashstill.codesign.subjects import Entry, Subject
 
@@ -102,8 +103,8 @@ def times(ratios: Mapping[str, float], parameter: Parameter, factor: float) -> d
 
 def _bests(question: Question, subjects: Sequence[Subject], entries: Sequence[Entry]) -> list[list[float]]:
     """The best costs, by subject and objective. subjects: the same chip with other numbers."""
-    ground = ground_of(question, subjects, _on_subjects(subjects, entries))
-    pool = pool_of(ground, [Counter[str]() for _ in subjects])
+    stacked = stack_entries(question, subjects, _on_subjects(subjects, entries))
+    pool = pool_of(stacked, [Counter[str]() for _ in subjects])
     mine = [pool.of(place) for place in range(len(subjects))]
     return [[pool.best(rows, which)[0] for which in range(len(OBJECTIVES))] for rows in mine]
 

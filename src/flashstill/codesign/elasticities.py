@@ -27,7 +27,8 @@ from flashstill.codesign.counts import Bests, Counted, counted
 from flashstill.codesign.nearby import priced_nearby
 from flashstill.codesign.parameters import COUNT
 from flashstill.codesign.pool import Pool, pool_of
-from flashstill.codesign.rows import OBJECTIVES, Places, Question, Values, ground_of
+from flashstill.codesign.questions import Places, Question, stack_entries
+from flashstill.codesign.rows import OBJECTIVES, Values
 from flashstill.codesign.subjects import Entry, Subject
 from flashstill.hardware import Chip
 from flashstill.plan.layouts import Degrees
@@ -80,7 +81,7 @@ def sensitivities(
     reasons: Sequence[Counter[str]],
 ) -> list[Sensitivity]:
     """The sensitivity of every subject; entries: the deployments that are tried on them."""
-    pool = pool_of(ground_of(question, subjects, entries), reasons, STEP)
+    pool = pool_of(stack_entries(question, subjects, entries), reasons, STEP)
     bests, near = [], []
     for place, subject in enumerate(subjects):
         mine = pool.of(place)
@@ -128,14 +129,14 @@ def _leverage(chip: Chip) -> float:
 
 
 def _optimum(pool: Pool, subject: Subject, cost: float, row: int) -> Optimum:
-    question, rows = pool.ground.question, pool.rows
+    question, rows = pool.stacked.question, pool.rows
     degrees = Degrees(*(int(value) for value in question.chosen.degrees[:, rows.layout[row], 0]))
     deployment = {
         "chip": subject.chip.name,
         "chips": degrees.chips,
         **degrees._asdict(),
         "batch": int(question.chosen.batches[0, rows.batch[row]]),
-        **pool.ground.entries[rows.entry[row]].label,
+        **pool.stacked.entries[rows.entry[row]].label,
         "speculated_tokens": question.speculation.tokens if question.speculation else 0,
     }
     return Optimum(cost=cost, deployment=deployment)
@@ -143,7 +144,7 @@ def _optimum(pool: Pool, subject: Subject, cost: float, row: int) -> Optimum:
 
 def _scaled_ones(pool: Pool, bests: Bests, near: Sequence[Places]) -> list[dict[str, dict[str, Elasticity]]]:
     """By subject, elasticities of the numbers that are scaled up and down. near: rows of each subject."""
-    subjects = pool.ground.subjects
+    subjects = pool.stacked.subjects
     found: list[dict[str, dict[str, Elasticity]]] = [
         {one.name: {} for one in subject.parameters if one.kind != COUNT} for subject in subjects
     ]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_columns import Designs, Places, designs_at, merged
 from flashstill.codesign.design_prices import Asks, Figures, prices_of
 from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import Load
 from flashstill.codesign.screened import Screened, Wanted
-from flashstill.codesign.silicon import Ground
 from flashstill.economics.tco import Terms
 from flashstill.facts import Facts
 
@@ -77,27 +77,27 @@ class Hunt:
             groups.setdefault((block.on_sram, block.node_nm, block.narrowest), []).append((places, found))
         answers = []
         for group in groups.values():
-            ground = self.ground_of(group[0][1])
+            block_facts = self.block_facts_of(group[0][1])
             together = merged([found for _, found in group])
-            prices = prices_of(self.facts, self.space, ground, together, self.loads[load], self.terms, asks)
+            prices = prices_of(self.facts, self.space, block_facts, together, self.loads[load], self.terms, asks)
             answers.append((np.concatenate([places for places, _ in group]), prices))
         return answers
 
-    def ground_of(self, designs: Designs) -> Ground:
-        """The ground of the block of designs."""
-        return next(ground for ground in self.screened.grounds if ground.block == designs.block)
+    def block_facts_of(self, designs: Designs) -> BlockFacts:
+        """The block_facts of the block of designs."""
+        return next(block_facts for block_facts in self.screened.facts_of_blocks if block_facts.block == designs.block)
 
     def by_block(self, designs: Places) -> list[tuple[Places, Designs]]:
         """Designs by block, with their silicon."""
         groups: list[tuple[Places, Designs]] = []
         blocks = self._block(designs)
         for block in np.unique(blocks):
-            mine, ground = designs[blocks == block], self.screened.grounds[block]
-            groups.append((mine, designs_at(ground, self.space, mine - ground.block.first)))
+            mine, block_facts = designs[blocks == block], self.screened.facts_of_blocks[block]
+            groups.append((mine, designs_at(block_facts, self.space, mine - block_facts.block.first)))
         return groups
 
     def _block(self, designs: npt.ArrayLike) -> Places:
-        firsts = [ground.block.first for ground in self.screened.grounds]
+        firsts = [block_facts.block.first for block_facts in self.screened.facts_of_blocks]
         return np.searchsorted(firsts, np.asarray(designs), side="right") - 1
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flashstill.codesign.block_facts import BlockFacts, block_facts_of
 from flashstill.codesign.described import designs_of
 from flashstill.codesign.design_chips import archetype, draw_of
 from flashstill.codesign.design_columns import Designs
@@ -22,7 +23,7 @@ from flashstill.codesign.design_prices import prices_of
 from flashstill.codesign.designs import FORMATS, DesignSpace, Links
 from flashstill.codesign.hunt import Hunt
 from flashstill.codesign.loads import Load, conditions_for
-from flashstill.codesign.silicon import Ground, ground_of, silicon_of
+from flashstill.codesign.silicon import silicon_of
 
 MORE_AREA = 0.03
 """of a package, for features that have no size of their own"""
@@ -54,10 +55,10 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One design that may lie between those of the space: it has a space and a ground of its own."""
+    """One design that may lie between those of the space: it has a space and a block_facts of its own."""
 
     space: DesignSpace
-    ground: Ground
+    block_facts: BlockFacts
     design: Designs
 
 
@@ -66,7 +67,7 @@ def features_of(
 ) -> list[Feature]:
     """Every feature that can be added to a design, best insurance first; those that cannot be built are left out."""
     one = designs_of(hunt, design)
-    base = Subject(space=hunt.space, ground=hunt.ground_of(one), design=one)
+    base = Subject(space=hunt.space, block_facts=hunt.block_facts_of(one), design=one)
     narrow = {place: _narrower(hunt, base, load) for place, load in enumerate(hunt.loads)}
     found = []
     for name, make, world in _features(hunt, base):
@@ -145,7 +146,7 @@ def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, Load] | No
     for place, part in one.loads:
         load = loads[place] if loads else hunt.loads[place]
         asks = ((one.objective, one.volume),)
-        found = prices_of(hunt.facts, subject.space, subject.ground, subject.design, load, hunt.terms, asks)[0]
+        found = prices_of(hunt.facts, subject.space, subject.block_facts, subject.design, load, hunt.terms, asks)[0]
         total += part * float(found[one.objective][0])
     return total
 
@@ -164,7 +165,7 @@ def _again(subject: Subject, macs: float = 1.0, sram: float = 1.0) -> Subject:
     """The subject's silicon anew, with so many times its multipliers and SRAM."""
     design = subject.design
     columns = design.macs * macs, design.sram_bytes * sram
-    silicon = silicon_of(subject.ground, *columns, design.memory, design.links)
+    silicon = silicon_of(subject.block_facts, *columns, design.memory, design.links)
     return replace(subject, design=replace(design, macs=columns[0], sram_bytes=columns[1], silicon=silicon))
 
 
@@ -182,23 +183,23 @@ def _with_format(hunt: Hunt, base: Subject) -> Subject | None:
     if place == len(FORMATS):
         return None
     block = replace(base.design.block, narrowest=FORMATS[place])
-    ground = ground_of(hunt.facts, base.space, block, draw_of(hunt.facts, base.space, block))
-    return _again(replace(base, ground=ground, design=replace(base.design, block=block)))
+    block_facts = block_facts_of(hunt.facts, base.space, block, draw_of(hunt.facts, base.space, block))
+    return _again(replace(base, block_facts=block_facts, design=replace(base.design, block=block)))
 
 
 def _with_sparsity(hunt: Hunt, base: Subject) -> Subject:
     more = hunt.facts.value("sparsity", "area_ratio")
-    return _again(replace(base, ground=replace(base.ground, more_array=more)))
+    return _again(replace(base, block_facts=replace(base.block_facts, more_array=more)))
 
 
 def _mm2(base: Subject) -> float:
     """What may be added to the content of a package: `MORE_AREA` of it, without what surrounds it."""
-    return float(base.design.silicon.package_mm2[0]) * MORE_AREA * (1.0 - base.ground.rules.other_ratio)
+    return float(base.design.silicon.package_mm2[0]) * MORE_AREA * (1.0 - base.block_facts.rules.other_ratio)
 
 
 def _with_sram(hunt: Hunt, base: Subject) -> Subject:
     needed, spare = (hunt.facts.value("spares", name) for name in ("needed_units", "spare_units"))
-    bytes_ = _mm2(base) / base.ground.rules.byte_mm2 * needed / (needed + spare)
+    bytes_ = _mm2(base) / base.block_facts.rules.byte_mm2 * needed / (needed + spare)
     return _again(base, sram=1.0 + bytes_ / float(base.design.sram_bytes[0]))
 
 
@@ -215,6 +216,6 @@ def _with_lanes(hunt: Hunt, base: Subject) -> Subject | None:
     lane = hunt.facts.value("optics" if links.wiring == "optics" else "serdes", "lane_mm2")
     more = Links(wiring=links.wiring, lanes=links.lanes + max(int(_mm2(base) / lane), 1))
     space = replace(base.space, links=(*base.space.links, more))
-    ground = ground_of(hunt.facts, space, base.design.block, draw_of(hunt.facts, space, base.design.block))
+    block_facts = block_facts_of(hunt.facts, space, base.design.block, draw_of(hunt.facts, space, base.design.block))
     design = replace(base.design, links=np.array([len(space.links) - 1]))
-    return _again(Subject(space=space, ground=ground, design=design))
+    return _again(Subject(space=space, block_facts=block_facts, design=design))

@@ -86,7 +86,7 @@ def priced_nearby(pool: Pool, near: Places, factor: float) -> Values:
     for one, start, end in zip(own, first, ends, strict=True):
         table[start:end, spread[id(one)]] = one.ratios
     rows = pool.rows.at(np.repeat(near, lengths))
-    prices = price(pool.ground, rows, dict(zip(places, table.T, strict=True)))
+    prices = price(pool.stacked, rows, dict(zip(places, table.T, strict=True)))
     costs = prices.costs
     found = np.repeat(costs[:, first, None], max(one.many for one in own), axis=2)
     found[:, np.repeat(np.arange(len(own)), lengths), np.concatenate([one.which for one in own])] = costs
@@ -96,11 +96,11 @@ def priced_nearby(pool: Pool, near: Places, factor: float) -> Values:
 
 def _of_rows(pool: Pool, near: Places, factor: float) -> list[Changes]:
     """The changes of each row; the same object for rows of one entry that use the same links."""
-    chips = np.asarray(pool.ground.question.chosen.layout.chips).reshape(-1)[pool.rows.layout[near]]
+    chips = np.asarray(pool.stacked.question.chosen.layout.chips).reshape(-1)[pool.rows.layout[near]]
     made: dict[tuple[int, int], Changes] = {}
     found = []
     for place, many in zip(pool.rows.entry[near].tolist(), chips.tolist(), strict=True):
-        entry = pool.ground.entries[place]
+        entry = pool.stacked.entries[place]
         key = (place, int(many > 1.0) + int(many > entry.conditions.chip.system.domain_chips))
         if key not in made:
             made[key] = _known_changes(pool, entry, factor, many, key[1])
@@ -110,7 +110,7 @@ def _of_rows(pool: Pool, near: Places, factor: float) -> list[Changes]:
 
 def _known_changes(pool: Pool, entry: Entry, factor: float, chips: float, reach: int) -> Changes:
     """`changes_of`, once for all models in the same formats. reach: which links are in use."""
-    subject, known = pool.ground.subjects[entry.subject], pool.ground.question.stacks
+    subject, known = pool.stacked.subjects[entry.subject], pool.stacked.question.stacks
     if entry.key is None:
         return changes_of(entry, subject, factor, chips)
     key = ("changes", entry.key, reach, factor)
@@ -122,8 +122,8 @@ def _known_changes(pool: Pool, entry: Entry, factor: float, chips: float, reach:
 
 def _with_prices(pool: Pool, near: Places, found: Values, watts: Values, factor: float) -> None:
     """Write the dollars with each price changed: those of today times what the price makes of the chip's hour."""
-    subjects = pool.ground.subjects
-    owners = np.array([entry.subject for entry in pool.ground.entries], dtype=np.intp)[pool.rows.entry[near]]
+    subjects = pool.stacked.subjects
+    owners = np.array([entry.subject for entry in pool.stacked.entries], dtype=np.intp)[pool.rows.entry[near]]
     today = _hours(subjects, owners, watts, {})
     for place in ("rent", "purchase"):
         columns = np.array([_column(subject, place) for subject in subjects])[owners]

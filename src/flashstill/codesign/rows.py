@@ -8,29 +8,26 @@ Unlike a grid of every layout with every batch, rows can be only those that matt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.arch import Architecture
 from flashstill.codesign.parts import parts_of, rows_of
+from flashstill.codesign.questions import Places, Question, StackedEntries
 from flashstill.codesign.row_prices import Prices, with_steps
 from flashstill.codesign.scaled import scaled
-from flashstill.codesign.subjects import Entry, Subject, hours_of
-from flashstill.cost import Conditions, Load, Speculation, serve
+from flashstill.codesign.subjects import hours_of
+from flashstill.cost import Conditions, Load, serve
 from flashstill.cost.admission import capacity, running_requests
 from flashstill.cost.load import prompts_together
 from flashstill.cost.parts import as_table
-from flashstill.cost.stacks import stacked_alike
 from flashstill.economics import usd_per_million_tokens
 from flashstill.hardware.stacked import AXES, along
 from flashstill.plan.feasible import refusals
 from flashstill.plan.layouts import layout_of
-from flashstill.plan.scenario import Scenario
-from flashstill.plan.tables import Candidates
 
 OBJECTIVES = ("usd", "joules", "seconds")
 """dollars per million output tokens, joules per output token, seconds per output token (after the first)"""
@@ -39,89 +36,23 @@ ROWS = 6000
 PRICED = ("rent", "purchase", "limit", "idle")
 """places of the conditions that the price of an hour depends on"""
 Values = npt.NDArray[np.float64]
-Places = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """Model, load and bounds; the configurations tried are every layout with every batch of `chosen`.
-
-    stacks: stacks of conditions that were made before, for models in the same formats.
-    """
-
-    model: Architecture
-    scenario: Scenario
-    chosen: Candidates
-    speculation: Speculation | None = None
-    stacks: dict[Any, Any] = field(default_factory=dict)
-
-    def load_at(self, batch: Any) -> Load:
-        """The load at a number of requests in flight."""
-        asked = self.scenario
-        return Load(
-            isl=float(asked.isl), osl=float(asked.osl), concurrency=batch, batching_steps=asked.batching_steps,
-            burst_share=asked.burst_share, cohort=asked.cohort, cached=float(asked.cached_tokens),
-        )  # fmt: skip
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether the question has bounds, which only a price can tell to be kept."""
-        asked = self.scenario
-        return any(bound is not None for bound in (asked.max_ttft_s, asked.max_tpot_s, asked.min_tokens_per_s))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
-    """A question with the entries of its subjects, stacked by structure.
-
-    group, place: of each entry, the stack that has it, and where.
-    """
-
-    question: Question
-    subjects: Sequence[Subject]
-    entries: Sequence[Entry]
-    stacks: tuple[Conditions, ...]
-    group: Places
-    place: Places
-
-
-def ground_of(question: Question, subjects: Sequence[Subject], entries: Sequence[Entry]) -> Ground:
-    """The entries stacked; the same stacks again for a question about another model in the same formats."""
-    keys = tuple(entry.key for entry in entries)
-    known = all(key is not None for key in keys)
-    if not known or keys not in question.stacks:
-        group, place = np.zeros(len(entries), np.intp), np.zeros(len(entries), np.intp)
-        stacks: list[Conditions] = []
-        for places, conditions in stacked_alike([entry.conditions for entry in entries], len(entries) or 1):
-            group[places], place[places] = len(stacks), np.arange(len(places))
-            stacks.append(conditions)
-        made = (tuple(stacks), group, place)
-        if not known:
-            return _ground(question, subjects, entries, made)
-        question.stacks[keys] = made
-    return _ground(question, subjects, entries, question.stacks[keys])
-
-
-def _ground(question: Question, subjects: Sequence[Subject], entries: Sequence[Entry], made: Any) -> Ground:
-    stacks, group, place = made
-    return Ground(question=question, subjects=subjects, entries=entries, stacks=stacks, group=group, place=place)
-
-
-def rooms_of(ground: Ground, step: float = 0.0) -> Values:
+def rooms_of(stacked: StackedEntries, step: float = 0.0) -> Values:
     """(entries, layouts): sequences that fit at the same time. step: with every memory larger by so much."""
-    question, chosen = ground.question, ground.question.chosen
-    rooms = np.zeros((len(ground.entries), chosen.shape[0]))
-    for number, conditions in enumerate(ground.stacks):
+    question, chosen = stacked.question, stacked.question.chosen
+    rooms = np.zeros((len(stacked.entries), chosen.shape[0]))
+    for number, conditions in enumerate(stacked.stacks):
         if step:
             tiers = {one.name for one in (*conditions.chip.tiers, conditions.weights, conditions.cache)}
             conditions = scaled(conditions, {f"{name}.bytes": 1.0 + step for name in tiers})
-        mine = ground.group == number
+        mine = stacked.group == number
         alone, fitting = capacity(
             question.model, conditions, chosen.layout, question.load_at(chosen.batches), question.speculation
         )
         room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
         whole = (conditions.chip.stacked, *(1,) * (AXES - 2), chosen.shape[0], 1)
-        rooms[mine] = np.broadcast_to(room, whole).reshape(-1, chosen.shape[0])[ground.place[mine]]
+        rooms[mine] = np.broadcast_to(room, whole).reshape(-1, chosen.shape[0])[stacked.place[mine]]
     return rooms
 
 
@@ -148,7 +79,7 @@ class Rows:
 
 
 def price(
-    ground: Ground,
+    stacked: StackedEntries,
     rows: Rows,
     ratios: Mapping[str, Values] | None = None,
     step: float = 0.0,
@@ -166,13 +97,13 @@ def price(
     gain, risk, watts, links = np.ones(many), np.ones(many), np.zeros(many), np.zeros(many)
     refused: dict[str, npt.NDArray[np.bool_]] = {}
     works: Values | None = done
-    of = ground.group[rows.entry]
-    for group in range(len(ground.stacks)):
+    of = stacked.group[rows.entry]
+    for group in range(len(stacked.stacks)):
         mine = np.flatnonzero(of == group)
         parts = max(1, -(-len(mine) // ROWS))
         for part in np.array_split(mine, parts) if len(mine) else ():
             some = None if ratios is None else {name: values[part] for name, values in ratios.items()}
-            found = _price(ground, rows.at(part), group, some, step, None if done is None else done[..., part])
+            found = _price(stacked, rows.at(part), group, some, step, None if done is None else done[..., part])
             bare[:, part], feasible[part], nearly[part] = found.bare, found.feasible, found.nearly
             gain[part], risk[part] = found.gain, found.risk
             watts[part], links[part] = found.watts, found.links
@@ -188,11 +119,16 @@ def price(
 
 
 def _price(
-    ground: Ground, rows: Rows, group: int, ratios: Mapping[str, Values] | None, step: float, done: Values | None
+    stacked: StackedEntries,
+    rows: Rows,
+    group: int,
+    ratios: Mapping[str, Values] | None,
+    step: float,
+    done: Values | None,
 ) -> Prices:
     """Rows of one stack."""
-    question, chosen, many = ground.question, ground.question.chosen, len(rows)
-    stack, place, degrees = ground.stacks[group], ground.place[rows.entry], chosen.degrees[:, rows.layout, 0]
+    question, chosen, many = stacked.question, stacked.question.chosen, len(rows)
+    stack, place, degrees = stacked.stacks[group], stacked.place[rows.entry], chosen.degrees[:, rows.layout, 0]
     conditions = rows_of(stack, place, ratios or {})
     layout = layout_of(along(degree) for degree in degrees)
     batch = along(chosen.batches[0, rows.batch])
@@ -203,7 +139,7 @@ def _price(
     counts = (_flat(local, many), _flat(prompts_together(conditions, load, local), many))
     parts = parts_of(stack, place, ratios or {}, degrees, counts, question.model.routed, done)
     pace = serve(question.model, replace(conditions, parts=parts), layout, load, question.speculation)
-    asked = (question.scenario, conditions.chip, layout, batch, ground.entries[int(rows.entry[0])].overlap)
+    asked = (question.scenario, conditions.chip, layout, batch, stacked.entries[int(rows.entry[0])].overlap)
     refused = refusals(*asked, room, pace.ttft_s, pace.tpot_s, pace.output_tokens_per_s)
     masks = {why: np.broadcast_to(mask, batch.shape).reshape(-1) for why, mask in refused.items()}
     feasible = ~np.logical_or.reduce(list(masks.values()))
@@ -224,8 +160,8 @@ def _price(
         stays, fewer = beside(1.0 / (1.0 + step), 1.0 / ease)
         gain = 1.0 / more
         risk = np.where(stays, 1.0 / np.maximum(fewer, 1e-12), np.inf)
-    owners = np.array([entry.subject for entry in ground.entries])[rows.entry]
-    bare = _objectives(ground, owners, ratios or {}, _flat(layout.chips, many), pace)
+    owners = np.array([entry.subject for entry in stacked.entries])[rows.entry]
+    bare = _objectives(stacked, owners, ratios or {}, _flat(layout.chips, many), pace)
     shares = (_flat(step.shares_s["links"] / step.seconds, many) for step in (pace.decode, pace.prefill))
     links = np.maximum(*shares)
     watts = _flat(pace.watts_per_chip, many)
@@ -240,9 +176,11 @@ def _room(question: Question, conditions: Conditions, layout: Any, load: Load) -
     return np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
 
 
-def _objectives(ground: Ground, owners: Places, ratios: Mapping[str, Values], chips: Values, pace: Any) -> Values:
+def _objectives(
+    stacked: StackedEntries, owners: Places, ratios: Mapping[str, Values], chips: Values, pace: Any
+) -> Values:
     """The three objectives; infinite dollars without a price."""
-    many, subjects = len(owners), ground.subjects
+    many, subjects = len(owners), stacked.subjects
     own = {name: np.array([one.ratios.get(name, 1.0) for one in subjects])[owners] for name in PRICED}
     hours = hours_of(subjects, owners, {name: own[name] * ratios.get(name, 1.0) for name in PRICED})
     rate, watts = _flat(pace.output_tokens_per_s, many), _flat(pace.watts_per_chip, many)

@@ -19,19 +19,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashstill.asic.area import CARRIER, POWER, RETICLE, Content, Rules, area_parts, rules_of
+from flashstill.asic.area import CARRIER, POWER, RETICLE, Content, area_parts
 from flashstill.asic.nre import nre_for
+from flashstill.codesign.block_facts import BlockFacts, rates_of
 from flashstill.codesign.designs import (
     AXES_OF,
-    FORMATS,
     OPTICS,
-    Block,
-    DesignSpace,
     Links,
     Values,
 )
-from flashstill.codesign.die_prices import SHARES, between, dies_usd
-from flashstill.codesign.memory_choices import MemoryNumbers, memory_numbers
+from flashstill.codesign.die_prices import SHARES, between
 from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, assembled
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
@@ -42,21 +39,6 @@ UNFED = "SRAM is too small to feed the multipliers from memory"
 UNEVEN = "stacks cannot be spread evenly over the dies"
 REASONS = (UNEVEN, UNFED, RETICLE, BENEATH, CARRIER, POWER)
 _ROUNDING = 1.0 + 1e-12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """Joules a unit of work that decide how many watts a design can use. Of a MAC at the rate of each format, a byte.
-
-    byte_wire: of a byte of memory, for each mm of the square root of a package's silicon.
-    """
-
-    mac_joules: dict[str, float]
-    byte_joules: Values
-    weights_byte_joules: Values
-    byte_wire: float
-    link_joules: Values
-    active_ratio: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,50 +60,11 @@ class Silicon:
     reason: Values
 
 
-def rates_of(rules: Rules, narrowest: str) -> dict[str, float]:
-    """Rates of the formats of an array over that of its widest."""
-    kept = FORMATS[: FORMATS.index(narrowest) + 1]
-    return rules.rates_over(kept[0], kept)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
-    """What the designs of one block share. dies_usd: of a die that works, by width in steps and repairable share.
-
-    more_array: further area of the multipliers, as a share of them, for what they can do beside.
-    """
-
-    facts: Facts
-    block: Block
-    rules: Rules
-    memory: MemoryNumbers
-    links: tuple[Links, ...]
-    draw: Draw
-    dies_usd: Values
-    step_mm: float
-    more_array: float = 0.0
-
-
-def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Ground:
-    """The shared part of a block; MissingFact for a node without rows."""
-    step = facts.value("chip-search", "die_step_mm")
-    return Ground(
-        facts=facts,
-        block=block,
-        rules=rules_of(facts, block.node_nm),
-        memory=memory_numbers(facts, space.memories_of(block)),
-        links=space.links,
-        draw=draw,
-        dies_usd=facts.derived(("dies_usd", block.node_nm, step), lambda: dies_usd(facts, block.node_nm, step)),
-        step_mm=step,
-    )
-
-
-def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links: Values) -> Silicon:
+def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Values, links: Values) -> Silicon:
     """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index."""
-    facts, block, rules, numbers = ground.facts, ground.block, ground.rules, ground.memory
-    lanes = np.array([float(one.lanes) for one in ground.links])[links]
-    optical = np.array([one.wiring == OPTICS for one in ground.links])[links]
+    facts, block, rules, numbers = block_facts.facts, block_facts.block, block_facts.rules, block_facts.memory
+    lanes = np.array([float(one.lanes) for one in block_facts.links])[links]
+    optical = np.array([one.wiring == OPTICS for one in block_facts.links])[links]
     needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
     each = (needed + spare) / needed / block.dies
     rates = rates_of(rules, block.narrowest)
@@ -133,7 +76,7 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         lanes=np.ceil(lanes / block.dies),
         modules=float(math.ceil(across)) if block.dies > 1 else 0.0,
         feeds=2.0 * macs / block.edge * each,
-        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0) + ground.more_array,
+        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0) + block_facts.more_array,
     )
     own = replace(
         rules,
@@ -144,7 +87,7 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
     )
     area = area_parts(own, content)
     die_mm2: Values = np.asarray(sum(area.values()))
-    steps = np.sqrt(die_mm2 * rules.width_mm / rules.height_mm) / ground.step_mm
+    steps = np.sqrt(die_mm2 * rules.width_mm / rules.height_mm) / block_facts.step_mm
     silicon = block.dies * die_mm2
     clock = facts.value(f"node-{block.node_nm}", "clock_hz")
     flops = {name: FLOPS_PER_MAC * macs * rate * clock for name, rate in rates.items()}
@@ -158,17 +101,17 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
     most = np.where(interposed, facts.value(INTERPOSER, "carrier_mm2"), facts.value(ORGANIC, "carrier_mm2"))
     broken = (
         (numbers.stacks[memory] % block.dies) != 0.0,
-        ~_fed(ground, flops, sram, memory),
-        steps > (len(ground.dies_usd) - 1) * _ROUNDING,
+        ~_fed(block_facts, flops, sram, memory),
+        steps > (len(block_facts.dies_usd) - 1) * _ROUNDING,
         numbers.beneath_mm2[memory] > silicon,
         stands > most,
         idle >= cooled,
     )
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
-    watts = np.minimum(cooled, _needed_w(ground, flops, silicon, idle, memory, links, lanes))
+    watts = np.minimum(cooled, _needed_w(block_facts, flops, silicon, idle, memory, links, lanes))
     mended = area["sram"] + area["multipliers"]
-    dies = block.dies * between(ground.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
+    dies = block.dies * between(block_facts.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
     return Silicon(
         flops_per_s=flops,
         package_mm2=silicon,
@@ -177,25 +120,25 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         idle_w=idle,
         reason=reason,
         memory_usd=numbers.usd[memory],
-        **_dollars(ground, dies, stands, interposed, watts, lanes, memory, links),
+        **_dollars(block_facts, dies, stands, interposed, watts, lanes, memory, links),
     )
 
 
-def _fed(ground: Ground, flops: dict[str, Values], sram: Values, memory: Values) -> Values:
+def _fed(block_facts: BlockFacts, flops: dict[str, Values], sram: Values, memory: Values) -> Values:
     """Whether tiles in SRAM are large enough for the memory to feed every format; chips of SRAM only always are."""
-    if ground.block.on_sram:
+    if block_facts.block.on_sram:
         return np.asarray(True)
-    rate = np.maximum(ground.memory.bytes_per_s, ground.memory.weights_bytes_per_s)[memory]
+    rate = np.maximum(block_facts.memory.bytes_per_s, block_facts.memory.weights_bytes_per_s)[memory]
     fed = np.asarray(True)
     for name, most in flops.items():
         width = BYTES_PER_VALUE[name]
-        side = np.sqrt(sram * ground.facts.value("kernel", "on_chip_ratio") / (3.0 * width))
+        side = np.sqrt(sram * block_facts.facts.value("kernel", "on_chip_ratio") / (3.0 * width))
         fed = fed & (most <= rate * side / width)
     return fed
 
 
 def _needed_w(
-    ground: Ground,
+    block_facts: BlockFacts,
     flops: dict[str, Values],
     silicon: Values,
     idle: Values,
@@ -204,20 +147,20 @@ def _needed_w(
     lanes: Values,
 ) -> Values:
     """Watts with multipliers, memory and links all at their peaks, as `asic` counts them."""
-    draw, numbers = ground.draw, ground.memory
+    draw, numbers = block_facts.draw, block_facts.memory
     math_w: Values = np.zeros(1)
     for name, rate in flops.items():
         math_w = np.maximum(math_w, rate / FLOPS_PER_MAC * draw.mac_joules[name])
     wire = draw.byte_wire * np.sqrt(silicon)
     moved_w = numbers.bytes_per_s[memory] * (draw.byte_joules[memory] + wire)
     moved_w = moved_w + numbers.weights_bytes_per_s[memory] * (draw.weights_byte_joules[memory] + wire)
-    lane = ground.facts.value(f"node-{ground.block.node_nm}", "lane_bytes_per_s")
+    lane = block_facts.facts.value(f"node-{block_facts.block.node_nm}", "lane_bytes_per_s")
     sent_w = lanes * lane * draw.link_joules[links]
     return (idle + math_w + moved_w + sent_w) / (1.0 - draw.active_ratio)
 
 
 def _dollars(
-    ground: Ground,
+    block_facts: BlockFacts,
     dies: Values,
     stands: Values,
     interposed: Values,
@@ -226,16 +169,18 @@ def _dollars(
     memory: Values,
     links: Values,
 ) -> dict[str, Values]:
-    facts, numbers, block = ground.facts, ground.memory, ground.block
+    facts, numbers, block = block_facts.facts, block_facts.memory, block_facts.block
     price = np.where(interposed, facts.value(INTERPOSER, "usd_per_mm2"), facts.value(ORGANIC, "usd_per_mm2"))
     bond = np.where(interposed, facts.value(INTERPOSER, "bond_yield_ratio"), facts.value(ORGANIC, "bond_yield_ratio"))
     good = bond ** (block.dies + numbers.placed[memory])
     good = good * np.where(interposed, 1.0, numbers.bonded_ratio[memory])
     bill = assembled(facts, dies, numbers.usd[memory], stands * price, good)
-    lane_usd = np.array([_lane_usd(facts, one) for one in ground.links])[links]
+    lane_usd = np.array([_lane_usd(facts, one) for one in block_facts.links])[links]
     board = facts.value("board", "usd_per_w") * watts + facts.value("board", "usd_host") + lanes * lane_usd
     kind = "asic-sram" if block.on_sram else "asic-hbm"
-    once = [float(nre_for(facts, block.node_nm, kind, not block.on_sram, bool(one.lanes)).usd) for one in ground.links]
+    once = [
+        float(nre_for(facts, block.node_nm, kind, not block.on_sram, bool(one.lanes)).usd) for one in block_facts.links
+    ]
     return {
         "made_usd": bill.usd,
         "purchase_usd": bill.usd * facts.value("asic", "unit_price_ratio") + board,

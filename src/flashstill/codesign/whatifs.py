@@ -11,7 +11,7 @@ from typing import Any
 from flashstill.arch import Architecture
 from flashstill.codesign.doubling import Gains, doubled, followed
 from flashstill.codesign.elasticities import sensitivities
-from flashstill.codesign.rows import Question
+from flashstill.codesign.questions import Question
 from flashstill.codesign.subjects import Subject, entries_of, subject_of
 from flashstill.codesign.whatif_answer import Pair, WhatIfs, bindings_of
 from flashstill.errors import BadInput, InfeasiblePlan
