@@ -129,6 +129,16 @@ def test_missing_files_and_names(folder: Path) -> None:
         read_idx(damaged)
 
 
+def test_two_files_of_one_kind_are_not_chosen_between(folder: Path) -> None:
+    """Nothing says which of them is meant; a file beside its compressed twin is the same."""
+    images = folder / "train-images-idx3-ubyte.gz"
+    images.with_suffix("").write_bytes(gzip.decompress(images.read_bytes()))
+    assert len(load(str(folder), 0).train) == 200
+    (folder / "more-train-images-idx3-ubyte.gz").write_bytes(images.read_bytes())
+    with pytest.raises(BadInput, match="more than one file of images of the train set"):
+        load(str(folder), 0)
+
+
 def test_sets_that_do_not_fit_together(folder: Path) -> None:
     path = folder / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(idx(np.zeros((50, 5, 4), dtype=np.uint8))))

@@ -147,6 +147,10 @@ def test_what_is_read() -> None:
     empty["levels"][0]["latencies"] = {}
     with pytest.raises(BadInput, match="holds no load with percentiles"):
         loads_of(empty)
+    bare = summary(1)
+    bare["levels"][0]["over_runs"] = {}
+    with pytest.raises(BadInput, match="concurrency 1 of the measurement has no output_tokens_per_s"):
+        loads_of(bare)
 
 
 @pytest.mark.slow

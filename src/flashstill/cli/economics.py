@@ -116,11 +116,11 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _range(option: str, text: str) -> tuple[float, float]:
-    numbers = [parse_amount(part, "1") for part in text.split(",")]
-    if not 1 <= len(numbers) <= 2 or any(number is None for number in numbers):
+    parts = [parse_amount(part, "1") for part in text.split(",")]
+    numbers = [part for part in parts if part is not None]
+    if not 1 <= len(numbers) == len(parts) <= 2:
         raise BadInput(f"{option} is {shortened(text)!r}, not a number, or two as LOW,HIGH")
-    low, high = (number or 0.0 for number in (numbers[0], numbers[-1]))
-    return low, high
+    return numbers[0], numbers[-1]
 
 
 def print_answer(document: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flashstill.family.answer import FamilyAnswer, StudentAnswer
     from flashstill.family.break_even import Crossing
     from flashstill.family.generations import Generation
+    from flashstill.family.member_costs import MemberCosts
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _OF_A_FAMILY = ("generations", "student_growth", "draws", "seed")
@@ -85,11 +86,11 @@ def print_family(answer: FamilyAnswer) -> None:
     print_table([heading, *(_row(answer, each) for each in costs.members)])
     share = costs.parts["prerequisite"] / total if total else 0.0
     small = answer.prerequisite_small_above
-    ends = answer.band
-    if ends.get("p10") is not None and ends.get("p90") is not None:
+    low, high = answer.band.get("p10"), answer.band.get("p90")
+    if low is not None and high is not None:
         drivers = [f"{each['name']}.{each['quantity']}" for each in answer.drivers[:3]]
         click.echo(
-            f"\nP10 to P90: {show(ends['p10'] or 0.0, 'USD')} to {show(ends['p90'] or 0.0, 'USD')} per million tokens"
+            f"\nP10 to P90: {show(low, 'USD')} to {show(high, 'USD')} per million tokens"
             + (f", most by {', '.join(drivers)}" if drivers else "")
         )
     click.echo(
@@ -101,7 +102,7 @@ def print_family(answer: FamilyAnswer) -> None:
     print_notes("; ".join(note.replace(";", ",") for note in answer.notes))
 
 
-def _row(answer: FamilyAnswer, each: Any) -> list[str]:
+def _row(answer: FamilyAnswer, each: MemberCosts) -> list[str]:
     parts, loss = each.usd_per_million_tokens or {}, answer.expected[each.key].loss
     served = each.served.usd_per_million_tokens
     return [

@@ -54,10 +54,10 @@ def print_simulation(model: str, answer: Simulation) -> None:
     ]  # fmt: skip
     print_table([heading, *rows])
     dollars = answer.usd_per_million_output_tokens
-    price = f"${dollars or 0.0:,.2f} per million output tokens ({answer.price_basis})"
-    click.echo(
-        f"{answer.joules_per_output_token:.3g} J per output token; {answer.price_basis if dollars is None else price}"
-    )
+    price = answer.price_basis
+    if dollars is not None:
+        price = f"${dollars:,.2f} per million output tokens ({answer.price_basis})"
+    click.echo(f"{answer.joules_per_output_token:.3g} J per output token; {price}")
     if answer.usd_per_million is not None:
         kinds = {kind: each for kind, each in answer.usd_per_million.items() if each is not None}
         parts = ", ".join(f"{kind} ${each:,.3g}" for kind, each in kinds.items())

@@ -55,7 +55,7 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One design that may lie between those of the space: it has a space and a block_facts of its own."""
+    """One design that may lie between those of the space: with a space and facts of its block of its own."""
 
     space: DesignSpace
     block_facts: BlockFacts

@@ -79,12 +79,12 @@ def asked_price(facts: Facts, text: str) -> TokenPrice:
             raise BadInput(f"--api-price: {unknown('API price', text, names)}; or give IN,CACHED,OUT")
         return known
     parts = [parse_amount(part, "USD") for part in text.split(",")]
-    if len(parts) != 3 or any(part is None for part in parts):
+    prices = [part for part in parts if part is not None]
+    if not len(prices) == len(parts) == 3:
         raise BadInput(
             f"--api-price is {shortened(text)!r}, not IN,CACHED,OUT: three numbers, in dollars per million tokens"
         )
-    entered, cached, left = (part or 0.0 for part in parts)
-    return price_of(entered, cached, left)
+    return price_of(*prices)
 
 
 def price_of(entered: float, cached: float, left: float) -> TokenPrice:

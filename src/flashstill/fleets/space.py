@@ -33,6 +33,8 @@ from flashstill.simulate.state import Values
 from flashstill.simulate.tables import extra_cost
 
 NO_PRICE, NO_LINKS = "no price is known", "the chip lacks links between so many"
+MOST_CHIPS = 2**16
+"""of a replica over any network: the search for a layout that holds the longest request ends somewhere"""
 LARGEST_BY_ITSELF = 16
 """most chips of a replica where nobody says: two nodes of eight; more where one request needs more"""
 
@@ -189,7 +191,7 @@ def _layouts(
 ) -> list[Degrees]:
     """Layouts in powers of two whose memory holds the longest request, experts split or spread over the whole stage."""
     chip = conditions.chip
-    joined = 2**16 if chip.system.scale_out_bytes_per_s else chip.system.domain_chips
+    joined = MOST_CHIPS if chip.system.scale_out_bytes_per_s else chip.system.domain_chips
     joined = joined if chip.topology.link_bytes_per_s else 1
     most = asked or LARGEST_BY_ITSELF
     while True:

@@ -93,7 +93,7 @@ def _file(source: str | None, draft: str) -> tuple[Path | None, float | None]:
         try:
             return Path(name).expanduser(), float(after)
         except ValueError:
-            pass
+            pass  # an @ that belongs to the path
     return Path(source).expanduser(), None
 
 

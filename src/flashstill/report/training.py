@@ -53,7 +53,11 @@ def curves(training: Mapping[str, Steps]) -> str:
     panels = []
     for name, rows in training.items():
         lines = [Line(name="training", points=_smoothed(rows))]
-        held = [(float(row["step"]), float(row["validation_loss"])) for row in rows if "validation_loss" in row]
+        held = [
+            (float(row["step"]), float(row["validation_loss"]))
+            for row in rows
+            if row.get("validation_loss") is not None
+        ]
         panels.append((name, [*lines, Line(name="validation", points=held, dots=True)] if held else lines))
     return small_multiples(panels, Axis(title="step"), Axis(title="loss"), "loss by step", is_shared=False)
 

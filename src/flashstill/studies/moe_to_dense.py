@@ -43,6 +43,8 @@ from flashstill.studies.arms import (
 from flashstill.studies.seeds import Bar, Result
 
 BARS = {"gap kept": Bar(least=0.45, given="sparse better than dense, nats, held out")}
+LEAST_CONTEXT = 512
+"""tokens of context that the model states, also where windows are shorter: rotary positions do not depend on it"""
 STARTS = {
     "baseline": "new", "baseline-twice": "new", "distribution-only": "new", "student": "teacher",
     "weights-only": "teacher",
@@ -108,7 +110,7 @@ def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
 def _sparse_fields(shape: SparseRecipe, window_tokens: int) -> dict[str, Any]:
     """The config.json fields of the MoE model, with the architecture of upcycled students."""
     return new_sparse(
-        width=shape.hidden, depth=shape.layers, heads=shape.heads, context=max(512, window_tokens),
+        width=shape.hidden, depth=shape.layers, heads=shape.heads, context=max(LEAST_CONTEXT, window_tokens),
         routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
         neurons=shape.expert_neurons,
     )  # fmt: skip

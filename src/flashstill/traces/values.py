@@ -23,7 +23,6 @@ def clock(unit: str) -> Callable[[Any], float]:
         return _Dates()
     factor = UNITS["ms" if unit == WHOLE_MS else unit]
     whole = unit == WHOLE_MS
-
     parts = round(1.0 / factor)  # divided by, so that 27482 ms are 27.482 s to the bit
 
     def seconds(cell: Any) -> float:

@@ -89,7 +89,7 @@ def fit_measured(facts: Facts, path: Path, given: Mapping[str, str], policy: Pol
 
 
 def loads_of(summary: Mapping[str, Any]) -> list[Load]:
-    """The loads of a `measure --server` document. BadInput if it holds none with percentiles."""
+    """The loads of a `measure --server` document. BadInput if it holds none with percentiles, or one without a rate."""
     found = []
     levels = summary["levels"]
     for level in levels:
@@ -99,9 +99,11 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
             for percentile in PERCENTILES
             if (value := (level["latencies"].get(name, {}).get(f"p{percentile}") or {}).get("value"))
         }
-        rate = level["over_runs"].get("output_tokens_per_s", {}).get("median", 0.0)
         if not measured or level["load"] == "trace":
             continue
+        rate = level["over_runs"].get("output_tokens_per_s", {}).get("median")
+        if rate is None:
+            raise BadInput(f"{level['load']} {level[level['load']]:g} of the measurement has no output_tokens_per_s")
         runs = max(len(level["runs"]), 1)
         asked = {level["load"]: level[level["load"]]}
         if level["load"] == "concurrency":

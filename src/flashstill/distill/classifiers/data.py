@@ -148,4 +148,7 @@ def _file(directory: Path, words: tuple[str, ...], what: str) -> Path:
     if not candidates:
         like = f"{words[0]}-{what}-idx*-ubyte.gz"
         raise BadInput(f"{directory} holds no {what} of the {words[0]} set (a file like {like})")
-    return candidates[0]
+    if len({path.name.removesuffix(".gz") for path in candidates}) > 1:
+        names = ", ".join(path.name for path in candidates)
+        raise BadInput(f"{directory} holds more than one file of {what} of the {words[0]} set ({names}); leave one")
+    return candidates[0]  # a file and its compressed twin are the same

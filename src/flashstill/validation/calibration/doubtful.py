@@ -25,6 +25,8 @@ from flashstill.validation.comparison import Values
 
 REPEATS = {"tpot_s": 0.08, "ttft_s": 0.18}
 """distances between repeats, in logs, that are usual in the published runs (their mean)"""
+DEVIATIONS = 1.4826
+"""standard deviations of a normal distribution in its median absolute deviation: 1 / 0.6745"""
 OUTLIER = 5.0
 SHORTEST = 0.8
 """lengths of a run are drawn from this share of the nominal ones upwards"""
@@ -94,7 +96,7 @@ def _contradicted(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
             for median in [float(np.median(np.log(values)))]
             for index, log in zip(members, np.log(values), strict=True)
         }
-        scale = max(1.4826 * float(np.median(np.abs(list(apart.values())))), usual) if apart else usual
+        scale = max(DEVIATIONS * float(np.median(np.abs(list(apart.values())))), usual) if apart else usual
         for index, distance in apart.items():
             if abs(distance) > OUTLIER * scale:
                 found[index] = f"repeats of the configuration differ by a factor of {np.exp(2 * abs(distance)):.2g}"
