@@ -12,7 +12,7 @@ from flashstill.asic.choosing import answer_of, asked_of, cheapest, machines, us
 from flashstill.asic.design import Area, ChipDesign
 from flashstill.asic.designing import COST, SILICON, design_chip, node_nm, wanted_formats
 from flashstill.asic.drawn_area import area_ratio
-from flashstill.asic.ground import Wanted, ground_of
+from flashstill.asic.givens import Wanted, givens_of
 from flashstill.asic.known_dies import known_dies, parts_of
 from flashstill.asic.rows import deployment_of, rows_of, with_design
 from flashstill.economics.bill_of_materials import bill_of_materials
@@ -204,14 +204,14 @@ def test_walking_finds_the_best_design_or_one_a_hundredth_dearer() -> None:
         model=SMALL, variant=variant, node_nm=5, precision="int8", precisions=formats, concurrency=16, tokens=512,
         memory="hbm3e", name="asic",
     )  # fmt: skip
-    ground, load_ = ground_of(FACTS, wanted), Scenario(model=SMALL, batch=16, isl=256, osl=256)
+    givens, load_ = givens_of(FACTS, wanted), Scenario(model=SMALL, batch=16, isl=256, osl=256)
     walked, all_of_them = asked_of(FACTS, load_), asked_of(FACTS, load_)
-    best = cheapest(walked, machines(ground, chips, Counter()), Counter())
+    best = cheapest(walked, machines(givens, chips, Counter()), Counter())
     assert best is not None
     found = usd_per_million(walked, best, answer_of(walked, best))
     every = [
         usd_per_million(all_of_them, chip, answer_of(all_of_them, chip))
-        for designs in machines(ground, chips, Counter())
+        for designs in machines(givens, chips, Counter())
         for chip in designs.values()
     ]
     assert found <= 1.01 * min(every)

@@ -11,7 +11,7 @@ from flashstill.arch import Architecture, Attention, FeedForward, Layer
 from flashstill.asic.area import CARRIER, POWER, RETICLE
 from flashstill.asic.design import HARDWIRED, SRAM, VARIANTS, Area, ChipDesign
 from flashstill.asic.designing import SILICON, design_chip, wanted_formats
-from flashstill.asic.ground import Choice, Wanted, ground_of
+from flashstill.asic.givens import Choice, Wanted, givens_of
 from flashstill.asic.rows import deployment_of, with_design
 from flashstill.asic.sizing import size
 from flashstill.errors import InfeasiblePlan
@@ -87,7 +87,7 @@ def sized(shape: dict[str, int], load_: dict[str, Any], choice: Choice) -> ChipD
         memory=load_["memory"],
         name="asic",
     )
-    return size(ground_of(FACTS, wanted), choice)
+    return size(givens_of(FACTS, wanted), choice)
 
 
 def is_sound(chip: ChipDesign) -> None:

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from flashstill.asic.design import HBM, ChipDesign
-from flashstill.asic.ground import Choice, Ground
+from flashstill.asic.givens import Choice, Givens
 from flashstill.asic.rows import deployment_of, with_design
 from flashstill.asic.sizing import NO_SPLIT, pipelines, size_holding
 from flashstill.asic.unit import owned_package
@@ -76,19 +76,19 @@ def choices(variant: str, chips: int, stages: int, least: bool = False) -> Itera
         yield Choice(chips=chips, dies=dies, intensity=intensity, stages=stages, more=stacks, lanes=lane)
 
 
-def machines(ground: Ground, max_chips: int, reasons: Counter[str], least: bool = False) -> Iterator[Sized]:
+def machines(givens: Givens, max_chips: int, reasons: Counter[str], least: bool = False) -> Iterator[Sized]:
     """For 1, 2, 4, ... packages: every choice that can be built, with its chip; the others are counted in `reasons`.
 
     Numbers of packages for which nothing can be built are left out.  least: only choices of the least silicon.
     """
     for power in range(max_chips.bit_length()):
-        split = pipelines(ground, 2**power)
+        split = pipelines(givens, 2**power)
         if not split:
             reasons[NO_SPLIT] += 1
         found: Sized = {}
         for stages, held in split.items():
-            for choice in choices(ground.wanted.variant, 2**power, stages, least):
-                chip = size_holding(ground, choice, *held)
+            for choice in choices(givens.wanted.variant, 2**power, stages, least):
+                chip = size_holding(givens, choice, *held)
                 if isinstance(chip, str):
                     reasons[chip] += 1
                 else:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from flashstill.arch import Architecture
 from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
-from flashstill.asic.ground import Ground, Wanted, ground_of
+from flashstill.asic.givens import Givens, Wanted, givens_of
 from flashstill.asic.rows import rows_of, with_design
 from flashstill.cost import Precisions, precisions_of
 from flashstill.cost.conditions import CACHE_OF
@@ -113,8 +113,8 @@ def design_chip(
         memory=memory,
         name=name,
     )
-    ground, reasons, built = ground_of(facts, wanted), Counter[str](), list[int]()
-    designs = _counted(machines(ground, max_chips, reasons, objective == SILICON), built)
+    givens, reasons, built = givens_of(facts, wanted), Counter[str](), list[int]()
+    designs = _counted(machines(givens, max_chips, reasons, objective == SILICON), built)
     best = smallest(designs) if objective == SILICON else cheapest(asked_of(facts, scenario), designs, reasons)
     if best is None:
         raise InfeasiblePlan(
@@ -124,13 +124,13 @@ def design_chip(
         with_needed_watts(facts, best),
         evaluated=sum(built),
         infeasible=dict(reasons),
-        notes=notes_on(ground, best),
+        notes=notes_on(givens, best),
     )
 
 
-def notes_on(ground: Ground, design: ChipDesign) -> tuple[str, ...]:
+def notes_on(givens: Givens, design: ChipDesign) -> tuple[str, ...]:
     """What bounds a design, and what is a guess about it, in words."""
-    area, share = design.area, ground.rules.other_ratio
+    area, share = design.area, givens.rules.other_ratio
     slack = area.other - (area.mm2 - area.wired_weights - area.other) * share / (1.0 - share)
     notes = [
         f"{design.name}: a chip of {design.node_nm} nm derived from {design.model}; nothing was measured on one of its"

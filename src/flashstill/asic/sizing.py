@@ -19,7 +19,7 @@ import math
 
 from flashstill.asic.area import CARRIER, POWER, RETICLE, WAFER, Content, area_of, sides_of
 from flashstill.asic.design import HARDWIRED, HBM, ChipDesign
-from flashstill.asic.ground import Choice, Ground
+from flashstill.asic.givens import Choice, Givens
 from flashstill.cost.footprint import chip_weight_bytes, sequence_bytes
 from flashstill.economics.bill_of_materials import Die, Package
 from flashstill.economics.wafers import fits_wafer
@@ -34,9 +34,9 @@ _LEAST_SRAM, _BANK_BYTES = 2.0**20, 2.0**16
 _ROUNDING = 1.0 + 1e-9
 
 
-def held_bytes(ground: Ground, chips: int, stages: int) -> tuple[float, float] | None:
+def held_bytes(givens: Givens, chips: int, stages: int) -> tuple[float, float] | None:
     """Bytes of weights and of cache on one of `chips` chips; None if the model cannot be split so."""
-    wanted = ground.wanted
+    wanted = givens.wanted
     laid = split(wanted.model, chips, stages)
     if laid is None:
         return None
@@ -46,13 +46,13 @@ def held_bytes(ground: Ground, chips: int, stages: int) -> tuple[float, float] |
     return weights, cache
 
 
-def pipelines(ground: Ground, chips: int) -> dict[int, tuple[float, float]]:
+def pipelines(givens: Givens, chips: int) -> dict[int, tuple[float, float]]:
     """Numbers of stages worth trying, with the bytes of weights and of cache of a chip; empty if there are none.
 
     The fewest stages that the heads allow, and those with which a chip holds least: caches that the chips of a stage
     hold in common (few key/value heads, MLA) are split by stages only.
     """
-    possible = {2**power: held_bytes(ground, chips, 2**power) for power in range(chips.bit_length())}
+    possible = {2**power: held_bytes(givens, chips, 2**power) for power in range(chips.bit_length())}
     found = {stages: held for stages, held in possible.items() if held is not None}
     if not found:
         return {}
@@ -60,61 +60,61 @@ def pipelines(ground: Ground, chips: int) -> dict[int, tuple[float, float]]:
     return {stages: found[stages] for stages in sorted({min(found), least})}
 
 
-def size(ground: Ground, choice: Choice) -> ChipDesign | str:
+def size(givens: Givens, choice: Choice) -> ChipDesign | str:
     """The chip of a choice, or the reason why it cannot be built."""
-    held = held_bytes(ground, choice.chips, choice.stages)
-    return NO_SPLIT if held is None else size_holding(ground, choice, *held)
+    held = held_bytes(givens, choice.chips, choice.stages)
+    return NO_SPLIT if held is None else size_holding(givens, choice, *held)
 
 
-def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
+def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
     """As `size`, of a chip that holds so many bytes."""
-    wanted, software = ground.wanted, ground.software
+    wanted, software = givens.wanted, givens.software
     cached = cache / software.free_ratio
     stacks, memory_bytes, memory_rate = 0, 0.0, 0.0
     if wanted.variant == HBM:
-        stack = ground.value(wanted.memory, "stack_bytes")
+        stack = givens.value(wanted.memory, "stack_bytes")
         own = software.buffer_bytes + software.graph_bytes
         fewest = math.ceil(((weights + cached + own) / software.usable_ratio) / stack)
         stacks = choice.more * math.ceil(fewest / choice.dies) * choice.dies
-        memory_bytes, memory_rate = stacks * stack, stacks * ground.value(wanted.memory, "stack_bytes_per_s")
-        rows = max(choice.intensity * BYTES_PER_VALUE[ground.widest] / FLOPS_PER_MAC, wanted.concurrency)
-        sram = ground.activation_bytes * rows / ground.value("kernel", "on_chip_ratio")
+        memory_bytes, memory_rate = stacks * stack, stacks * givens.value(wanted.memory, "stack_bytes_per_s")
+        rows = max(choice.intensity * BYTES_PER_VALUE[givens.widest] / FLOPS_PER_MAC, wanted.concurrency)
+        sram = givens.activation_bytes * rows / givens.value("kernel", "on_chip_ratio")
     else:
         sram = (cached + (0.0 if wanted.variant == HARDWIRED else weights)) / software.usable_ratio
-        sram = max(sram, ground.activation_bytes * wanted.concurrency / ground.value("kernel", "on_chip_ratio"))
+        sram = max(sram, givens.activation_bytes * wanted.concurrency / givens.value("kernel", "on_chip_ratio"))
     sram = max(math.ceil(sram * _ROUNDING / _BANK_BYTES) * _BANK_BYTES, _LEAST_SRAM)
-    sram_rate = sram * ground.value("sram-macro", "bytes_per_cycle_ratio") * ground.clock_hz
+    sram_rate = sram * givens.value("sram-macro", "bytes_per_cycle_ratio") * givens.clock_hz
     widest = choice.intensity * (memory_rate or sram_rate)
-    flops = {name: widest * rate for name, rate in ground.rates.items()}
-    needed, spare = ground.value("spares", "needed_units"), ground.value("spares", "spare_units")
+    flops = {name: widest * rate for name, rate in givens.rates.items()}
+    needed, spare = givens.value("spares", "needed_units"), givens.value("spares", "spare_units")
     each = (needed + spare) / needed / choice.dies
     bits = 0.0
     if wanted.variant == HARDWIRED:
         bits = float(weight_bytes(wanted.model, wanted.precisions.widths)) * BITS_PER_BYTE / choice.chips
-        used_hz = ground.clock_hz / ground.value("wired", "cycles_per_weight")
+        used_hz = givens.clock_hz / givens.value("wired", "cycles_per_weight")
         flops = {**flops, wanted.precisions.linear: FLOPS_PER_MAC * wanted.model.parameters / choice.chips * used_hz}
     content = Content(
         sram_bytes=sram * each,
         multipliers={
-            name: widest * rate / FLOPS_PER_MAC / ground.clock_hz * each for name, rate in ground.rates.items()
+            name: widest * rate / FLOPS_PER_MAC / givens.clock_hz * each for name, rate in givens.rates.items()
         },
         wired_bits=bits / choice.dies,
         stacks=stacks / choice.dies,
         lanes=math.ceil(choice.lanes / choice.dies),
-        modules=ground.modules if choice.dies > 1 else 0,
+        modules=givens.modules if choice.dies > 1 else 0,
     )
-    area = area_of(ground.rules, content)
-    sides = sides_of(ground.rules, area.mm2)
+    area = area_of(givens.rules, content)
+    sides = sides_of(givens.rules, area.mm2)
     if sides is None:
         return RETICLE
-    if not fits_wafer(*sides, ground.wafer):
+    if not fits_wafer(*sides, givens.wafer):
         return WAFER
     silicon = choice.dies * area.mm2
     carrier = "cowos" if stacks else "organic"
-    if silicon + stacks * ground.value("hbm", "stack_mm2") > ground.value(carrier, "carrier_mm2"):
+    if silicon + stacks * givens.value("hbm", "stack_mm2") > givens.value(carrier, "carrier_mm2"):
         return CARRIER
-    idle = silicon * ground.value("silicon", "idle_w_per_mm2")
-    watts = min(silicon * ground.value("cooling", "w_per_mm2"), ground.value("cooling", "package_w"))
+    idle = silicon * givens.value("silicon", "idle_w_per_mm2")
+    watts = min(silicon * givens.value("cooling", "w_per_mm2"), givens.value("cooling", "package_w"))
     if idle >= watts:
         return POWER
     die = Die(
@@ -126,7 +126,7 @@ def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -
         needed=int(needed),
         units_ratio=(area.sram + area.multipliers) / area.mm2,
     )
-    cycles = ground.value("wired", "cycles_per_weight") + ground.value("wired", "pipeline_cycles")
+    cycles = givens.value("wired", "cycles_per_weight") + givens.value("wired", "pipeline_cycles")
     return ChipDesign(
         name=wanted.name,
         variant=wanted.variant,
@@ -148,10 +148,10 @@ def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -
         memory=wanted.memory if stacks else "",
         memory_bytes=memory_bytes,
         memory_bytes_per_s=memory_rate,
-        link_bytes_per_s=choice.lanes * ground.lane_bytes_per_s,
+        link_bytes_per_s=choice.lanes * givens.lane_bytes_per_s,
         power_limit_w=watts,
         idle_w=idle,
-        operation_floor_s=cycles / ground.clock_hz if wanted.variant == HARDWIRED else None,
+        operation_floor_s=cycles / givens.clock_hz if wanted.variant == HARDWIRED else None,
         concurrency=wanted.concurrency,
         context=wanted.tokens,
     )

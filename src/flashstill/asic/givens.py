@@ -58,7 +58,7 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ground:
+class Givens:
     """What all choices share: the numbers of the node, the engine, the arrays.
 
     widest: format of the array's widest multiplier.  rates: multipliers of each format over those of the widest.
@@ -82,7 +82,7 @@ class Ground:
         return self.facts.value(name, quantity)
 
 
-def ground_of(facts: Facts, wanted: Wanted) -> Ground:
+def givens_of(facts: Facts, wanted: Wanted) -> Givens:
     """What all choices for `wanted` share; MissingFact for a node or memory without rows."""
     rules, node = rules_of(facts, wanted.node_nm), f"node-{wanted.node_nm}"
     kind = CLASS_OF[wanted.variant]
@@ -95,7 +95,7 @@ def ground_of(facts: Facts, wanted: Wanted) -> Ground:
     rates = rules.rates_over(widest, sorted(formats))
     step = decode(wanted.model, 1.0, float(wanted.tokens), wanted.precisions.widths)
     across = facts.value("die-to-die", "die_bytes_per_s") / facts.value("die-to-die", "module_bytes_per_s")
-    return Ground(
+    return Givens(
         wanted=wanted,
         rules=rules,
         software=software_on(facts, "none" if kind in OWN_SOFTWARE else "vllm", f"{kind}-{MAKER}"),
