@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from torch import Tensor
 
 from flashstill.cli.measuring import measure
 from flashstill.distill import models
@@ -25,7 +26,6 @@ from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.compressed import rounded_weights
 from flashstill.distill.training import checkpoints, loop
 from flashstill.errors import BadInput
-from flashstill.files import home_directory
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
 from flashstill.recipes.arithmetic import with_arithmetic
@@ -375,25 +375,48 @@ class TestRecipes:
             read_recipe(path)
 
 
-@pytest.mark.slow
-def test_what_is_chosen_here_is_not_slower() -> None:
-    """By processor time, on products of another size than was measured, with room for noise: in turns, and the best of
-    several, as other work on the machine only makes them slower. It may also make a choice a wrong one, which is then
-    made again; one that is wrong by itself is wrong every time."""
-    for _ in range(30):
-        product_speed._precision_seconds.cache_clear()
-        (home_directory() / product_speed.CACHE).unlink(missing_ok=True)
-        chosen = decided().precision
-        spent: dict[str, list[float]] = {name: [] for name in product_speed.DTYPES}
-        for _ in range(8):
-            for name, dtype in product_speed.DTYPES.items():
-                left, right = torch.ones(384, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
-                torch.nn.functional.linear(left, right)
-                began = time.process_time()
-                for _ in range(4):
-                    torch.nn.functional.linear(left, right)
-                spent[name].append(time.process_time() - began)
-        best = {name: min(seconds) for name, seconds in spent.items()}
-        if best[chosen] <= 1.5 * min(best.values()):
-            return
-    pytest.fail(f"{chosen} was chosen every time, and takes {best[chosen] / min(best.values()):.1f} times as long")
+class TestMeasured:
+    """On a clock that only matrix products move."""
+
+    @pytest.fixture
+    def spent(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.dtype, int]]:
+        """The dtype and the multiplications of every product; one in bf16 takes a tenth of one in fp32."""
+        products: list[tuple[torch.dtype, int]] = []
+
+        def linear(rows: Tensor, weight: Tensor) -> None:
+            assert rows.dtype == weight.dtype
+            assert rows.shape[1] == weight.shape[1]
+            products.append((rows.dtype, rows.shape[0] * weight.numel()))
+
+        def clock() -> float:
+            return sum(size * (1e-12 if dtype == torch.bfloat16 else 1e-11) for dtype, size in products)
+
+        monkeypatch.setattr(torch.nn.functional, "linear", linear)
+        monkeypatch.setattr(product_speed, "time", SimpleNamespace(perf_counter=clock))
+        return products
+
+    @pytest.mark.parametrize(("precision", "each"), [("bf16", 1e-12), ("fp32", 1e-11)])
+    def test_a_pass_is_all_products_with_many_tokens_and_with_few(
+        self, spent: list[tuple[torch.dtype, int]], precision: str, each: float
+    ) -> None:
+        """(256 + 4) tokens x (2 x 300 x 700 + 300 x 1,000) weights."""
+        seconds = product_speed.product_seconds(Shape(width=300, feed_forward=700, vocabulary=1000), precision)
+        assert seconds == pytest.approx(260 * 720_000 * each)
+        assert len(spent) == 6
+
+    def test_precisions_take_turns_and_their_medians_keep_their_names(
+        self, spent: list[tuple[torch.dtype, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(arithmetic, "current", lambda: torch.device("cpu"))
+        assert decided(shape=USUAL).precision == "bf16"
+        found = product_speed._precision_seconds(machine_key(USUAL), USUAL)
+        assert found["fp32"] == pytest.approx(10.0 * found["bf16"])
+        turns = [dtype for dtype, _ in spent[::6]]
+        assert turns[:4] == [torch.bfloat16, torch.float32] * 2
+        assert turns.count(torch.float32) >= 1 + product_speed.ROUNDS, "a warm-up, and rounds"
+
+    def test_the_median_of_rounds_after_a_warm_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(product_speed, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        slow_start, jitter = iter([100.0, 3.0, 1.0, 2.0, 9.0, 1.5]), iter([7.0, 5.0, 5.0, 6.0, 1.0, 4.0])
+        works = [lambda: next(slow_start), lambda: next(jitter)]
+        assert product_speed._interleaved(works, 1000.0) == [2.0, 5.0]

@@ -12,17 +12,28 @@ The value of a cell is drawn where the notebook shows values; `.svg` is the draw
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from flashstill.report.axes import Axis
-from flashstill.report.drawing import Drawing
 from flashstill.report.line_chart import line_chart
 from flashstill.report.scatter import Front, Point
 from flashstill.report.scatter import scatter as _scatter
 from flashstill.report.stacks import Stack
 from flashstill.report.stacks import stacks as _stacks
+from flashstill.report.style import chart_style
 from flashstill.report.svg import Line
 
 __all__ = ["Axis", "Drawing", "Front", "Point", "Stack", "lines", "scatter", "stacks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart as an SVG; its colours come with it where a notebook, or a page of the examples, shows it as a value."""
+
+    svg: str
+
+    def _repr_html_(self) -> str:
+        return f'<style>{chart_style()}</style><div class="drawing">{self.svg}</div>'
 
 
 def lines(
