@@ -439,7 +439,7 @@ def test_the_report_draws_both_curves(tmp_path: Path) -> None:
     for name, loss in {"half": 2.0, "half-control": 5.0}.items():
         folder = out / "training" / name
         folder.mkdir(parents=True)
-        made = [{"step": step, "loss": loss + 1.0 / step} for step in range(1, 601)]
+        made: list[dict[str, float | None]] = [{"step": step, "loss": loss + 1.0 / step} for step in range(1, 601)]
         if name == "half":
             for row, value in zip(made[199::200], (2.5, 2.25, 2.75), strict=True):
                 row |= {"validation_loss": value, "validation_bits_per_byte": value / 2.0}
