@@ -107,6 +107,7 @@ def held_in(page: str) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 
 def test_a_saved_page_holds_the_answers_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "MOST_STATES", 4)
+    monkeypatch.setattr(saving, "MOST_SECONDS", 1e9)  # a slow machine would save fewer
     answers, out = saved_answers(), tmp_path / "page.html"
     saved = save_page(answers, out, Silent())
     assert saved.bytes == out.stat().st_size
@@ -126,6 +127,7 @@ def test_a_page_that_is_too_large_holds_fewer_states_or_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "MOST_STATES", 8)
+    monkeypatch.setattr(saving, "MOST_SECONDS", 1e9)  # a slow machine would save fewer
     answers, out = saved_answers(), tmp_path / "page.html"
     whole = save_page(answers, out, Silent())
     out.unlink()

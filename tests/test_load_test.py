@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ import flashstill as fs
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.load_test.answer import notes
-from flashstill.load_test.client import Reply, connected
+from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.drive import Ran, Traffic
 from flashstill.load_test.failures import KINDS
@@ -422,6 +423,19 @@ def test_a_list_of_models_that_cannot_be_had(server: FakeStream, fault: str, sen
     limits = {"time_limit_s": 1.0, "stall_s": 0.3} if sentence == "does not answer" else PATIENT
     with pytest.raises(BadInput, match=sentence):
         measure_server(asked(server, **limits), Silent())
+
+
+def test_either_clock_may_end_the_wait_for_a_list_of_models() -> None:
+    """The one of the whole question and the one of its next byte stand on the same moment."""
+
+    class Mute:
+        def stream(self, method: str, address: str) -> Any:
+            raise httpx2.ReadTimeout("")
+
+    http: Any = Mute()
+    client = Client("http://127.0.0.1:1/v1", 300.0, 60.0, http, "")
+    with pytest.raises(BadInput, match="does not answer; is the server still starting"):
+        asyncio.run(client.models())
 
 
 @pytest.mark.slow

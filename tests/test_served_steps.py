@@ -12,6 +12,7 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput
+from flashstill.facts.lawful import complaint
 from flashstill.plan.bands import stack_of
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.served import STEP_FIELDS, ServedSteps, served_steps, without_served_ratios
@@ -20,7 +21,17 @@ from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.simulation import Prepared, prepared, simulated
 from flashstill.simulate.tables import with_served_steps
 from flashstill.simulate.traffic import Traffic
-from flashstill.validation.served_steps import FittedSteps, Load, fit_steps, loads_of, percentiles, step_facts
+from flashstill.validation.served_steps import (
+    LEAST,
+    MOST,
+    FittedSteps,
+    Load,
+    _steps,
+    fit_steps,
+    loads_of,
+    percentiles,
+    step_facts,
+)  # fmt: skip
 from tests.deployments import FACTS
 
 MODEL, USED = "qwen3-0.6b", Deployment(chip="h100-sxm", engine="transformers")
@@ -103,6 +114,13 @@ def test_rows_are_those_of_one_stack() -> None:
     assert ours.limits.first_s == 0.02
     answers = [simulated(each, traffic(2), requests_of(traffic(2), 0)[0]) for each in (fleet(), ours)]
     assert answers[1].latencies["tpot_s"].mean_s > answers[0].latencies["tpot_s"].mean_s + 0.01
+
+
+def test_what_may_be_found_may_be_read() -> None:
+    """Also where a server is so slow, or the machine so busy, that the search ends at its bounds."""
+    for theta in (LEAST, MOST):
+        for row in rows_of(_steps(theta, typical=10.0)):
+            assert complaint(row.quantity, row.unit, row.value) is None
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ class Client:
             ):
                 status = response.status_code
                 body = await _bounded(response, LISTING_BYTES)
-        except TimeoutError as error:
+        except (TimeoutError, httpx2.ReadTimeout) as error:  # both wait as long; on a busy machine either ends first
             raise BadInput(f"{self.address} does not answer; is the server still starting?") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             why = one_line(error) or type(error).__name__
