@@ -85,7 +85,7 @@ MACHINES = {
     "tpu": "tpu-v2 tpu-v3 tpu-v4i tpu-v4 tpu-v5e tpu-v5p tpu-v6e tpu-v7 tpu-8t tpu-8i",
     "gpu": "v100-sxm a100-40g a100-80g h100-sxm h100-pcie h800-sxm h200-sxm h20 gh200 b100 b200 b300 gb200 gb300"
     " rubin l4 l40s l20 a10g rtx-4090 rtx-pro-6000 gb10 mi250 mi250x mi300x mi325x mi350x mi355x mi455x"
-    " h100-nvl rtx-3090 rtx-a6000 rtx-6000-ada rtx-5090 jetson-thor jetson-agx-orin",
+    " h100-nvl rtx-3090 rtx-a6000 a40 rtx-6000-ada rtx-5090 jetson-thor jetson-agx-orin",
     "npu": "gaudi2 gaudi3 trainium1 trainium2 trainium3 inferentia2 ascend-910b ascend-910c sn40l wormhole-n150"
     " blackhole-p150 maia-100 maia-200 mtia-v2",
     "sram": "groq-lpu groq-lp30 wse-2 wse-3 gc200 corsair taalas-hc1",

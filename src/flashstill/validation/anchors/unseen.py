@@ -18,8 +18,8 @@ from flashstill.validation.anchors.tables import MILLI, read_rows
 from flashstill.validation.apart import Apart
 from flashstill.validation.comparison import Comparison
 
-UNSEEN = ("serving_unseen", "serving_unseen_second")
-"""the first table, which faults were mended with, and a second one"""
+UNSEEN = ("serving_unseen", "serving_unseen_second", "serving_unseen_third")
+"""the tables in the order of their writing: each was written down when faults had been mended with those before it"""
 _COUNTS = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "cohort")
 _WORDS = ("model", "chip", "engine", "precision", "kv_precision", "sampling")
 
