@@ -172,6 +172,18 @@ def test_drafting_stops_paying_as_the_batch_grows() -> None:
     assert row.drafted_joules_per_token == with_draft.joules_per_output_token
 
 
+def test_a_draft_is_compared_on_as_many_chips() -> None:
+    """Its own cache takes memory, so that the fewest chips that hold the load may be more than without it."""
+    asked: dict[str, Any] = {"chip": "h100-sxm", "batch": 200, "isl": 1024, "osl": 1024}
+    pair: dict[str, Any] = {"model": "llama-3.1-8b", "draft": "llama-3.2-3b"}
+    chips = [fs.predict(**{**pair, **each}, **asked).deployment.chips for each in ({"draft": None}, {})]
+    assert chips == [1, 2]  # else this says nothing
+    (row,) = fs.draft_worth(**pair, chip="h100-sxm", batches=[200], acceptance=0.7).rows
+    assert row.chips == 2
+    same = fs.predict(**{**pair, "draft": None}, **asked, chips=2)
+    assert row.tokens_per_s == same.output_tokens_per_s
+
+
 def test_plan_tells_what_the_draft_is_worth() -> None:
     found = fs.search(
         model="llama-3.1-70b", chips="h100-sxm", max_chips=8, batches=[1, 64], draft="llama-3.2-1b",

@@ -58,6 +58,30 @@ def written_out(path: Path) -> Iterator[TextIO]:
         raise DiskTrouble(f"cannot write {path}: {reason[:1].lower()}{reason[1:]}") from error
 
 
+def check_writable(path: Path | None) -> None:
+    """DiskTrouble if `written_out` could not write to a path, as far as that is known before hours of work."""
+    if path is None or path == STANDARD:
+        return
+    reason = ""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+        target = Path(os.path.realpath(path))
+        if _descriptor(path) is not None:
+            return
+        if target.is_dir():
+            reason = "it is a directory; name a file"
+        elif not target.parent.is_dir():
+            reason = f"there is no directory {target.parent}; make it first"
+        elif not os.access(target if target.exists() else target.parent, os.W_OK):
+            reason = "permission denied"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = f"{reason[:1].lower()}{reason[1:]}"
+    if reason:
+        raise DiskTrouble(f"cannot write {path}: {reason}")
+
+
 @contextlib.contextmanager
 def _regular(target: Path) -> Iterator[TextIO]:
     """A regular or new file: replaced atomically, or rewritten in place if hard-linked or not replaceable."""

@@ -52,13 +52,15 @@ def speculate(
     if as_json:
         print_json(worth.as_dict())
         return
+    chips = ("chips",) if any(row.chips != (flags["chips"] or 1) for row in worth.rows) else ()
     rows: list[tuple[str, ...]] = [
-        ("batch", "drafts", "tokens/s without", "with", "x", "J/token without", "with", "$/M without", "with")
+        ("batch", *chips, "drafts", "tokens/s without", "with", "x", "J/token without", "with", "$/M without", "with")
     ]
     for row in worth.rows:
         rows.append(
             (
                 f"{row.batch:,}",
+                *(str(row.chips) for _ in chips),
                 str(row.draft_tokens),
                 f"{row.tokens_per_s:,.0f}",
                 f"{row.drafted_tokens_per_s:,.0f}",

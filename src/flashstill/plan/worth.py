@@ -27,12 +27,13 @@ PAYS = 1.001
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorthRow:
-    """One batch. draft_tokens: the number of drafts at which it is fastest; drafted_...: with the draft.
+    """One batch. chips: with the draft and without it; draft_tokens: the number of drafts at which it is fastest.
 
-    tokens_per_step: of a sequence, accepted drafts and one more; usd: None without a price.
+    drafted_...: with the draft; tokens_per_step: of a sequence, accepted drafts and one more; usd: None without price.
     """
 
     batch: int
+    chips: int
     draft_tokens: int
     tokens_per_step: float
     tokens_per_s: float
@@ -114,7 +115,7 @@ def worth_by_batch(
     for batch in dict.fromkeys(sorted(batches)):
         cases = [case.but(concurrency=batch, draft=None)]
         cases += [case.but(concurrency=batch, draft_tokens=count) for count in tried]
-        plain, *drafted = answers(facts, cases, price)
+        plain, *drafted = answers(facts, _on_as_many_chips(facts, cases, price), price)
         usable = [(count, each) for count, each in zip(tried, drafted, strict=True) if isinstance(each, Answer)]
         if not isinstance(plain, Answer) or not usable:
             left_out[batch] = str(plain if isinstance(plain, FlashstillError) else drafted[0])
@@ -134,10 +135,20 @@ def worth_by_batch(
     return DraftWorth(rows=tuple(rows), pays_up_to=_pays(rows), left_out=left_out, note=note)
 
 
+def _on_as_many_chips(facts: Facts, cases: list[Case], price: str) -> list[Case]:
+    """The cases on as many chips as the one that needs most, if their number is open: a draft needs memory too."""
+    if not cases[0].deployment.follows_the_load:
+        return cases
+    found = [each.deployment.chips for each in answers(facts, cases, price) if isinstance(each, Answer)]
+    most = max((chips for chips in found if chips), default=None)
+    return [each.but(chips=most) for each in cases] if most and min(found) != most else cases
+
+
 def _row(batch: int, count: int, tokens_per_step: float, plain: Answer, best: Answer) -> WorthRow:
     rate, drafted_rate = _rate(plain), _rate(best)
     return WorthRow(
-        batch=batch, draft_tokens=count, tokens_per_step=tokens_per_step, tokens_per_s=rate,
+        batch=batch, chips=plain.deployment.chips or 1, draft_tokens=count, tokens_per_step=tokens_per_step,
+        tokens_per_s=rate,
         drafted_tokens_per_s=drafted_rate, speed_ratio=drafted_rate / rate, tpot_s=plain.tpot_s,
         drafted_tpot_s=best.tpot_s, joules_per_token=plain.joules_per_output_token,
         drafted_joules_per_token=best.joules_per_output_token,

@@ -34,6 +34,7 @@ from flashstill.recipes.ranges import (
 )
 from flashstill.recipes.reader import located, read_tree
 from flashstill.recipes.regime import RegimeRecipe, regime_problems
+from flashstill.recipes.shapes import shape_problems
 from flashstill.recipes.signals import SignalRecipe, named_by_directory, signal_problems, with_directory
 from flashstill.recipes.spans import ALIGNMENTS, spans_problems, unlike_a_span_loss
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
@@ -182,6 +183,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     """Errors in a recipe, as sentences."""
     if recipe.student.compensate_windows and (recipe.student.kind, recipe.student.quantise) != ("copy", "int4"):
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
+    yield from shape_problems(recipe.student)
     is_served = any(teacher.served for teacher in recipe.teachers)
     yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
     if recipe.regime.kind != "offline" and recipe.budget.is_set:

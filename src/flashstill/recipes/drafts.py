@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 from flashstill.checked import between, sized
+from flashstill.errors import shown
 from flashstill.recipes.ranges import Context, NotNegative, Rows, Share, Warmth
 
 if TYPE_CHECKING:
@@ -60,5 +61,7 @@ def draft_problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "a [budget] chooses among language models; leave it out for a student of kind eagle"
     if draft.prompt_tokens < 2 or draft.new_tokens <= draft.draft_tokens:
         yield "draft.prompt_tokens must be at least 2, and draft.new_tokens more than draft.draft_tokens"
+    if len(set(draft.temperatures)) < len(draft.temperatures):
+        yield f"draft.temperatures is {shown(list(draft.temperatures))}: one of them is named twice"
     if draft.prompt_tokens > recipe.text.window_tokens:
         yield f"draft.prompt_tokens is {draft.prompt_tokens}, more than a window of {recipe.text.window_tokens}"

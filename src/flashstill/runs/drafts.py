@@ -119,7 +119,7 @@ class DraftDistillation(Distillation):
         from flashstill.distill.generate import Sampling
         from flashstill.distill.models import fingerprint, load_tokenizer
         from flashstill.evaluate.drafts import Draft, Measuring, measured
-        from flashstill.evaluate.drafts.command import check_positions, shared_ids
+        from flashstill.evaluate.drafts.command import shared_ids
 
         target, asked, digest = self.model(0), self.recipe.draft, self._fingerprint(0)
         tokenizer = load_tokenizer(self.directories[0])
@@ -133,7 +133,6 @@ class DraftDistillation(Distillation):
             )
             for name, place in places.items()
         ]
-        check_positions(target, asked.prompt_tokens + asked.new_tokens)
         records: list[AcceptanceRecord] = []
         for temperature in asked.temperatures:
             sampling = Sampling(

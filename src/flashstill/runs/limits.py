@@ -12,6 +12,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
 from flashstill.recipes.distillation import ShapeRecipe
+from flashstill.recipes.drafts import KIND as EAGLE
 from flashstill.recipes.teachers import TeacherRecipe
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         most = stated_size(fields, CONTEXT, name)
         if most is not None and recipe.text.window_tokens > most:
             raise BadInput(f"text.window_tokens is {recipe.text.window_tokens}, but {name} was made for {most} tokens")
+    if student.kind == EAGLE and origin:
+        check_positions(origin[1], recipe.draft.prompt_tokens + recipe.draft.new_tokens, origin[0])
     depth = stated_size(origin[1], DEPTH, origin[0]) if origin and student.kind == "depth" else None
     if origin and depth is not None:
         if student.keep_layers > depth:
@@ -144,6 +147,15 @@ def check_view(tokens: int, teacher: TeacherRecipe, directory: Path) -> None:
         raise BadInput(
             f"with its system prompt the teacher {Path(teacher.model).name} reads windows of up to {tokens:,} tokens,"
             f" but it was made for {most:,}; lower text.window_tokens or shorten the prompt"
+        )
+
+
+def check_positions(fields: Any, tokens: int, name: str) -> None:
+    """Raises BadInput if a prompt of [draft] and the tokens after it are more than the target was made for."""
+    most = stated_size(fields, CONTEXT, name)
+    if most is not None and tokens > most:
+        raise BadInput(
+            f"draft.prompt_tokens and draft.new_tokens are {tokens:,} together, but {name} was made for {most:,} tokens"
         )
 
 

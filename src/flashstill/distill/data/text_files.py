@@ -104,9 +104,15 @@ def _paragraphs(path: Path) -> Iterator[str]:
                     yield "".join(lines).removesuffix("\n")
                     lines, size = [], 0
         except UnicodeDecodeError as error:
-            raise BadInput(f"{shown} is not UTF-8 (after line {number}); convert it first") from error
+            raise _not_utf8(shown, number, error) from error
     if lines:
         yield "".join(lines).removesuffix("\n")
+
+
+def _not_utf8(shown: str, number: int, error: UnicodeDecodeError) -> BadInput:
+    """A sentence with the line; number: of the last line that was read, before the bytes that were decoded next."""
+    line = number + 1 + error.object.count(b"\n", 0, error.start)
+    return BadInput(f"{shown} is not UTF-8 (line {line:,}); convert it first")
 
 
 def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
@@ -122,7 +128,7 @@ def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line.removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{shown} is not UTF-8 (after line {number}); convert it first") from error
+        raise _not_utf8(shown, number, error) from error
     except OSError as error:
         raise BadInput(f"{shown} cannot be read: {error.strerror or error}") from error
 

@@ -58,6 +58,15 @@ def save_eagle(eagle: Eagle, path: Path, about: Mapping[str, Any]) -> None:
         write_checksums(temporary)
 
 
+def check_target(path: Path, fields: Mapping[str, Any], fingerprint: str) -> None:
+    """BadInput if a head says that it was trained for another target. fields: of its config.json; fingerprint: of the
+    target's directory, empty if unknown."""
+    about = fields.get(ABOUT)
+    its_target = about.get("target", "") if isinstance(about, dict) else ""
+    if fingerprint and its_target and its_target != fingerprint:
+        raise BadInput(f"{path} was trained on the hidden states of another model; give the target that it drafts for")
+
+
 def load_eagle(path: Path, target: Model, fingerprint: str = "") -> Eagle:
     """Load a head for `target`, in its dtype.
 
@@ -74,10 +83,7 @@ def load_eagle(path: Path, target: Model, fingerprint: str = "") -> Eagle:
             f"{path} drafts for a model {shape.width} wide with {shape.vocabulary:,} tokens; this one is {width}"
             f" wide with {vocabulary:,}"
         )
-    about = fields.get(ABOUT)
-    its_target = about.get("target", "") if isinstance(about, dict) else ""
-    if fingerprint and its_target and its_target != fingerprint:
-        raise BadInput(f"{path} was trained on the hidden states of another model; give the target that it drafts for")
+    check_target(path, fields, fingerprint)
     embedding = target.get_input_embeddings().weight
     eagle = Eagle(shape, embedding, model_parts.head)
     wanted = {name: tuple(tensor.shape) for name, tensor in eagle.state_dict().items()}

@@ -12,15 +12,16 @@ import numpy as np
 from flashstill.arch.adapter.sizes import CONTEXT, stated_size
 from flashstill.bounded import named_path
 from flashstill.distill.data.text import load_documents, shuffled
-from flashstill.distill.drafts import is_eagle, load_eagle
+from flashstill.distill.drafts import check_target, is_eagle, load_eagle
 from flashstill.distill.generate import Sampling
 from flashstill.distill.models import Model, fingerprint, load_model, load_tokenizer, parts
 from flashstill.distill.models.arithmetic import AUTO, decided, in_use, shape_of
+from flashstill.distill.models.directories import read_json
 from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput
 from flashstill.evaluate.drafts.measuring import Draft, Measuring, Prompts, measured
-from flashstill.evaluate.entrants import split_name
-from flashstill.outputs import written_out
+from flashstill.evaluate.entrants import named, split_name
+from flashstill.outputs import check_writable, written_out
 from flashstill.progress import Progress, Silent
 from flashstill.records import AcceptanceRecord, to_line
 
@@ -55,15 +56,24 @@ def measure_acceptance(
     shown = progress or Silent()
     check_amounts(draft_tokens, new_tokens, prompt_tokens)
     settings = [Sampling(new_tokens=new_tokens, temperature=each, top_p=top_p, seed=seed) for each in temperatures]
+    if len(set(temperatures)) < len(temperatures):
+        raise BadInput(f"temperatures are {', '.join(f'{each:g}' for each in temperatures)}: one is named twice")
+    if documents < 2:
+        raise BadInput(f"documents is {documents}, and the intervals are over documents; give at least 2")
+    check_writable(out)
+    asked_drafts = named(drafts, "draft")
+    if is_eagle(named_path(target)):
+        raise BadInput(f"{target} is a drafting head; the target is the model that it drafts for")
     directory = resolve_teacher(target, shown, "target")
-    places = [_place(each, shown) for each in drafts]
+    places = {name: _place(source, shown) for name, source in asked_drafts.items()}
     tokenizer, digest = load_tokenizer(directory), fingerprint(directory)
+    for name, place in places.items():
+        check_draft(name, place, directory, tokenizer, digest, prompt_tokens + new_tokens)
     prompts = prompts_of(data, tokenizer, documents, prompt_tokens, seed)
     used = in_use(decided(arithmetic, shape_of(directory)))
     shown.say(f"models run in {used}; {len(prompts.tokens)} prompts of {prompts.domain}")
     model = load_model(directory, used.dtype)
-    loaded = [load_draft(name, place, model, tokenizer, digest, counted) for name, place in places]
-    check_positions(model, prompt_tokens + new_tokens)
+    loaded = [load_draft(name, place, model, digest, counted) for name, place in places.items()]
     records: list[AcceptanceRecord] = []
     stop, vocabulary = (int(tokenizer.eos_token_id),), shared_ids(model, loaded, tokenizer)
     for each in settings:
@@ -91,11 +101,29 @@ def check_amounts(draft_tokens: int, new_tokens: int, prompt_tokens: int) -> Non
         )
 
 
-def check_positions(model: Model, tokens: int) -> None:
-    """BadInput if prompts and new tokens exceed the target's positions."""
-    most = stated_size(model.config, CONTEXT)
+def check_draft(name: str, place: Path, directory: Path, tokenizer: Any, digest: str, tokens: int) -> None:
+    """BadInput for a draft that cannot draft for a target; no weights are read.
+
+    directory, tokenizer, digest: of the target; tokens: of a prompt and what is sampled after it.
+    """
+    check_positions("the target", read_json(directory / "config.json"), tokens)
+    fields = read_json(place / "config.json")
+    if is_eagle(place):
+        check_target(place, fields, digest)
+        return
+    own = load_tokenizer(place)
+    if own.get_vocab() != tokenizer.get_vocab():
+        sizes = f"{len(own):,} and {len(tokenizer):,} tokens"
+        sizes = "as many tokens, but other ones" if len(own) == len(tokenizer) else sizes
+        raise BadInput(f"{name} cannot draft for this target: their vocabularies differ ({sizes})")
+    check_positions(name, fields, tokens)
+
+
+def check_positions(name: str, fields: Any, tokens: int) -> None:
+    """BadInput if prompts and new tokens exceed a model's positions. fields: of its config.json."""
+    most = stated_size(fields, CONTEXT)
     if most is not None and tokens > most:
-        raise BadInput(f"prompts and new tokens are {tokens:,} together, but the target has {most:,} positions")
+        raise BadInput(f"prompts and new tokens are {tokens:,} together, but {name} has {most:,} positions")
 
 
 def shared_ids(model: Model, drafts: Sequence[Draft], tokenizer: Any) -> int:
@@ -104,17 +132,10 @@ def shared_ids(model: Model, drafts: Sequence[Draft], tokenizer: Any) -> int:
     return min(len(tokenizer), parts(model).head.rows, *(head.rows for head in heads))
 
 
-def load_draft(name: str, place: Path, model: Model, tokenizer: Any, digest: str, counted: bool = True) -> Draft:
-    """The draft in a directory. digest: fingerprint of the target; BadInput if it drafts for another vocabulary."""
-    if is_eagle(place):
-        return Draft(name=name, model=load_eagle(place, model, digest), digest=fingerprint(place), counted=counted)
-    own = load_tokenizer(place)
-    if own.get_vocab() != tokenizer.get_vocab():
-        raise BadInput(
-            f"{name} cannot draft for this target: their vocabularies differ ({len(own):,} and {len(tokenizer):,}"
-            " tokens)"
-        )
-    return Draft(name=name, model=load_model(place, model.dtype), digest=fingerprint(place), counted=counted)
+def load_draft(name: str, place: Path, model: Model, digest: str, counted: bool = True) -> Draft:
+    """The draft in a directory that `check_draft` let pass. digest: fingerprint of the target."""
+    loaded = load_eagle(place, model, digest) if is_eagle(place) else load_model(place, model.dtype)
+    return Draft(name=name, model=loaded, digest=fingerprint(place), counted=counted)
 
 
 def prompts_of(data: str, tokenizer: Any, documents: int, prompt_tokens: int, seed: int) -> Prompts:
@@ -138,7 +159,6 @@ def prompts_of(data: str, tokenizer: Any, documents: int, prompt_tokens: int, se
     return Prompts(tokens=tokens, documents=range(len(tokens)), domain=name, digest=digest)
 
 
-def _place(draft: str, progress: Progress) -> tuple[str, Path]:
-    name, source = split_name(draft)
+def _place(source: str, progress: Progress) -> Path:
     path = named_path(source)
-    return name, path if path.is_dir() and is_eagle(path) else resolve_teacher(source, progress, "draft")
+    return path if path.is_dir() and is_eagle(path) else resolve_teacher(source, progress, "draft")
