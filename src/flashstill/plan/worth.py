@@ -139,9 +139,8 @@ def _on_as_many_chips(facts: Facts, cases: list[Case], price: str) -> list[Case]
     """The cases on as many chips as the one that needs most, if their number is open: a draft needs memory too."""
     if not cases[0].deployment.follows_the_load:
         return cases
-    found = [each.deployment.chips for each in answers(facts, cases, price) if isinstance(each, Answer)]
-    most = max((chips for chips in found if chips), default=None)
-    return [each.but(chips=most) for each in cases] if most and min(found) != most else cases
+    found = [each.deployment.chips or 1 for each in answers(facts, cases, price) if isinstance(each, Answer)]
+    return [each.but(chips=max(found)) for each in cases] if len(set(found)) > 1 else cases
 
 
 def _row(batch: int, count: int, tokens_per_step: float, plain: Answer, best: Answer) -> WorthRow:

@@ -46,8 +46,14 @@ class Rule:
 
 
 def has_moved(change: Change) -> bool:
-    """Whether a teacher's directory has another place now; that it is the same model is for its fingerprint to say."""
-    if not re.fullmatch(r"teachers\[\d+\]\.model", change.key) or _MISSING in (change.was, change.now):
+    """Whether a teacher's directory has another place now; that it is the same model is for its fingerprint to say.
+
+    Of a single student or a family; teachers of studies have keys of other names, and stay where they are.
+    """
+    if not re.fullmatch(r"(students\[\d+\]\.)?teachers\[\d+\]\.model", change.key) or _MISSING in (
+        change.was,
+        change.now,
+    ):
         return False
     return not is_address(str(change.was)) and (Path(str(change.now)) / "config.json").is_file()
 
@@ -93,7 +99,6 @@ RULES = (
         key="teachers.model",
         follows="the same model, by its fingerprint, is read from its new place",
         why_not=lambda change: "" if has_moved(change) else "another teacher",
-        alone=True,
     ),
     Rule(key="teachers.in_flight", follows="nothing but more or fewer requests at a time"),
     Rule(key="teachers.time_limit_s", follows="nothing but other patience with a server"),

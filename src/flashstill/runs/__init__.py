@@ -19,6 +19,7 @@ from flashstill.runs.family import Family
 from flashstill.runs.pace import Pace
 from flashstill.runs.run_lock import adopt, claim, free_if_unused, lock
 from flashstill.runs.stages import STAGES
+from flashstill.runs.unchanged import check_moved
 
 __all__ = ["STAGES", "run_family"]
 
@@ -32,9 +33,10 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     check_loggers(recipe.log)
     changes = claim(recipe, out)
     with lock(out), free_if_unused(out, "family.toml"):
+        family = Family(recipe, out, progress, command)
+        check_moved(family, changes, out / "family.toml")
         adopt(recipe, out, "family.toml", changes, progress)
         remove_leftovers(out)
-        family = Family(recipe, out, progress, command)
         pace = family.pace = Pace(family) if recipe.minutes else None
         trained = False
         for number, (name, stage) in enumerate(STAGES.items(), start=1):

@@ -24,11 +24,11 @@ from flashstill.runs.cards import leave_cards
 from flashstill.runs.evaluating import held_texts
 from flashstill.runs.family import Family
 from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
-from flashstill.runs.origins import check_origins
 from flashstill.runs.sharing import least_layers
 from flashstill.runs.students import rounded_plainly
 from flashstill.runs.tasks import check_tasks, forget_unfinished, task_records
 from flashstill.runs.tokenizers import tokenizers_differ
+from flashstill.runs.unchanged import check_students, check_unchanged
 
 
 def teacher(family: Family) -> None:
@@ -37,13 +37,8 @@ def teacher(family: Family) -> None:
     from flashstill.distill.models import fingerprint, load_tokenizer, tokenizer_fingerprint
 
     path = family.out / "provenance.json"
-    current = fingerprint(family.directory)
     if path.exists():
-        if family.provenance["teacher_fingerprint"] != current:
-            raise BadInput(
-                f"the teacher {family.recipe.teacher} has changed since {family.out} was begun; give another --out"
-            )
-        _check_origins(family)
+        check_unchanged(family)
         return
     load_tokenizer(family.directory)
     own = tokenizer_fingerprint(family.directory)
@@ -59,26 +54,15 @@ def teacher(family: Family) -> None:
     recipe = family.recipe
     provenance = {
         "command": family.command,
-        "teacher_fingerprint": current,
+        "teacher_fingerprint": fingerprint(family.directory),
         "tokenizer_fingerprint": own,
         "corpus": corpus_label() if recipe.data.startswith("cpython-") else recipe.data,
         "versions": _versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "begun": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
-    _check_origins(family)
+    check_students(family)
     write_text(path, json.dumps(provenance, indent=1))
-
-
-def _check_origins(family: Family) -> None:
-    """BadInput if a model that a student is made from has changed while the run was not finished."""
-    if family.stage_file("evaluate").exists():
-        return
-    for student in family.recipe.students:
-        check_origins(
-            family.recipe.distillation(student), family.located(student)[0], family.models, family.out,
-            f"students.{student.name}.",
-        )  # fmt: skip
 
 
 def _check_contexts(family: Family) -> None:
