@@ -17,7 +17,7 @@ import flashstill as fs
 from flashstill.cli import main
 from flashstill.simulate.daily import read_lengths
 from flashstill.simulate.traces import pieces_of
-from flashstill.traces import reader
+from flashstill.traces import order
 from flashstill.traces.reader import Trace
 from flashstill.traces.reading import Reading
 from tests.commands import refuse
@@ -248,7 +248,7 @@ def test_lengths_of_any_format(tmp_path: Path) -> None:
 
 
 def test_too_many_to_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MOST_SORTED", 1)
+    monkeypatch.setattr(order, "MOST_SORTED", 1)
     with pytest.raises(fs.BadInput, match="too many to sort here"):
         requests(Trace(written(tmp_path, "csv", OWN * 1 + "1,5,1\n"), Reading(trace_sort=True)))
 

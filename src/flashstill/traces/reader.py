@@ -17,14 +17,12 @@ from typing import Any
 from flashstill.errors import BadInput, nearest, shortened
 from flashstill.traces import values
 from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS
+from flashstill.traces.order import checked_blocks, from_start, in_order_of_time
 from flashstill.traces.reading import DEFAULT, Reading
-from flashstill.traces.requests import Row, Seen, Turn, are_of_blocks, keys_of
+from flashstill.traces.requests import Row, Seen, Turn, keys_of
 from flashstill.traces.sources import DOCUMENT, Source, source_of
 from flashstill.traces.turns import TurnColumns, check_turns, has_answers, session_of
 
-MOST_SORTED, CHECKED = 2_000_000, 64
-EPOCH_S = 1e8
-"""numbers as times above it count from 1970, and are read from the first request on"""
 WARM_UP = "warmup"
 
 
@@ -65,10 +63,10 @@ class Trace:
                 and self.reading.hash_block is None
                 and self.form.name != "flashstill"
             ):
-                found = self._checked(found)
+                found = checked_blocks(found, self.hash_block, self.where)
             if self.form.sorts or self.reading.trace_sort:
-                found = iter(self._sorted(found))
-            yield from self._from_start(found)
+                found = in_order_of_time(found, self.path)
+            yield from from_start(found, self.form, self.reading, self.where)
 
     def _requests(self, source: Source) -> Iterator[tuple[int, Row, int]]:
         """Line, request with its time as written, and how many blocks it names."""
@@ -201,60 +199,6 @@ class Trace:
                 f"{self.where(line)}: {len(names):,} names of blocks of {self.hash_block} tokens for"
                 f" {row.prompt + row.output:,} tokens; is the block of another size? say it with --hash-block"
             ) from None
-
-    def _checked(self, rows: Iterator[tuple[int, Row, int]]) -> Iterator[tuple[int, Row, int]]:
-        """The same requests, after the names of the first ones were found to be of blocks of this size."""
-        held: list[tuple[int, Row, int]] = []
-        for each in rows:
-            held.append(each)
-            if len(held) == CHECKED:
-                break
-        wrong = [
-            (line, row, count)
-            for line, row, count in held
-            if count and not are_of_blocks(count, row.prompt, row.output, self.hash_block)
-        ]
-        if 2 * len(wrong) > sum(count > 0 for _, _, count in held):
-            line, row, count = wrong[0]
-            raise BadInput(
-                f"{self.where(line)}: {count:,} names for {row.prompt:,} tokens are not those of blocks of"
-                f" {self.hash_block} tokens; say how large they are with --hash-block"
-            )
-        yield from chain(held, rows)
-
-    def _sorted(self, rows: Iterator[tuple[int, Row, int]]) -> list[tuple[int, Row, int]]:
-        """All requests in order of arrival."""
-        held: list[tuple[int, Row, int]] = []
-        for each in rows:
-            if len(held) == MOST_SORTED:
-                raise BadInput(
-                    f"{self.path} has over {MOST_SORTED:,} requests, too many to sort here; sort them by time"
-                )
-            held.append(each)
-        return sorted(held, key=lambda each: each[1].arrival_s)
-
-    def _from_start(self, rows: Iterator[tuple[int, Row, int]]) -> Iterator[tuple[int, Row]]:
-        """Requests of the part that is read, from its beginning on, in order of time."""
-        reading, is_part, before = self.reading, self.reading.is_part, 0.0
-        zero: float | None = None
-        for line, row, _ in rows:
-            if zero is None:
-                counts = self.form.relative or row.arrival_s >= EPOCH_S or reading.is_part
-                zero = row.arrival_s if counts or self.form.unit == DATE else 0.0
-            at = row.arrival_s - zero if zero else row.arrival_s
-            if at < before:
-                raise BadInput(
-                    f"{self.where(line)}: arrives before the request above it; sort the trace by time, or give"
-                    " --sort-trace"
-                )
-            before = at
-            if is_part:
-                if at >= reading.end_s:
-                    return
-                if at < reading.trace_from_s:
-                    continue
-                at -= reading.trace_from_s
-            yield line, (row if at == row.arrival_s else Row(at, *row[1:]))
 
 
 def _time_in_words(unit: str, column: str) -> str:
