@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 import flashstill as fs
 from flashstill.simulate import sessions
 from flashstill.simulate import tally as counted
+from flashstill.simulate import turns as turns_read
 from flashstill.simulate.engine import run
+from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.sessions import sessions_of
 from flashstill.simulate.state import FREE, IDLE, REFERENCES
+from flashstill.simulate.texts import Text, Texts
 from flashstill.simulate.traffic import REPLAYS, Traffic
 from flashstill.traces.reader import Trace
 from tests.batching import limits, step_s, tables
@@ -262,7 +265,7 @@ def fs_reading(said: dict[str, Any]) -> Any:
 
 def test_memory_is_that_of_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of requests that have left only the last ones are remembered, whatever the length of the trace."""
-    monkeypatch.setattr(sessions, "REMEMBERED", 20)
+    monkeypatch.setattr(turns_read, "REMEMBERED", 20)
     monkeypatch.setattr(sessions, "BATCH", 8)
     turns: Turns = [(float(at), 20, 2, f"c{at // 3}", None) for at in range(240)]
     path, chosen = written(tmp_path / "trace.csv", turns), limits(return_s=0.003)
@@ -270,13 +273,51 @@ def test_memory_is_that_of_what_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     leave = replayed.leave
 
     def counted_leave(*given: Any) -> bool:
-        held.append(len(replayed._known) + len(replayed._left) + len(replayed._coming) + len(replayed._running))
+        read = replayed._read
+        held.append(len(read._known) + len(read._left) + len(replayed._coming) + len(replayed._running))
         return leave(*given)
 
     monkeypatch.setattr(replayed, "leave", counted_leave)
     run(tables(), chosen, (), followers=replayed)
     assert replayed.replayed.turns == 160
     assert max(held) <= 2 * 20 + 4 * 8
+
+
+def test_turns_that_are_too_long_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of one that the model does not take stands for the turn before it, and goes when that goes."""
+    monkeypatch.setattr(turns_read, "REMEMBERED", 4)
+    rows = [
+        {"chat_id": at, "parent_chat_id": at - 1 if at % 10 else -1, "timestamp": float(at), "hash_ids": [],
+         "input_length": 20 if at % 10 in (0, 9) else 10**6, "output_length": 2}
+        for at in range(200)
+    ]  # fmt: skip
+    path, chosen = tmp_path / "trace.jsonl", limits(return_s=0.003)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    traffic = Traffic(trace=path, replay="in-order", reading=fs_reading({"hash_block": 16}))
+    replayed = sessions_of(traffic, chosen, None, WithinContext(1000))
+    run(tables(), chosen, (), followers=replayed)
+    assert (replayed.replayed.turns, replayed.replayed.unknown) == (20, 0)
+    assert len(replayed._read._known) <= 4 * 10
+
+
+def test_texts_of_branches_take_what_they_add() -> None:
+    """Of two turns after the same one the second has a text of its own from there on, however many there were."""
+    texts = Texts(1)
+    stem = [texts.goes_on(None, 2, 1)]
+    for _ in range(3000):
+        texts.goes_on(stem[-1], stem[-1].tokens, 1)
+        stem.append(texts.goes_on(stem[-1], stem[-1].tokens, 1))
+    names = [texts.names(each) for each in (stem[1], stem[2999], stem[3000])]
+    assert len(names[2]) == 3003
+    assert (names[2][:3002] == names[1]).all()
+    assert (names[1][:4] == names[0]).all()
+    assert len(set(names[2].tolist())) == 3003
+    held = {id(each) for each in stem}
+    part: Text | None = stem[3000]
+    while part is not None:
+        held.add(id(part))
+        part = part.before
+    assert len(held) == 3001, "no copies of the parts before"
 
 
 @pytest.mark.parametrize(("replay", "answer_s", "why"), [

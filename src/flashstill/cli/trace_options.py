@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 READING = (
     "trace_format", "time_unit", "hash_block", "trace_columns", "trace_only", "skip_failed", "trace_sort",
-    "trace_from_s", "trace_until_s",
+    "turn_lengths", "trace_from_s", "trace_until_s",
 )  # fmt: skip
 TRACE_HELP = "Requests that came: CSV, JSON lines or Parquet in a format of docs/simulate.md, also compressed."
 
@@ -45,6 +45,11 @@ def reading_options(command: _F) -> _F:
         option("--trace-only", default=None, help='Only the requests with these values, as "Model=GPT-4".'),
         option("--skip-failed", is_flag=True, help="Leave out the trace's requests without output tokens."),
         option("--sort-trace", "trace_sort", is_flag=True, help="Put the trace's requests in order of time."),
+        option(
+            "--turn-lengths", type=WORD, default=None,
+            help="What the prompt tokens of a conversation's later turns count: the whole prompt, or what is added to"
+            " what was said before (added) [asked for where turns have a delay].",
+        ),
         option("--trace-from", "trace_from_s", type=SECONDS, default=0.0, help="Begin so far into the trace, as 24h."),
         option("--trace-until", "trace_until_s", type=SECONDS, default=None, help="End so far into the trace."),
     )  # fmt: skip

@@ -22,16 +22,18 @@ Said = tuple[tuple[str, str], ...]
 """prompts and answers, one after the other"""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Conversations:
-    """Which requests of a run follow each other. before: number of the one before, or -1; think_s: after its answer.
+    """Which requests of a run follow each other. before: number of the one before, or -1; wait_s: after its answer at
+    least; has_time: whether a request has a time of its own.
 
     new_tokens: of the prompt beside all that was said before, or -1 for a prompt of its own.
     """
 
     replay: str
     before: np.ndarray
-    think_s: np.ndarray
+    wait_s: np.ndarray
+    has_time: np.ndarray
     new_tokens: np.ndarray
 
     def next_turns(self) -> dict[int, list[int]]:
@@ -44,30 +46,42 @@ class Conversations:
 
     def due_s(self, number: int, arrival_s: float, ended_s: float) -> float:
         """When a turn is due whose earlier one has ended; seconds from the start of the run."""
-        return max(arrival_s, ended_s) if self.replay == IN_ORDER else ended_s + float(self.think_s[number])
+        due_s = ended_s + float(self.wait_s[number])
+        return max(arrival_s, due_s) if self.replay == IN_ORDER else due_s
 
 
 def conversations_of(rows: Iterable[Row], replay: str, speed: float) -> Conversations:
     """The conversations of a trace's requests."""
     known: dict[object, tuple[int, Row]] = {}
-    before, think_s, new_tokens = [], [], []
+    before, wait_s, has_time, new_tokens = [], [], [], []
     for number, row in enumerate(rows):
         turn = row.turn
         earlier = None if turn is None or turn.before is None else known.get(turn.before)
         before.append(-1 if earlier is None else earlier[0])
-        think, new = 0.0, -1
+        wait, new = 0.0, -1
         if earlier is not None:
             other = earlier[1]
-            answer_s = 0.0 if other.turn is None or math.isnan(other.turn.answer_s) else other.turn.answer_s
-            think = max(row.arrival_s - other.arrival_s - answer_s, 0.0)
+            wait = _wait_s(row, other, replay)
             new = max(row.prompt - other.prompt - other.output, -1)
-        think_s.append(think / speed)
+        wait_s.append(wait / speed)
+        has_time.append(turn is None or turn.has_time)
         new_tokens.append(new)
         if turn is not None:
             known[turn.name] = number, row
-    return Conversations(
-        replay=replay, before=np.array(before), think_s=np.array(think_s), new_tokens=np.array(new_tokens)
-    )
+    columns = (np.array(column) for column in (before, wait_s, has_time, new_tokens))
+    return Conversations(replay, *columns)
+
+
+def _wait_s(row: Row, before: Row, replay: str) -> float:
+    """Seconds from an answer to the turn after it: its delay, or as they were published."""
+    assert row.turn is not None
+    assert before.turn is not None
+    if not math.isnan(row.turn.delay_s) and (replay == CLOSED_LOOP or not row.turn.has_time):
+        return row.turn.delay_s
+    if replay == IN_ORDER:
+        return 0.0
+    answer_s = 0.0 if math.isnan(before.turn.answer_s) else before.turn.answer_s
+    return max(row.arrival_s - before.arrival_s - answer_s, 0.0)
 
 
 class Talk:

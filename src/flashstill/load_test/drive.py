@@ -193,7 +193,7 @@ class Run:
             arrival_s = float(self._traffic.arrival_s[each])
             due_s = conversations.due_s(each, arrival_s, ended_s)
             ran.turns += 1
-            if due_s > arrival_s + LATE_S:
+            if due_s > arrival_s + LATE_S and conversations.has_time[each]:
                 ran.late += 1
                 ran.late_s += due_s - arrival_s
             yield each, ran.started + due_s

@@ -157,7 +157,7 @@ class _Levels:
             found = Traffic.of_turns(read, traffic, most, self._salt)
         else:
             found = Traffic.of(pieces_of(read, level.value), most, self._salt)
-        self.trace_notes = (*read.seen.notes(), *note_of(asked.replay, read.tells_answers))
+        self.trace_notes = (*read.seen.notes(), *note_of(asked.replay, read.tells_answers or read.has_delays))
         return found
 
     async def _drive(

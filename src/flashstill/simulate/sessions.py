@@ -3,13 +3,15 @@
     in-order      at its published time, or return_s after the end of the turn before it, whichever is later (as AIPerf
                   sends the turns of a conversation with time stamps)
     closed-loop   return_s and the published think time after the end of the turn before it.  The think time is the
-                  time from the published end of an answer to the next turn; of a trace that tells no ends, from turn
-                  to turn, which is longer by the time in which the answer came
+                  turn's delay, or the time from the published end of an answer to the next turn; of a trace that tells
+                  no ends, from turn to turn, which is longer by the time in which the answer came
+
+A turn with a delay in place of a time comes so long after the end of the turn before it, whichever it is.
 
 First turns, and those whose earlier turn is not in the trace, come at their published times.  A request that is refused
 or given up counts as answered.  Requests are read as their times come, so that memory holds those that are in flight or
-wait, `MOST_HELD` at most, and the last `REMEMBERED` that have left.  Only where answers may end earlier than they did
-when they were published (closed-loop with ends), all are read at once.
+wait, `MOST_HELD` at most, and the last that have left (turns.py).  Only where answers may end earlier than they did
+when they were published (closed-loop with ends), or where turns have delays, all are read at once.
 
 Where a trace does not name the blocks of its prompts, a turn is taken to begin with what was said before it (texts.py).
 """
@@ -18,9 +20,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,40 +28,21 @@ from flashstill.errors import BadInput
 from flashstill.simulate.loop import NO_KEYS, Arrivals
 from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.state import Limits
-from flashstill.simulate.texts import Text, Texts
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER, Traffic
+from flashstill.simulate.turns import Sent, Turns
 from flashstill.traces.reader import Trace
-from flashstill.traces.requests import Row
 
-BATCH, REMEMBERED, MOST_HELD, MOST_TOKENS = 64, 2**17, 2_000_000, 2**40
-"""requests given to the loop at a time; those that have left and are remembered; most that are held until they leave"""
+BATCH, MOST_HELD, MOST_TOKENS = 64, 2_000_000, 2**40
+"""requests given to the loop at a time; most that are held until they leave"""
 LATE_S = 1e-6
-
-
-@dataclass(slots=True, eq=False)
-class Sent:
-    """A request of a trace. order: in the file.  published_s: when it came, answered_s: its published end, if known, on
-    the run's clock.
-
-    row: until it leaves.  tokens: of its prompt and its answer.  follows: whether it waits for another one.  text: what
-    it is made of, where the trace does not name blocks.
-    """
-
-    order: int
-    row: Row | None
-    published_s: float
-    answered_s: float
-    tokens: int
-    follows: bool
-    text: Text | None = None
-    left_s: float = math.nan
-    next_turns: list[Sent] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replayed:
     """What became of the turns of a trace. turns: requests that follow another one; late: those that came later than
-    published, by late_mean_s on average; unknown: turns whose earlier one is not in the trace, or left long ago."""
+    published, by late_mean_s on average; unknown: turns that name an earlier one which is not in what was read of the
+    trace, does not fit the model, or left long ago (where all turns of a conversation have one name, such a turn cannot
+    be told from a first one, and is none of them)."""
 
     replay: str
     turns: int
@@ -83,18 +64,15 @@ class Sessions:
         self._room, self._prompt_room = room, prompt_room
         self._refused: list[int] = []
         self.taken = taken or WithinContext(MOST_TOKENS)
-        self._rows = trace.rows()
-        self._texts = Texts(unit)
-        self._known: dict[Any, Sent] = {}
-        self._left: deque[tuple[Any, Sent]] = deque()
+        self._read = Turns(trace, traffic.speed, unit, self.taken)
         self._coming: list[tuple[float, int, Sent]] = []
         self._handed: list[tuple[float, int, Sent]] = []
         self._running: dict[int, Sent] = {}
-        self._read_so_far, self._first, self._held = 0, 0, 0
-        self._turns = self._late = self._unknown = 0
+        self._first = self._held = 0
+        self._turns = self._late = 0
         self._late_s = 0.0
-        self._whole = trace.tells_answers and traffic.replay == CLOSED_LOOP
-        self._next = self._read()
+        self._whole = (trace.tells_answers and traffic.replay == CLOSED_LOOP) or trace.has_delays
+        self._next = self._read.next()
         self._admit()
 
     @property
@@ -107,19 +85,23 @@ class Sessions:
         """What has become of the turns so far."""
         mean_s = self._late_s / self._late if self._late else 0.0
         return Replayed(
-            replay=self._traffic.replay, turns=self._turns, late=self._late, late_mean_s=mean_s, unknown=self._unknown
+            replay=self._traffic.replay,
+            turns=self._turns,
+            late=self._late,
+            late_mean_s=mean_s,
+            unknown=self._read.unknown,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the replay."""
         told = []
-        if self._traffic.replay == CLOSED_LOOP and not self.trace.tells_answers:
+        if self._traffic.replay == CLOSED_LOOP and not (self.trace.tells_answers or self.trace.has_delays):
             told.append("the trace does not tell when answers ended: think times are the times from turn to turn")
-        if self._unknown:
+        if self._read.unknown:
             told.append(
-                f"{self._unknown:,} turns go on with a request that is not in what was read of the trace, and come at"
-                " their own times"
+                f"{self._read.unknown:,} turns go on with a request that is not in what was read of the trace, and come"
+                " at their own times"
             )
         return tuple(told)
 
@@ -161,22 +143,18 @@ class Sessions:
             self._end(self._running.pop(number), self._handed[-1][0])
 
     def _end(self, sent: Sent, now: float) -> None:
-        assert sent.row is not None
-        turn, sent.row, sent.left_s = sent.row.turn, None, now
+        sent.row, sent.left_s = None, now
         self._held -= 1
-        if turn is not None:
-            self._left.append((turn.name, sent))
+        self._read.has_left(sent)
         for each in sent.next_turns:
             self._comes(each, self._time_after(sent, each))
         sent.next_turns = []
-        while len(self._left) > REMEMBERED:
-            name, oldest = self._left.popleft()
-            if self._known.get(name) is oldest:
-                del self._known[name]
 
     def _time_after(self, before: Sent, sent: Sent) -> float:
         """When a turn comes whose earlier one has left."""
         soonest = before.left_s + self._return_s
+        if not math.isnan(sent.delay_s) and (self._traffic.replay == CLOSED_LOOP or not sent.has_time):
+            return soonest + sent.delay_s
         if self._traffic.replay == IN_ORDER:
             return max(sent.published_s, soonest)
         start_s = before.published_s if math.isnan(before.answered_s) else before.answered_s
@@ -185,7 +163,7 @@ class Sessions:
     def _comes(self, sent: Sent, time_s: float) -> None:
         if sent.follows:
             self._turns += 1
-            if time_s > sent.published_s + LATE_S:
+            if time_s > sent.published_s + LATE_S and sent.has_time:
                 self._late += 1
                 self._late_s += time_s - sent.published_s
         heapq.heappush(self._coming, (time_s, sent.order, sent))
@@ -198,8 +176,10 @@ class Sessions:
                 return
             self._held += 1
             if self._held > MOST_HELD:
-                why = "with the ends of their answers" if self._whole else "while they wait for those before them"
-                other = f" it {IN_ORDER}, or" if self._whole else ""
+                why = "while they wait for those before them"
+                if self._whole:
+                    why = "with their delays" if self.trace.has_delays else "with the ends of their answers"
+                other = f" it {IN_ORDER}, or" if self._whole and not self.trace.has_delays else ""
                 raise BadInput(
                     f"{self.trace.path} has over {MOST_HELD:,} requests that would be in memory at a time, {why};"
                     f" replay{other} a part of it with --trace-until"
@@ -210,38 +190,7 @@ class Sessions:
                 before.next_turns.append(sent)
             else:
                 self._comes(sent, self._time_after(before, sent))
-            self._next = self._read()
-
-    def _next_row(self) -> Row | None:
-        """The next request that the model takes; a turn after one that is left out follows the one before that."""
-        for _, row in self._rows:
-            self.taken.requests += 1
-            if row.prompt + row.output <= self.taken.tokens:
-                return row
-            self.taken.too_long += 1
-            if row.turn is not None and row.turn.before in self._known:
-                self._known[row.turn.name] = self._known[row.turn.before]
-        self.taken.check()
-        return None
-
-    def _read(self) -> tuple[Sent, Sent | None] | None:
-        """The next request of the trace, and the one that it follows."""
-        row = self._next_row()
-        if row is None:
-            return None
-        turn, published_s = row.turn, row.arrival_s / self._traffic.speed
-        before = None if turn is None or turn.before is None else self._known.get(turn.before)
-        answer_s = math.nan if turn is None else turn.answer_s / self._traffic.speed
-        self._read_so_far += 1
-        sent = Sent(
-            self._read_so_far, row, published_s, published_s + answer_s, row.prompt + row.output, before is not None
-        )
-        if turn is not None:
-            self._unknown += before is None and turn.before is not None and turn.before != turn.name
-            self._known[turn.name] = sent
-        if self._unit and not self.trace.hash_block:
-            sent.text = self._texts.goes_on(None if before is None else before.text, row.prompt, row.output)
-        return sent, before
+            self._next = self._read.next()
 
     def _arrivals(self) -> Arrivals:
         rows = [sent.row for _, _, sent in self._handed if sent.row is not None]
@@ -250,7 +199,7 @@ class Sessions:
         if self.trace.hash_block:
             keys = [np.array(row.keys, dtype=np.int64) for row in rows]
         elif self._unit:
-            keys = [self._texts.names(sent.text) for _, _, sent in self._handed if sent.text is not None]
+            keys = [self._read.texts.names(sent.text) for _, _, sent in self._handed if sent.text is not None]
         else:
             return found
         ends = np.cumsum([len(each) for each in keys], dtype=np.int64)

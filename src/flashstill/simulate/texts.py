@@ -19,11 +19,14 @@ FACTOR = 6_364_136_249
 
 @dataclass(slots=True, eq=False)
 class Text:
-    """A prompt and its answer. parts: (first token, number of a text), one after the other; tokens: of both; goes_on:
-    whether a turn has gone on with the last of its parts."""
+    """A prompt and its answer, as a list whose head is the last part. first, number: the first token of that part, and
+    the number of its text; before: the parts before it.  tokens: of all; goes_on: whether a turn has gone on with the
+    last part."""
 
-    parts: tuple[tuple[int, int], ...]
+    first: int
+    number: int
     tokens: int
+    before: Text | None = None
     goes_on: bool = False
 
 
@@ -36,20 +39,21 @@ class Texts:
     def goes_on(self, before: Text | None, prompt: int, output: int) -> Text:
         """The text of a request with so many tokens, after another one or the first."""
         tokens = prompt + output
+        if before is not None and prompt >= before.tokens and not before.goes_on:
+            before.goes_on = True
+            return Text(before.first, before.number, tokens, before.before)
+        self._count += 1
         if before is None or prompt < before.tokens:
-            self._count += 1
-            return Text(((0, self._count),), tokens)
-        if before.goes_on:
-            self._count += 1
-            return Text((*before.parts, (before.tokens, self._count)), tokens)
-        before.goes_on = True
-        return Text(before.parts, tokens)
+            return Text(0, self._count, tokens)
+        return Text(before.tokens, self._count, tokens, before)
 
     def names(self, text: Text) -> Counts:
         """Names of its whole units; equal ones mean that all tokens up to the unit's end are equal."""
-        units = np.arange(text.tokens // self._unit)
-        names: Counts = units.copy()
-        for first, number in text.parts:
-            at = first // self._unit
-            names[at:] = units[at:] + number * FACTOR
+        end = text.tokens // self._unit
+        names: Counts = np.arange(end)
+        part: Text | None = text
+        while part is not None and end:
+            first = min(part.first // self._unit, end)
+            names[first:end] += part.number * FACTOR
+            part, end = part.before, first
         return names

@@ -32,6 +32,7 @@ class Format:
     a value of NO_PARENT for none; or session: of the conversation, whose requests follow each other.  end: when the
     answer was complete, as `time`; or lasts: how long that took, in lasts_unit.  marks: columns beside time, prompt and
     output by which the format is known.
+    delay: milliseconds that a turn comes after the answer before it, in place of a time of its own or beside it.
     failed: a column whose value says that a request failed.  skips: requests without output tokens are failures.
     sorts: a log in order of completion.  relative: times count from the first request.  is_document: one JSON document.
     """
@@ -53,6 +54,7 @@ class Format:
     end: str = ""
     lasts: str = ""
     lasts_unit: str = "s"
+    delay: str = ""
     marks: tuple[str, ...] = ()
     failed: str = ""
     warm_up: str = ""
@@ -83,6 +85,11 @@ FORMATS = {
         Format(
             name="burstgpt", title="BurstGPT", time=("Timestamp",), unit="s", prompt="Request tokens",
             output="Response tokens", session="Session ID", lasts="Elapsed time",
+        ),
+        Format(
+            name="aiperf-turns", title="AIPerf's multi-turn trace", time=("timestamp",), unit="ms", prompt=_PROMPT,
+            output=_ANSWER, hashes="hash_ids", block=512, session="session_id", delay="delay",
+            marks=("session_id", "delay"),
         ),
         Format(
             name="bailian", title="Qwen-Bailian", time=("timestamp",), unit="s", prompt=_PROMPT, output=_ANSWER,
@@ -174,6 +181,10 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
         return BadInput(f"{shown} is a curve of rates and no trace of requests; give it as --daily")
     if {"id", "requests"} <= set(columns):
         return BadInput(f"{shown} has whole sessions without times of arrival; write a line for each request")
+    if {"session_id", "delay"} <= set(columns):
+        return BadInput(
+            f"{shown} does not say when its conversations begin; give the first turn of each a timestamp (milliseconds)"
+        )
     if "request_id" in columns and "input_length" in columns:
         return BadInput(
             f"{shown} has requests of a batch without times of arrival; give it as --lengths beside --concurrency"

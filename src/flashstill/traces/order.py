@@ -63,14 +63,17 @@ def from_start(
             counts = form.relative or row.arrival_s >= EPOCH_S or reading.is_part
             zero = row.arrival_s if counts or form.unit == DATE else 0.0
         at = row.arrival_s - zero if zero else row.arrival_s
-        if at < before:
-            raise BadInput(
-                f"{where(line)}: arrives before the request above it; sort the trace by time, or give --sort-trace"
-            )
-        before = at
+        if row.turn is None or row.turn.has_time:
+            if at < before:
+                raise BadInput(
+                    f"{where(line)}: arrives before the request above it; sort the trace by time, or give --sort-trace"
+                )
+            before = at
         if is_part:
-            if at >= reading.end_s:
+            if at >= reading.end_s and not form.delay:
                 return
+            if at >= reading.end_s:
+                continue  # turns of earlier conversations may follow
             if at < reading.trace_from_s:
                 continue
             at -= reading.trace_from_s

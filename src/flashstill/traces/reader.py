@@ -16,12 +16,13 @@ from typing import Any
 
 from flashstill.errors import BadInput, nearest, shortened
 from flashstill.traces import values
+from flashstill.traces.delays import check_lengths, placed
 from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS
 from flashstill.traces.order import checked_blocks, from_start, in_order_of_time
-from flashstill.traces.reading import DEFAULT, Reading
+from flashstill.traces.reading import ADDED, DEFAULT, Reading
 from flashstill.traces.requests import Row, Seen, Turn, keys_of
 from flashstill.traces.sources import DOCUMENT, Source, source_of
-from flashstill.traces.turns import TurnColumns, check_turns, has_answers, session_of
+from flashstill.traces.turns import NO_TIME, BadDelay, TurnColumns, check_turns, has_answers, session_of
 
 WARM_UP = "warmup"
 
@@ -29,7 +30,8 @@ WARM_UP = "warmup"
 class Trace:
     """A trace whose columns are known. hash_block: tokens of the blocks that it names, 0 without; seen: what reading
     it, which begins anew every time, has met. with_turns: whether requests come with their place in a conversation
-    (turns.py); tells_answers: whether also with the time in which they were answered."""
+    (turns.py); tells_answers: whether also with the time in which they were answered; has_delays: or with the delay
+    after the answer before them."""
 
     def __init__(self, path: Path, reading: Reading = DEFAULT, with_turns: bool = False) -> None:
         self.path, self.reading, self.seen, self.with_turns = path, reading, Seen(), with_turns
@@ -39,7 +41,9 @@ class Trace:
             columns = source.columns
         if with_turns:
             check_turns(str(path), self.form, columns)
+        check_lengths(str(path), self.form, columns, reading.turn_lengths, with_turns)
         self.tells_answers = with_turns and has_answers(self.form, columns)
+        self.has_delays = with_turns and bool(self.form.delay)
         self._session = "" if with_turns else session_of(self.form, columns)
         has_names = bool(self.form.hashes) and self.form.hashes.partition(".")[0] in columns
         self.hash_block = (reading.hash_block or self.form.block) if has_names else 0
@@ -66,6 +70,9 @@ class Trace:
                 found = checked_blocks(found, self.hash_block, self.where)
             if self.form.sorts or self.reading.trace_sort:
                 found = in_order_of_time(found, self.path)
+            if self.form.delay or self.reading.turn_lengths == ADDED:
+                block = self.hash_block if self.reading.turn_lengths == ADDED else 0
+                found = placed(found, self.reading.turn_lengths == ADDED, block, self.where)
             yield from from_start(found, self.form, self.reading, self.where)
 
     def _requests(self, source: Source) -> Iterator[tuple[int, Row, int]]:
@@ -86,13 +93,14 @@ class Trace:
         seconds, tokens, seen = values.clock(unit), values.tokens, self.seen
         turns = TurnColumns(form, source.columns, seconds) if self.with_turns else None
         least = 0 if form.skips or self.reading.skip_failed else 1
-        has_more = any(beside) or self.with_turns
+        has_more, may_wait, at_s = any(beside) or self.with_turns, turns is not None and turns.has_delays, 0.0
         for line, cells in chain([first], rows):
             if has_more and not self._counts(cells[3:], wanted):
                 continue
             seen.requests += 1
             try:
-                row = Row(seconds(cells[0]), tokens(cells[1], 1), tokens(cells[2], least), 0)
+                at_s = at_s if may_wait and cells[0] in NO_TIME else seconds(cells[0])
+                row = Row(at_s, tokens(cells[1], 1), tokens(cells[2], least), 0)
             except (ValueError, TypeError):
                 if has_more and form.failed and self._failed(cells[6]):
                     seen.failed += 1
@@ -103,15 +111,19 @@ class Trace:
                 continue
             if turns is not None:
                 row = row._replace(turn=self._turn(turns, line, cells))
+                if row.turn is None and may_wait and cells[0] in NO_TIME:
+                    raise self._wrong(line, time, None, "")
             yield (line, *self._with_cache(line, row, cells)) if has_more else (line, row, 0)
 
     def _turn(self, turns: TurnColumns, line: int, cells: Sequence[Any]) -> Turn | None:
         """The place of a request in its conversation."""
         try:
-            return turns.read(cells[-3:], cells[0])
+            return turns.read(cells[-4:], cells[0])
+        except BadDelay:
+            raise self._wrong(line, turns.names[3], cells[-1], "a number of milliseconds of at least 0") from None
         except (ValueError, TypeError):
             expected = "when an answer was complete, at or after its request"
-            raise self._wrong(line, turns.names[2], cells[-1], expected) from None
+            raise self._wrong(line, turns.names[2], cells[-2], expected) from None
 
     def _counts(self, beside: Sequence[Any], wanted: Mapping[str, str]) -> bool:
         """Whether a request is no warm-up, and has the values that are wanted."""
@@ -143,6 +155,11 @@ class Trace:
         try:
             seconds(cells[0])
         except (ValueError, TypeError):
+            if self.form.delay and cells[0] in NO_TIME:
+                return BadInput(
+                    f"{self.where(line)}: {time} is missing; a turn with a delay in its place follows an answer, as"
+                    " --replay in-order or closed-loop (of simulate and measure) has it"
+                )
             return self._wrong(line, time, cells[0], _time_in_words(unit, time))
         try:
             self._tokens(line, self.form.prompt, cells[1], 1)

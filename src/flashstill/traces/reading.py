@@ -10,6 +10,7 @@ from flashstill.traces.formats import ASK, UNITS, Format, check_columns, found_i
 
 ROLES = ("time", "input", "output", "cached", "hashes", "session")
 """what a column may be; the first three are needed"""
+WHOLE, ADDED = TURN_LENGTHS = ("whole", "added")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,9 @@ class Reading:
     down.  trace_only: "column=value" that the requests read have, several with commas.  skip_failed: requests without
     output tokens are left out and counted, as it is by itself where a format says that they failed.
     trace_sort: requests are put in order of time first, in memory.
+    turn_lengths: what the prompt tokens of a conversation's later turns count, one of TURN_LENGTHS: the whole prompt,
+    or what the turn adds to all that was said before.  None asks for it where turns have delays, and is whole
+    elsewhere.
     trace_from_s, trace_until_s: the part of the trace that is read, from its first request on; its times count from
     the beginning of the part.
     """
@@ -32,6 +36,7 @@ class Reading:
     trace_only: str | None = None
     skip_failed: bool = False
     trace_sort: bool = False
+    turn_lengths: str | None = None
     trace_from_s: float = 0.0
     trace_until_s: float | None = None
 
@@ -40,6 +45,8 @@ class Reading:
             named(self.trace_format)
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise BadInput(unknown("unit of time", self.time_unit, UNITS))
+        if self.turn_lengths is not None and self.turn_lengths not in TURN_LENGTHS:
+            raise BadInput(unknown("count of turn_lengths", self.turn_lengths, TURN_LENGTHS))
         if self.trace_format is not None and self.trace_columns is not None:
             raise BadInput("give the format of the trace or its columns, not both")
         check_counts({"hash_block": self.hash_block})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,11 +10,17 @@ from typing import Any, NamedTuple
 
 class Turn(NamedTuple):
     """Where a request stands in its conversation (turns.py): its name, that of the one before it, None without one, and
-    the seconds in which it was answered, nan if the trace does not tell."""
+    the seconds in which it was answered, nan if the trace does not tell.
+
+    delay_s: from the answer before it until it comes, nan if the trace does not tell.  has_time: whether it has a time
+    of its own as well; the arrival of one without is that of the turn before it.
+    """
 
     name: Any
     before: Any
     answer_s: float
+    delay_s: float = math.nan
+    has_time: bool = True
 
 
 class Row(NamedTuple):

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ CLIENT = re.compile(r"chunk-[0-9]+-(trace\.csv|dataset\.json)")
 DOCUMENT = "request"
 """what the rows of a JSON document are called"""
 MOST_COLUMNS, LONGEST_LINE, DOCUMENT_BYTES, BATCH_ROWS = 1000, 1_000_000, 256 * 2**20, 16384
+AHEAD = 63
+"""lines of JSON whose names are columns, after the first: a name may be left out where it has no value"""
 Rows = Iterator[tuple[int, Sequence[Any]]]
 
 
@@ -129,16 +132,29 @@ def _cells(path: Path, number: int, line: str) -> list[str]:
 
 
 def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Source:
-    opening = _object(path, *first)
+    columns = dict.fromkeys(_object(path, *first))
+    opening, mistake = [first], None
+    try:
+        for number, line in islice(lines, AHEAD):
+            opening.append((number, line))
+            columns |= dict.fromkeys(_object(path, number, line) if line.strip() else ())
+    except BadInput as error:  # told when the reader comes to it
+        mistake = error
 
     def rows(names: Sequence[str]) -> Rows:
-        yield first[0], [value_at(opening, name) for name in names]
-        for number, line in lines:
+        for number, line in chain(opening, _raised(mistake), lines):
             if line.strip():
                 values = _object(path, number, line)
                 yield number, [value_at(values, name) for name in names]
 
-    return Source(tuple(opening), "line", rows)
+    return Source(tuple(columns), "line", rows)
+
+
+def _raised(mistake: BadInput | None) -> Iterator[tuple[int, str]]:
+    """No lines, or the mistake that was met in them."""
+    if mistake is not None:
+        raise mistake
+    yield from ()
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Conversations in a trace: the name of each request, the one before it, and how long that was answered.
 
 A format names a conversation (session), whose requests follow each other in order of time, or each request and the one
-that it follows (own, parent).  The time of an answer is published as its end or as a duration, or not at all.
+that it follows (own, parent).  The time of an answer is published as its end or as a duration, or not at all.  A turn
+may have a delay after the answer before it beside its time, or in place of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from flashstill.errors import BadInput
 from flashstill.traces import values
 from flashstill.traces.formats import FORMATS, NO_PARENT, UNITS, Format
 from flashstill.traces.requests import Turn
+
+NO_TIME = ("", None)
+"""cells that tell no time"""
 
 
 def _is_there(name: str, columns: Sequence[str]) -> bool:
@@ -49,35 +53,55 @@ def check_turns(shown: str, form: Format, columns: Sequence[str]) -> None:
     raise BadInput(f"{shown} can only be replayed as an open loop: {told}")
 
 
+class BadDelay(ValueError):
+    """A delay that is no time."""
+
+
+def _delay_s(cell: Any, has_time: bool) -> float:
+    """Seconds of a delay in milliseconds; a turn without a time and a delay comes at once."""
+    if cell in NO_TIME:
+        return math.nan if has_time else 0.0
+    try:
+        delay_s = values.number(cell) / 1000
+    except ValueError:
+        raise BadDelay from None
+    if not 0.0 <= delay_s <= values.MOST_S:
+        raise BadDelay
+    return delay_s
+
+
 def _plain(name: Any) -> Any:
     """A name that a table can look up."""
     return str(name) if isinstance(name, list | dict) else name
 
 
 class TurnColumns:
-    """Reads the turns of a trace. names: of its columns: the request or conversation, the one before, the answer."""
+    """Reads the turns of a trace. names: of its columns: the request or conversation, the one before, the answer, the
+    delay; has_delays: whether turns may come without a time."""
 
     def __init__(self, form: Format, columns: Sequence[str], seconds: Callable[[Any], float] | None = None) -> None:
         self._by_session = _is_there(form.session, columns)
         self._has_end = _is_there(form.end, columns)
         self._seconds, self._unit_s = seconds, UNITS[form.lasts_unit]
         answer = form.end if self._has_end else form.lasts
-        self.names = (form.session if self._by_session else form.own, form.parent, answer)
+        self.has_delays = bool(form.delay)
+        self.names = (form.session if self._by_session else form.own, form.parent, answer, form.delay)
 
     def read(self, cells: Sequence[Any], arrival: Any) -> Turn | None:
         """The turn of a request with these cells, None for one that names no conversation. arrival: its time's cell.
 
-        Raises ValueError if the time of its answer is none.
+        Raises ValueError if the time of its answer is none, and BadDelay if its delay is none.
         """
-        name, before, answer = cells
+        name, before, answer, delay = cells
         if name in NO_PARENT:
             return None
         name = _plain(name)
         before = name if self._by_session else None if before in NO_PARENT else _plain(before)
-        return Turn(name, before, self._answer_s(answer, arrival))
+        has_time = not (self.has_delays and arrival in NO_TIME)
+        return Turn(name, before, self._answer_s(answer, arrival), _delay_s(delay, has_time), has_time)
 
     def _answer_s(self, cell: Any, arrival: Any) -> float:
-        if cell in ("", None):
+        if cell in NO_TIME:
             return math.nan
         if self._has_end:
             assert self._seconds is not None
