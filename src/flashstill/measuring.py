@@ -39,8 +39,8 @@ def measure_server(
     that a server does not tell, such as chip, for the rows of out/measured.csv.
     more: name, api, speeds, replay, requests, isl, osl, least_ratio, runs, warm_up, until_saturation, ignore_eos,
     temperature, seed, tokenizer, time_limit_s, stall_s, most_in_flight; and how the trace is read, as in `simulate`
-    (hash_block, trace_format, time_unit, trace_columns, trace_only, trace_sort, skip_failed, trace_from_s,
-    trace_until_s).
+    (hash_block, trace_format, time_unit, trace_columns, trace_only, trace_sort, turn_lengths, skip_failed,
+    trace_from_s, trace_until_s).
     Raises BadInput for invalid values or a server that cannot be asked, and InfeasiblePlan, with the failures counted,
     if no request ended well.
     """
