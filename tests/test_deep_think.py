@@ -169,7 +169,8 @@ class TestChats:
         ],
     )
     def test_templates_that_attack(self, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("flashstill.distill.reasoning.chats.LONGEST_S", 2.0)
+        longest_s = 2.0 if said == "it may loop" else 600.0  # whose answer a busy machine gives late
+        monkeypatch.setattr("flashstill.distill.reasoning.chats.LONGEST_S", longest_s)
         with pytest.raises(BadInput, match=said):
             as_chats(["1 + 1 ="], template, {})
 
