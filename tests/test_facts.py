@@ -354,7 +354,7 @@ def test_an_edit_adds_what_a_chip_lacks() -> None:
         load(edits=["engine-vllm.memory_bytes=5"])
 
 
-@pytest.mark.parametrize("edit", ["power_limit_w=50", "power_limit_w=114", "idle_w=5000", "idle_w=690"])
+@pytest.mark.parametrize("edit", ["power_limit_w=50", "power_limit_w=100", "idle_w=5000", "idle_w=690"])
 def test_a_limit_below_what_the_chip_draws_anyway_is_refused(edit: str) -> None:
     with pytest.raises(BadInput, match=r"draws .* W idle and .* W for clocks and leakage"):
         chip_from_facts(FACTS.edited([f"h100-sxm.{edit}"]), "h100-sxm")

@@ -147,6 +147,19 @@ def test_impossible_and_contradicted_rows_are_listed_apart() -> None:
     assert "repeats" in listed[1].reason
 
 
+def test_rows_of_which_few_run_at_once_are_listed_apart() -> None:
+    """Memory holds all 64 in flight: a wait of a round of prompts is one of the load, one of three answers is not."""
+    rows = served_rows()
+    most = max(rows, key=lambda row: row.case.scenario.batch)
+    answer_s = most.case.scenario.osl * most.tpot_s
+    rows += [replace(most, tpot_s=most.tpot_s * 1.01, ttft_s=share * answer_s) for share in (1.9, 3.0)]
+    listed = {id(each.row): each.reason for each in doubtful(FACTS, rows)}
+    flight = most.case.scenario.batch
+    assert "in flight ran at once" in listed[id(rows[-1])]
+    assert listed[id(rows[-1])].startswith(f"some {flight / 4:.0f} of {flight} in flight")
+    assert "in flight ran at once" not in listed.get(id(rows[-2]), "")
+
+
 def test_a_weighted_quantile_is_the_plain_one_for_equal_weights() -> None:
     values = np.random.default_rng(0).standard_normal(1001)
     assert weighted_quantile(values, np.ones(1001), 0.9) == pytest.approx(float(np.quantile(values, 0.9)), abs=0.01)

@@ -58,7 +58,7 @@ def test_one_request_more_than_a_server_runs_waits_for_an_answer() -> None:
     row = {
         "kind": "aiconfigurator team sweep", "model": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "h100_sxm",
         "backend": "trtllm", "backend_version": "1.0.0rc3", "isl": "1024", "osl": "512", "tp_size": "1",
-        "concurrency": "9",
+        "concurrency": "9", "precision": "",
     }  # fmt: skip
     assert as_launched(row)["batching_steps"] == 512 / 8
     assert closed_loop(row).sequences == 8
@@ -71,6 +71,25 @@ def test_one_request_more_than_a_server_runs_waits_for_an_answer() -> None:
     assert waiting.ttft_s > free.ttft_s + 0.08 * 60 * free.tpot_s
     assert waiting.tpot_s < 1.05 * free.tpot_s
     assert as_launched({**row, "backend_version": "1.2.0"})["batching_steps"] == 0.0
+
+
+def test_formats_are_those_of_the_checkpoint_and_of_the_launch() -> None:
+    """fp8 is blocks of it where experts or the checkpoint of a sweep are; its TensorRT-LLM keeps the cache in fp8 too."""
+    row = {
+        "kind": "aiconfigurator team sweep", "model": "Qwen/Qwen3-32B", "gpu": "h100_sxm", "backend": "trtllm",
+        "backend_version": "1.0.0rc3", "precision": "fp8", "isl": "1024", "osl": "512", "tp_size": "1",
+        "concurrency": "8",
+    }  # fmt: skip
+
+    def formats(**changed: str) -> tuple[str | None, str | None]:
+        launched = as_launched({**row, **changed})
+        return launched["precision"], launched["kv_precision"]
+
+    assert formats() == ("fp8-block", "fp8")
+    assert formats(backend_version="1.2.0") == ("fp8", "fp8")
+    assert formats(precision="") == (None, None)
+    assert formats(backend="vllm", backend_version="0.12.0") == ("fp8", None)
+    assert formats(kind="InferenceX nightly dump", moe_quant="fp8_block", backend_version="") == ("fp8-block", None)
 
 
 def test_a_row_is_simulated_and_compared() -> None:

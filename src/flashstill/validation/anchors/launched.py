@@ -32,7 +32,10 @@ CACHES = {
     ("meta-llama/Llama-3.1-70B", "h100_sxm", "vllm"): "bf16",
 }
 """cache format of a model on a chip and engine, where launch scripts set another than the checkpoint's"""
-
+IN_BLOCKS = {("Qwen/Qwen3-32B", "trtllm", "1.0.0rc3")}
+"""Sweeps of a checkpoint in blocks of fp8 that the table calls fp8: with this version
+aiconfigurator loads Qwen/Qwen3-32B-FP8 as QWEN3_32B (tools/automation/config.env), and fp8_block was the default of its
+sdk/task.py."""
 
 SLOT_SHORT = {("trtllm", "meta-llama/Llama-3.1-8B-Instruct", "1.0.0rc3")}
 """Sweeps whose server runs one request fewer than are in flight: max_batch_size is their number (trtllm.rule), of which
@@ -92,7 +95,7 @@ def _is_varied(row: Mapping[str, str]) -> bool:
 
 
 def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
-    """Columns of a case, beyond those that the row states: mean lengths, burst share, and format of the cache."""
+    """Columns of a case, beyond those that the row states: mean lengths, burst share, formats of weights and cache."""
     varied = _is_varied(row)
     lengths = {name: float(row[name]) * (MEAN_LENGTH if varied else 1.0) for name in ("isl", "osl")}
     return {
@@ -100,8 +103,26 @@ def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
         "burst_share": 1.0 if not varied and row["backend"] in IN_STEP else FIRST_ROUND,
         "cohort": 1.0 if varied else PAIRS,
         "batching_steps": _batching_steps(row),
-        "kv_precision": CACHES.get((row["model"], row["gpu"], row["backend"])),
+        "kv_precision": _cache(row),
+        "precision": _weights(row),
     }
+
+
+def _weights(row: Mapping[str, str]) -> str | None:
+    """Format of the weights: fp8 in blocks where a row's experts or checkpoint are, whose table calls either fp8."""
+    stack = (row["model"], row["backend"], row.get("backend_version"))
+    in_blocks = row["precision"] == "fp8" and (row.get("moe_quant") == "fp8_block" or stack in IN_BLOCKS)
+    return "fp8-block" if in_blocks else row["precision"] or None
+
+
+def _cache(row: Mapping[str, str]) -> str | None:
+    """Format of the cache, where it is not the checkpoint's.
+
+    aiconfigurator launches TensorRT-LLM with a cache in fp8 whenever it quantises weights (sdk/task.py, 1.0.0rc3).
+    """
+    if not _is_varied(row) and row["backend"] == "trtllm" and row["precision"] == "fp8":
+        return "fp8"
+    return CACHES.get((row["model"], row["gpu"], row["backend"]))
 
 
 def _batching_steps(row: Mapping[str, str]) -> float:

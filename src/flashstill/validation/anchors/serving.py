@@ -123,7 +123,6 @@ def served(directory: Path) -> list[Served]:
                 pp=int(float(row["pp_size"])),
                 ep=_whole(row, "moe_ep_size"),
                 dp=_whole(row, "attention_dp_size"),
-                precision=_precision(row),
                 **as_launched(row),
                 concurrency=int(float(row["concurrency"])),
                 engine=row["backend"],
@@ -144,12 +143,6 @@ def _seconds(row: Mapping[str, str], name: str) -> float:
     if not seconds > 0.0:
         raise ValueError(f"{SERVING}: a measured {name}_s is not a number above 0")
     return seconds
-
-
-def _precision(row: Mapping[str, str]) -> str | None:
-    """The format of the weights: fp8 in blocks where the row's experts are, whose table calls either fp8."""
-    in_blocks = row["precision"] == "fp8" and row.get("moe_quant") == "fp8_block"
-    return "fp8-block" if in_blocks else row["precision"] or None
 
 
 def _whole(row: Mapping[str, str], name: str) -> int | None:

@@ -2,6 +2,8 @@
 
 impossible    the measured time per output token is below that of a perfect machine: decode steps alone at the peaks of
               arithmetic, memory and links, the cache in one byte a value, lengths at the short end of what was drawn
+held back     a request waits more than HELD_BACK answers longer for its first token than memory makes it wait: far
+              fewer ran at once than were in flight, so that the load is not the one that the row states
 contradicted  repeats of the same configuration on the same stack differ from their median by more than OUTLIER times
               their typical distance (1.4826 x median absolute deviation, and at least REPEATS); of two that contradict
               each other both are in doubt
@@ -28,6 +30,10 @@ REPEATS = {"tpot_s": 0.08, "ttft_s": 0.18}
 DEVIATIONS = 1.4826
 """standard deviations of a normal distribution in its median absolute deviation: 1 / 0.6745"""
 OUTLIER = 5.0
+HELD_BACK = 2.0
+"""answers.  A round of prompts that an engine prefills before it decodes is below one."""
+UNKNOWN_MEMORY = 0.1
+"""of a chip's memory, which an engine may hold beyond what is known of its buffers"""
 SHORTEST = 0.8
 """lengths of a run are drawn from this share of the nominal ones upwards"""
 NARROWEST = "fp8"
@@ -43,7 +49,7 @@ class Doubtful(Apart):
 
 def doubtful(facts: Facts, rows: Sequence[Served]) -> list[Doubtful]:
     """The rows in doubt, in order."""
-    reasons = {**_contradicted(facts, rows), **_impossible(facts, rows)}
+    reasons = {**_contradicted(facts, rows), **_held_back(facts, rows), **_impossible(facts, rows)}
     return [
         Doubtful(row=rows[index], case=rows[index].case, stack=stack_name(facts, rows[index]), reason=reason)
         for index, reason in sorted(reasons.items())
@@ -64,6 +70,30 @@ def _impossible(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
             measured = rows[index].tpot_s
             if measured < least_s:
                 found[int(index)] = f"faster than a perfect machine: {measured * 1e3:.3g} of {least_s * 1e3:.3g} ms"
+    return found
+
+
+def _held_back(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
+    """Rows of which few run at once though memory holds more, by place.
+
+    Where R of c in flight run, a request waits (c / R - 1) answers in the steady state.
+    """
+    found = {}
+    for block in trials(facts, rows):
+        setup, software = block.setup, block.setup.conditions.software
+        least = replace(software, usable_ratio=software.usable_ratio - UNKNOWN_MEMORY)
+        conditions = replace(setup.conditions, software=least)
+        _, fitting = capacity(setup.model, conditions, block.layout, block.load, setup.speculation)
+        in_flight = np.broadcast_to(block.load.concurrency, block.rows.shape)
+        running = np.minimum(in_flight, np.maximum(np.broadcast_to(fitting, block.rows.shape), 1.0))
+        for index, count, most in zip(block.rows, in_flight, running, strict=True):
+            row = rows[index]
+            answer_s = row.case.scenario.osl * row.tpot_s
+            if row.ttft_s is not None and row.ttft_s > (count / most - 1.0 + HELD_BACK) * answer_s:
+                ran = count * answer_s / (answer_s + row.ttft_s)
+                found[int(index)] = (
+                    f"some {ran:.0f} of {count:.0f} in flight ran at once, where memory holds {most:.0f}"
+                )
     return found
 
 

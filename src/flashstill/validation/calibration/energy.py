@@ -14,7 +14,7 @@ from flashstill.plan.predict import predict
 from flashstill.validation.anchors.energy import of_model, product_joules, products, token_cases, token_models
 from flashstill.validation.anchors.serving import without
 from flashstill.validation.calibration.fit import Fit, Measured, least
-from flashstill.validation.calibration.rows import SCRIPT, fact, left_out_row, rounded
+from flashstill.validation.calibration.rows import DIGITS, SCRIPT, fact, left_out_row, rounded
 from flashstill.validation.comparison import Values
 
 ENERGY_START: Mapping[str, float] = {
@@ -146,7 +146,7 @@ def energy_rows(fit: Fit, chips: Sequence[str]) -> list[Fact]:
                 fact(
                     owner=owner,
                     quantity=name,
-                    value=rounded(value, width),
+                    value=rounded(value, DIGITS),
                     low=value * float(np.exp(-width)),
                     high=value * float(np.exp(width)),
                     per="chip" if own else "class",
