@@ -74,7 +74,7 @@ def test_one_request_more_than_a_server_runs_waits_for_an_answer() -> None:
 
 
 def test_formats_are_those_of_the_checkpoint_and_of_the_launch() -> None:
-    """fp8 is blocks of it where experts or the checkpoint of a sweep are; its TensorRT-LLM keeps the cache in fp8 too."""
+    """fp8 is blocks of it where experts or the checkpoint of a sweep are; TensorRT-LLM there has a cache in fp8."""
     row = {
         "kind": "aiconfigurator team sweep", "model": "Qwen/Qwen3-32B", "gpu": "h100_sxm", "backend": "trtllm",
         "backend_version": "1.0.0rc3", "precision": "fp8", "isl": "1024", "osl": "512", "tp_size": "1",
