@@ -25,7 +25,7 @@ from flashstill.errors import BadInput
 from flashstill.load_test.answer import notes
 from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.dialects import Dialect
-from flashstill.load_test.drive import Ran, Traffic
+from flashstill.load_test.drive import Ran
 from flashstill.load_test.failures import KINDS
 from flashstill.load_test.kept import Kept
 from flashstill.load_test.measurement import _Levels
@@ -34,6 +34,7 @@ from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import Level, LoadTest
 from flashstill.load_test.summary import METRICS, LevelResult, Measured, _spacing_s, _steadiness
+from flashstill.load_test.traffic import Traffic
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.records import read_records

@@ -11,10 +11,10 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput, InfeasiblePlan
-from flashstill.load_test import drive
+from flashstill.load_test import traffic as requests_of
 from flashstill.load_test.answer import level_document
-from flashstill.load_test.drive import Traffic
 from flashstill.load_test.question import LoadTest
+from flashstill.load_test.traffic import Traffic
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.simulate.traces import pieces_of
@@ -133,7 +133,7 @@ def test_no_trace_is_held_beyond_a_bound(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "trace.csv"
     path.write_text(TALK)
     turns, replay = Trace(path, with_turns=True), Replay(trace=path, replay="in-order")
-    monkeypatch.setattr(drive, "MOST_REQUESTS", 4)
+    monkeypatch.setattr(requests_of, "MOST_REQUESTS", 4)
     for most in (4, 3):
         assert len(Traffic.of(pieces_of(Trace(path)), most, 0)) == most
         assert len(Traffic.of_turns(turns, replay, most, 0)) == most

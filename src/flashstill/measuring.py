@@ -26,6 +26,7 @@ def measure_server(
     concurrency: int | Sequence[int] | None = None,
     rate: float | Sequence[float] | None = None,
     trace: str | Path | None = None,
+    agents: int | Sequence[int] | None = None,
     case: Mapping[str, str] | None = None,
     out: str | Path | None = None,
     progress: bool | Progress = False,
@@ -33,14 +34,15 @@ def measure_server(
 ) -> Measurement:
     """Load an OpenAI-compatible server, and measure what its users would see.
 
-    server: its address, as http://127.0.0.1:8000/v1.  Give one of concurrency (requests in flight, one or several
-    levels), rate (requests per second that arrive by themselves) and trace (a file, as for `simulate`).
+    server: its address, as http://127.0.0.1:8000/v1. Give one of concurrency (requests in flight, one or several
+    levels), rate (requests per second that arrive by themselves), trace (a file, as for `simulate`) and agents
+    (sessions of turns, as there).
     out: a directory that keeps every request as it ends; the same call goes on where it was.  case: columns of a case
     that a server does not tell, such as chip, for the rows of out/measured.csv.
-    more: name, api, speeds, replay, requests, isl, osl, least_ratio, runs, warm_up, until_saturation, ignore_eos,
-    temperature, seed, tokenizer, time_limit_s, stall_s, most_in_flight; and how the trace is read, as in `simulate`
-    (hash_block, trace_format, time_unit, trace_columns, trace_only, trace_sort, turn_lengths, skip_failed,
-    trace_from_s, trace_until_s).
+    more: name, api, speeds, replay, turns, think_s, fan_out, shared_prefix, requests, isl, osl, least_ratio, runs,
+    warm_up, until_saturation, ignore_eos, temperature, seed, tokenizer, time_limit_s, stall_s, most_in_flight; and how
+    the trace is read, as in `simulate` (hash_block, trace_format, time_unit, trace_columns, trace_only, trace_sort,
+    turn_lengths, skip_failed, trace_from_s, trace_until_s).
     Raises BadInput for invalid values or a server that cannot be asked, and InfeasiblePlan, with the failures counted,
     if no request ended well.
     """
@@ -48,7 +50,7 @@ def measure_server(
     from flashstill.load_test.written import measure_server as measured
     from flashstill.traces.reading import READING, Reading
 
-    own = ("base", "concurrency", "rates", "trace", "reading")
+    own = ("base", "concurrency", "rates", "trace", "agents", "reading")
     known = [*(field.name for field in fields(LoadTest) if field.name not in own), *READING]
     for name in more:
         if name not in known:
@@ -61,6 +63,7 @@ def measure_server(
         concurrency=_levels(concurrency),
         rates=_levels(rate),
         trace=None if trace is None else Path(trace),
+        agents=_levels(agents),
         reading=reading,
         **more,
     )

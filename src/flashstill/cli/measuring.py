@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from flashstill.cli.agent_options import AGENTS_HELP, agent_options
 from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.measured import print_measurement
 from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD, given_options
 from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option
 from flashstill.errors import BadInput
 from flashstill.units import parse_amount, parse_count
-
-if TYPE_CHECKING:
-    from flashstill.load_test.answer import Measurement
 
 _SWEEP = ("batch", "context", "repeats")
 """options of --model"""
@@ -50,6 +49,8 @@ _SWEEP = ("batch", "context", "repeats")
 @reading_options
 @replay_option
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
+@click.option("--agents", default=None, metavar="N,N,...", help=f"{AGENTS_HELP}, level by level.")
+@agent_options
 @click.option(
     "--requests",
     type=COUNT,
@@ -150,14 +151,15 @@ def load_test_of(server: str, flags: dict[str, Any]) -> Any:
     """The measurement that options ask for."""
     from flashstill.load_test.question import LoadTest
 
-    many, rates, speed = flags.pop("concurrency"), flags.pop("rate"), flags.pop("speed")
-    if many is None and rates is None and flags["trace"] is None:
+    many, rates, speed, agents = (flags.pop(name) for name in ("concurrency", "rate", "speed", "agents"))
+    if many is None and rates is None and agents is None and flags["trace"] is None:
         many = "1"
     return LoadTest(
         base=server,
         name=flags.pop("served_name"),
         concurrency=_numbers("--concurrency", many, parse_count),
         rates=_numbers("--rate", rates, lambda text: parse_amount(text, "1")),
+        agents=_numbers("--agents", agents, parse_count),
         speeds=(speed,),
         reading=reading_of(flags),
         **flags,
@@ -214,42 +216,3 @@ def _measure_this_machine(arithmetic: str, as_json: bool) -> None:
         condition = f", {row.condition}" if row.condition else ""
         click.echo(f"{row.quantity}{condition}: {show(row.value, row.unit)} ({row.kind})")
     click.echo(f"Written to {path}", err=True)
-
-
-def print_measurement(found: Measurement) -> None:
-    """Every level as a table, and what must be known of it."""
-    from flashstill.load_test.answer import notes
-    from flashstill.load_test.summary import DEFINITIONS
-    from flashstill.printing import print_notes, print_table
-    from flashstill.units import show
-
-    dialect = found.dialect
-    click.echo(f"{dialect.model} at {found.asked.address}, /v1{dialect.path}, asked as {dialect.name}")
-    for level in found.levels:
-        click.echo(f"\n{level.level}: {level.ok:,} of {level.requests:,} requests ended well, {len(level.runs)} runs")
-        for name, unit in (("output_tokens_per_s", "output tokens/s"), ("requests_per_s", "requests/s")):
-            if name in level.over_runs:
-                each = level.over_runs[name]
-                ends = f"{each.low:,.4g} to {each.high:,.4g}"
-                click.echo(f"{each.median:,.4g} {unit} ({ends}, {each.confidence:.0%} of the median over runs)")
-        if found.asked.replay != "open-loop":
-            late = f", by {show(level.late_turn_mean_s, 's')} on average" if level.late_turns else ""
-            click.echo(
-                f"{found.asked.replay}: {level.turns:,} turns waited for the one before them, and {level.late_turns:,}"
-                f" were due later than in the trace{late}"
-            )
-        heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
-        rows = [
-            [name.removesuffix("_s").replace("_", " "), show(each.mean, "s"),
-             *("-" if end.value is None else show(end.value, "s") for end in each.percentiles.values()), f"{each.n:,}"]
-            for name, each in level.latencies.items()
-        ]  # fmt: skip
-        if rows:
-            print_table([heading, *rows])
-    if found.saturation is not None:
-        limit = found.saturation
-        click.echo(f"\nsaturated at {limit.beyond:g} ({limit.why}); {limit.output_tokens_per_s:,.4g} output tokens/s")
-    click.echo(f"\nenergy: {found.energy}")
-    for name, text in DEFINITIONS.items():
-        click.echo(f"{name}: {text}")
-    print_notes("; ".join(notes(found)))

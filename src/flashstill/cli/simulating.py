@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flashstill.cli.agent_options import AGENTS_HELP, agent_options
 from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.drafting import acceptance_options, accepted
 from flashstill.cli.operations import OPERATIONS, operations_options
@@ -81,13 +82,8 @@ PERCENTILE = 95.0
     default=None,
     help="CSV to draw lengths from: input_tokens, output_tokens.",
 )
-@click.option("--agents", type=COUNT, default=None, help="Sessions of turns whose prompts repeat what was said.")
-@click.option("--turns", type=COUNT, default=10, show_default=True, help="Of each agent.")
-@click.option("--think", "think_s", type=SECONDS, default=0.0, help="Mean time of an agent between turns, as 20s.")
-@click.option("--fan-out", type=COUNT, default=1, show_default=True, help="Requests at once of each turn of an agent.")
-@click.option(
-    "--shared-prefix", type=click.IntRange(min=0), default=0, help="Tokens that all prompts of agents begin with."
-)
+@click.option("--agents", type=COUNT, default=None, help=f"{AGENTS_HELP}.")
+@agent_options
 @click.option(
     "--scheduler",
     default=None,

@@ -91,7 +91,7 @@ def level_document(result: LevelResult) -> dict[str, Any]:
     steady = result.steady
     return {
         "load": kind,
-        kind if kind != "trace" else "speed": int(value) if result.level.is_closed else value,
+        kind if kind != "trace" else "speed": int(value) if result.level.is_count else value,
         "requests": result.requests,
         "ok": result.ok,
         "failures": result.failures,

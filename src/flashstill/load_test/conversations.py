@@ -8,18 +8,18 @@ its own.  Where no answer came, words stand in its place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flashstill.load_test.client import Reply
 from flashstill.load_test.prompts import Prompts
+from flashstill.load_test.talk import Marks, Said, answered
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
 from flashstill.traces.requests import Row
 
-Said = tuple[tuple[str, str], ...]
-"""prompts and answers, one after the other"""
+LATE_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,10 @@ class Conversations:
             if before >= 0:
                 found.setdefault(before, []).append(number)
         return found
+
+    def talk(self, prompts: Prompts, arrival_s: np.ndarray, seed: int) -> Talk:
+        """A run of these conversations."""
+        return Talk(self, prompts, arrival_s)
 
     def due_s(self, number: int, arrival_s: float, ended_s: float) -> float:
         """When a turn is due whose earlier one has ended; seconds from the start of the run."""
@@ -91,14 +95,16 @@ class Talk:
     what the server adds for a turn (the marks of roles in a chat), which is learnt from the turns before.
     """
 
-    def __init__(self, conversations: Conversations, prompts: Prompts) -> None:
-        self._conversations, self._prompts = conversations, prompts
+    def __init__(self, conversations: Conversations, prompts: Prompts, arrival_s: np.ndarray) -> None:
+        self._conversations, self._prompts, self._arrival_s = conversations, prompts, arrival_s
+        self.firsts: Sequence[int] = np.flatnonzero(conversations.before < 0).tolist()
         self.next_turns = conversations.next_turns()
         self._open = {number: len(turns) for number, turns in self.next_turns.items()}
         self._said: dict[int, tuple[Said, int]] = {}
-        self._turn_tokens = 0
+        self._asked: dict[int, tuple[Said, int]] = {}
+        self._marks = Marks()
 
-    def before(self, number: int) -> tuple[Said, int]:
+    def _before(self, number: int) -> tuple[Said, int]:
         """What was said before a turn and its tokens, empty if its prompt does not begin with it."""
         earlier = int(self._conversations.before[number])
         if earlier < 0:
@@ -109,20 +115,29 @@ class Talk:
             self._said.pop(earlier, None)
         return said if self._conversations.new_tokens[number] >= 0 else ((), 0)
 
-    def words(self, wanted: int, said_tokens: int, numbers: np.random.Generator, least: int) -> str:
-        """The new words, at least so many, of a prompt of `wanted` tokens that goes on with what was said."""
-        return self._prompts.more(max(wanted - said_tokens - self._turn_tokens, least), numbers)
+    def text(self, number: int, prompt: int, cached: int, drawn: np.random.Generator, least: int) -> tuple[Said, str]:
+        """What was said before a request, and its new words, at least so many, for a prompt of so many tokens."""
+        before, tokens = self._asked[number] = self._before(number)
+        if not before:
+            return (), self._prompts.make(prompt, cached, drawn)
+        return before, self._prompts.more(max(prompt - tokens - self._marks.tokens, least), drawn)
 
-    def ended(self, number: int, before: tuple[Said, int], prompt: str, answer: str, reply: Reply) -> None:
+    def ended(self, number: int, prompt: str, answer: str, reply: Reply) -> None:
         """Keep what was said, if a turn follows."""
-        said, said_tokens = before
-        if said and reply.prompt_tokens is not None:
-            self._turn_tokens = max(reply.prompt_tokens - said_tokens - prompt.count(" "), 0)
+        said, said_tokens = self._asked.pop(number)
+        if said:
+            self._marks.learn(reply, said_tokens, prompt)
         if number in self.next_turns:
-            output = reply.output_tokens if answer else reply.wanted_output
-            tokens = (reply.prompt_tokens or reply.wanted_prompt) + output
-            text = answer or self._prompts.more(output, np.random.default_rng(number))
-            self._said[number] = (*said, (prompt, text)), tokens
+            text, output = answered(answer, reply, self._prompts, number)
+            self._said[number] = (*said, (prompt, text)), (reply.prompt_tokens or reply.wanted_prompt) + output
+
+    def after(self, number: int, ended_s: float) -> Iterator[tuple[int, float, float]]:
+        """The turns after one that has ended: number, when it is due, and by how much later than published."""
+        for each in self.next_turns.get(number, ()):
+            arrival_s = float(self._arrival_s[each])
+            due_s = self._conversations.due_s(each, arrival_s, ended_s)
+            late_s = due_s - arrival_s if self._conversations.has_time[each] else 0.0
+            yield each, due_s, late_s if late_s > LATE_S else 0.0
 
 
 def note_of(replay: str, tells_answers: bool) -> tuple[str, ...]:

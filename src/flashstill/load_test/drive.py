@@ -7,93 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from flashstill.errors import BadInput
 from flashstill.load_test.client import Client, Reply
-from flashstill.load_test.conversations import Conversations, Talk, conversations_of
 from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.failures import OK
 from flashstill.load_test.prompts import Prompts
-from flashstill.load_test.question import MOST_REQUESTS
-from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.traffic import Traffic as Replay
-from flashstill.traces.reader import Trace
+from flashstill.load_test.talk import Said
+from flashstill.load_test.traffic import Traffic
 
 Sink = Callable[[Reply], None]
-FEWEST_FAILURES, LAG_EVERY_S, LATE_S = 8, 0.05, 1e-3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Traffic:
-    """The requests of a run: seconds from its start (infinite in a closed loop), and tokens.
-
-    numbers: of the requests, which with the seed make their prompts; no two runs should have the same seed.
-    conversations: of a trace whose turns wait for each other.
-    """
-
-    arrival_s: np.ndarray
-    prompt: np.ndarray
-    output: np.ndarray
-    cached: np.ndarray
-    numbers: np.ndarray
-    seed: int
-    conversations: Conversations | None = None
-
-    @staticmethod
-    def of(pieces: Iterable[Arrivals], most: int | None, seed: int) -> Traffic:
-        """Pieces of arrivals as one, at most `most` requests. BadInput for none, or for more than memory is to hold."""
-        kept, count = [], 0
-        for piece in pieces:
-            kept.append(piece[:4])
-            count += len(piece.prompt)
-            if most is not None and count >= most:
-                break
-            _check_held(count)
-        if not kept:
-            raise BadInput("the trace holds no requests")
-        columns = [np.concatenate(column)[:most] for column in zip(*kept, strict=True)]
-        numbers = np.arange(len(columns[0]))
-        return Traffic(
-            arrival_s=columns[0], prompt=columns[1], output=columns[2], cached=columns[3], numbers=numbers, seed=seed
-        )
-
-    @staticmethod
-    def of_turns(trace: Trace, traffic: Replay, most: int | None, seed: int) -> Traffic:
-        """The requests of a trace whose turns wait for each other, at most `most`. BadInput as `of`."""
-        rows = []
-        for _, row in islice(trace.rows(), most):
-            rows.append(row._replace(keys=()))
-            _check_held(len(rows))
-        if not rows:
-            raise BadInput("the trace holds no requests")
-        times, *columns = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
-        return Traffic(
-            arrival_s=times / traffic.speed, prompt=columns[0], output=columns[1], cached=columns[2],
-            numbers=np.arange(len(rows)), seed=seed,
-            conversations=conversations_of(rows, traffic.replay, traffic.speed),
-        )  # fmt: skip
-
-    def every(self, first: int, step: int) -> Traffic:
-        """The requests first, first + step, ..."""
-        names = ("arrival_s", "prompt", "output", "cached", "numbers")
-        return Traffic(**{name: getattr(self, name)[first::step] for name in names}, seed=self.seed)
-
-    def __len__(self) -> int:
-        return len(self.prompt)
-
-
-def _check_held(requests: int) -> None:
-    if requests > MOST_REQUESTS:
-        raise BadInput(
-            f"the trace has over {MOST_REQUESTS:,} requests, which would be held in memory; give a number of requests,"
-            " or a part of it with --trace-until"
-        )
+FEWEST_FAILURES, LAG_EVERY_S = 8, 0.05
 
 
 @dataclass(kw_only=True, slots=True)
@@ -123,7 +51,8 @@ class Run:
         self._sink, self._stop, self._stopped, self._in_a_row = sink, stop, False, 0
         self._most_in_a_row = FEWEST_FAILURES
         self._given_up, self._ran, self._sent = False, Ran(), 0
-        self._talk = None if traffic.conversations is None else Talk(traffic.conversations, prompts)
+        after = traffic.followers
+        self._talk = None if after is None else after.talk(prompts, traffic.arrival_s, traffic.seed)
 
     def halt(self) -> None:
         """Send no further request."""
@@ -153,8 +82,7 @@ class Run:
         counts as the client's queue."""
         self._most_in_a_row = 4 * FEWEST_FAILURES
         room = asyncio.Semaphore(most_in_flight)
-        talk = self._traffic.conversations
-        firsts = range(len(self._traffic)) if talk is None else np.flatnonzero(talk.before < 0).tolist()
+        firsts = range(len(self._traffic)) if self._talk is None else self._talk.firsts
 
         async def one(number: int, due: float) -> None:
             try:
@@ -186,16 +114,11 @@ class Run:
         """The turns that follow a request which has just ended, and when they are due."""
         if self._talk is None or self._stopped:
             return
-        ran, conversations = self._ran, self._traffic.conversations
-        assert conversations is not None
-        ended_s = time.perf_counter() - ran.started
-        for each in self._talk.next_turns.get(number, ()):
-            arrival_s = float(self._traffic.arrival_s[each])
-            due_s = conversations.due_s(each, arrival_s, ended_s)
+        ran = self._ran
+        for each, due_s, late_s in self._talk.after(number, time.perf_counter() - ran.started):
             ran.turns += 1
-            if due_s > arrival_s + LATE_S and conversations.has_time[each]:
-                ran.late += 1
-                ran.late_s += due_s - arrival_s
+            ran.late += late_s > 0.0
+            ran.late_s += late_s
             yield each, ran.started + due_s
 
     async def _one(self, number: int, due: float) -> None:
@@ -203,19 +126,20 @@ class Run:
         columns = (traffic.prompt, traffic.output, traffic.cached, traffic.numbers)
         place, (prompt, output, cached, number) = number, (int(column[number]) for column in columns)
         self._sent += 1
-        before, said = (((), 0) if self._talk is None else self._talk.before(place)), list[str]()
+        before: Said = ()
+        said = list[str]()
         drawn = np.random.default_rng((traffic.seed, number))
-        if before[0] and self._talk is not None:
-            text = self._talk.words(prompt, before[1], drawn, least=int(self._dialect.api == "chat"))
-        else:
+        if self._talk is None:
             text = self._prompts.make(prompt, cached, drawn)
+        else:
+            before, text = self._talk.text(place, prompt, cached, drawn, least=int(self._dialect.api == "chat"))
         reply = Reply(number=number, due=due, wanted_prompt=prompt, wanted_output=output)
         try:
-            body = self._dialect.body(text, output, before[0])
+            body = self._dialect.body(text, output, before)
             await self._client.ask(self._dialect.path, body, reply, None if self._talk is None else said)
         finally:
             if self._talk is not None:
-                self._talk.ended(place, before, text, "".join(said), reply)
+                self._talk.ended(place, text, "".join(said), reply)
             reply.since(self._ran.started)
             self._sink(reply)
         self._in_a_row = 0 if reply.outcome == OK else self._in_a_row + 1

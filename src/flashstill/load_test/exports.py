@@ -2,7 +2,8 @@
 
     points/point_N.yaml            tps_per_user = 1000 / tpot_p90_ms (MLPerf Endpoints, metrics and regions)
     results/LEVEL.json             the fields of `vllm bench serve --save-result --save-detailed`
-    measured.csv                   a row of `flashstill validate --measured` and `calibrate` per level: means
+    measured.csv                   a row of `flashstill validate --measured` and `calibrate` per level: means; none of
+                                   agents, most of whose prompts a prefix cache holds, which a case does not tell
     records.jsonl                  MeasuredRecords: seconds to the first token and per output token, medians of runs
 
 A point without enough requests for its 90th percentiles is not written.
@@ -129,7 +130,7 @@ def measured_cases(found: Measurement, case: Mapping[str, str]) -> list[dict[str
     rows = []
     for level in found.levels:
         ttft, tpot = (level.latencies.get(name) for name in ("ttft_s", "tpot_s"))
-        if ttft is None:
+        if ttft is None or level.level.kind == "agents":
             continue
         prompt = level.prompt_tokens or level.wanted_prompt_tokens
         rows.append(
@@ -165,7 +166,8 @@ def measured_records(found: Measurement, case: Mapping[str, str]) -> list[Measur
         prompt, output = level.prompt_tokens or level.wanted_prompt_tokens, level.output_tokens or 0.0
         for name, phase in SERVED_PHASES.items():
             runs = [run[f"{name.removesuffix('_s')}_median_s"] for run in level.runs if f"{name[:-2]}_median_s" in run]
-            if runs and min(runs) > 0.0:
+            cached = level.level.kind == "agents" and name == "ttft_s"  # no time of a whole prompt
+            if runs and min(runs) > 0.0 and not cached:
                 records.append(
                     MeasuredRecord(
                         model=case.get("model", found.dialect.model), machine=case.get("chip", found.asked.address),

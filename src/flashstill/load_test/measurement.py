@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from flashstill.errors import BadInput
 from flashstill.load_test.answer import Measurement
 from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.conversations import note_of
 from flashstill.load_test.dialects import Dialect, probed
-from flashstill.load_test.drive import Ran, Run, Sink, Traffic
+from flashstill.load_test.drive import Ran, Run, Sink
 from flashstill.load_test.failures import OK
 from flashstill.load_test.kept import Kept
 from flashstill.load_test.meters import Energy
@@ -24,9 +25,10 @@ from flashstill.load_test.question import GROWTH, MOST_IN_FLIGHT, Level, LoadTes
 from flashstill.load_test.saturation import Saturation, saturation
 from flashstill.load_test.statistics import WarmUp
 from flashstill.load_test.summary import METRICS, LevelResult, Measured, level_result
+from flashstill.load_test.traffic import Traffic
 from flashstill.progress import Advance, Progress
 from flashstill.simulate.traces import pieces_of
-from flashstill.simulate.traffic import OPEN_LOOP, generated
+from flashstill.simulate.traffic import OF_AGENTS, OPEN_LOOP, generated
 from flashstill.traces.reader import Trace
 from flashstill.traces.reading import DEFAULT
 
@@ -57,7 +59,9 @@ def _question(asked: LoadTest) -> dict[str, Any]:
     plain |= reading if asked.reading != DEFAULT else {}
     if asked.replay == OPEN_LOOP:
         plain.pop("replay")
-    for name in ("concurrency", "rates", "speeds", "runs", "until_saturation"):
+    for name in () if asked.agents else OF_AGENTS:
+        plain.pop(name)
+    for name in ("agents", "concurrency", "rates", "speeds", "runs", "until_saturation"):
         plain.pop(name)
     return plain
 
@@ -73,6 +77,7 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connected(asked.address, asked.time_limit_s, asked.stall_s))
         name, context = await client.model(asked.name)
+        _check_context(asked, context)
         dialect = await probed(client, asked, name, prompts)
         if dialect.template_tokens:
             prompts = prompts.with_template(dialect.template_tokens)
@@ -100,6 +105,16 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
             asked=asked, dialect=dialect, context=context, exact_prompts=prompts.is_exact, energy=work.energy.told,
             levels=tuple(results), saturation=found, resumed_runs=resumed, trace_notes=work.trace_notes,
         )  # fmt: skip
+
+
+def _check_context(asked: LoadTest, context: int | None) -> None:
+    """BadInput for agents whose last turns the server cannot take."""
+    longest = max((asked.traffic(level).longest_tokens for level in asked.levels if asked.agents), default=0)
+    if context is not None and longest > context:
+        raise BadInput(
+            f"the last turns of agents have up to {longest:,} tokens with their answers, and the server takes"
+            f" {context:,}; give fewer or shorter turns"
+        )
 
 
 def _levels(asked: LoadTest) -> Iterator[Level]:
@@ -150,6 +165,8 @@ class _Levels:
         if trace is not None and most is None:
             most = asked.requests
         self._salt += 1
+        if asked.agents:
+            return Traffic.of_agents(traffic, seed, self._salt)
         if trace is None:
             return Traffic.of(generated(traffic, seed), most, self._salt)
         read = Trace(trace, asked.reading, traffic.waits)
@@ -190,13 +207,15 @@ class _Levels:
 
     async def _warm_up(self, level: Level) -> None:
         """Load the server until its times are stationary; what comes is kept, and counts for nothing."""
-        window = int(level.value) if level.is_closed else 0
+        window, sent = int(level.value) if level.is_count else 0, 0
         watch = WarmUp(window)
         traffic = self._traffic(level, WARM_UP_SEED, watch.most_requests)
 
         def stop(reply: Reply) -> bool:
+            nonlocal sent
+            sent += 1
             value = METRICS["tpot_with_first_s"](reply) if reply.outcome == OK else None
-            return value is not None and watch.add(value)
+            return (value is not None and watch.add(value)) or sent >= watch.most_requests
 
         def sink(reply: Reply) -> None:
             self.kept.request(level, 0, "warm-up", reply)

@@ -21,9 +21,10 @@ from typing import Any
 from flashstill.errors import FlashstillError
 from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.dialects import Dialect
-from flashstill.load_test.drive import Ran, Run, Sink, Traffic
+from flashstill.load_test.drive import Ran, Run, Sink
 from flashstill.load_test.prompts import Prompts
 from flashstill.load_test.question import Level, LoadTest
+from flashstill.load_test.traffic import Traffic
 
 START_S, END_S, POLL_S = 0.2, 5.0, 0.005
 """seconds from the last process that is ready to the common start, that a process has to end, and between two looks"""

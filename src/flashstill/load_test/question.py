@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flashstill.errors import BadInput, check_counts, unknown
-from flashstill.simulate.traffic import OPEN_LOOP, Traffic
+from flashstill.simulate.traffic import OF_AGENTS, OPEN_LOOP, Traffic
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
 APIS = {"completions": "/completions", "chat": "/chat/completions"}
@@ -15,13 +15,14 @@ FEWEST_RUNS = 5
 """runs without a warm-up"""
 REQUESTS_PER_SLOT, FEWEST_REQUESTS, OPEN_REQUESTS = 10, 20, 100
 """default requests of a run: so many per request in flight, as public benchmarks send; and of an open loop"""
-ISL, OSL, OPEN_IN_FLIGHT = 256, 128, 1024
+ISL, OSL, OPEN_IN_FLIGHT, TURNS = 256, 128, 1024, 10
 GROWTH, MOST_IN_FLIGHT, MOST_CLIENTS, MOST_REQUESTS = 2, 4096, 256, 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """One load: `concurrency` requests in flight (closed loop), `rate` requests per second, or a `trace` at a speed."""
+    """One load: `concurrency` requests in flight (closed loop), `rate` requests per second, a `trace` at a speed, or so
+    many `agents`."""
 
     kind: str
     value: float
@@ -31,7 +32,19 @@ class Level:
         """Whether a request is sent only when another is done."""
         return self.kind == "concurrency"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests come by themselves."""
+        return self.kind in ("rate", "trace")
+
+    @property
+    def is_count(self) -> bool:
+        """Whether its value is a number of requests or agents."""
+        return self.kind in ("concurrency", "agents")
+
     def __str__(self) -> str:
+        if self.kind == "agents":
+            return f"{self.value:g} agents"
         if self.kind == "rate":
             return f"{self.value:g} requests/s"
         return f"{self.value:g} in flight" if self.is_closed else f"trace at {self.value:g} x its speed"
@@ -41,10 +54,11 @@ class Level:
 class LoadTest:
     """A measurement. base: URL up to and including /v1; name: the served model, empty for the only one.
 
-    Exactly one of concurrency, rates and trace is given; each entry is a level.  requests: of one run, None for
-    REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, or the whole trace.  isl, osl, least_ratio: lengths as in
-    `simulate.traffic`, drawn with the same seeds.  speeds: of the trace; reading: what the user says of it that
-    its file does not; replay: of its conversations, one of REPLAYS of `simulate.traffic`.
+    Exactly one of concurrency, rates, trace and agents is given; each entry is a level. requests: of one run, None for
+    REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, the whole trace, or those that follow from the agents. isl,
+    osl, least_ratio: lengths as in `simulate.traffic`, drawn with the same seeds. speeds: of the trace; reading: what
+    the user says of it that its file does not; replay: of its conversations, one of REPLAYS of `simulate.traffic`.
+    turns, think_s, fan_out, shared_prefix: of agents, as there.
     tokenizer: a directory with tokenizer.json, for prompts of exact length.
     time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
     loop wait in the client, which is counted.  clients: processes that send requests.
@@ -59,6 +73,11 @@ class LoadTest:
     speeds: tuple[float, ...] = (1.0,)
     reading: Reading = DEFAULT
     replay: str = OPEN_LOOP
+    agents: tuple[int, ...] = ()
+    turns: int = TURNS
+    think_s: float = 0.0
+    fan_out: int = 1
+    shared_prefix: int = 0
     requests: int | None = None
     isl: int = ISL
     osl: int = OSL
@@ -81,12 +100,15 @@ class LoadTest:
             raise BadInput(f"the server is {self.base[:80]!r}; write its address as http://127.0.0.1:8000/v1")
         if self.api not in APIS:
             raise BadInput(unknown("api of a server", self.api, APIS))
-        given = [name for name in ("concurrency", "rates", "trace") if getattr(self, name)]
+        given = [name for name in ("concurrency", "rates", "trace", "agents") if getattr(self, name)]
         if len(given) != 1:
-            raise BadInput("give one of concurrency, rate and trace")
+            raise BadInput("give one of concurrency, rate, trace and agents")
         check_counts({"requests": self.requests, "runs": self.runs, "isl": self.isl, "osl": self.osl})
         if self.requests is not None and self.requests > MOST_REQUESTS:
             raise BadInput(f"a run has at most {MOST_REQUESTS:,} requests, which are held in memory; give fewer")
+        for many in self.agents:
+            if many < 1 or many != int(many):
+                raise BadInput(f"agents must be a whole number of at least 1, not {many}")
         for many in self.concurrency:
             if not 1 <= many <= MOST_IN_FLIGHT or many != int(many):
                 raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, a whole number, not {many}")
@@ -109,7 +131,10 @@ class LoadTest:
         if len(self.levels) != len(set(self.levels)):
             raise BadInput("a level of the load is given twice")
         for level in self.levels:
-            self.traffic(level)
+            traffic = self.traffic(level)
+            requests = (traffic.agents or 0) * traffic.turns * traffic.fan_out
+            if requests > MOST_REQUESTS:
+                raise BadInput(f"{level} make {requests:,} requests; a run has at most {MOST_REQUESTS:,}")
 
     def _check_unused(self) -> None:
         """BadInput for values that this load would ignore."""
@@ -120,8 +145,15 @@ class LoadTest:
             raise BadInput(f"{said} says how a trace is read; give a trace")
         if self.trace is None and self.replay != OPEN_LOOP:
             raise BadInput("replay is of a trace, and none is given")
-        if self.replay != OPEN_LOOP and self.clients > 1:
+        if (self.replay != OPEN_LOOP or self.agents) and self.clients > 1:
             raise BadInput("the turns of conversations are sent from one process; leave clients out")
+        for name in () if self.agents else OF_AGENTS:
+            if getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise BadInput(f"{name} is of agents; say how many there are with agents")
+        if self.agents and self.requests is not None:
+            raise BadInput("the requests of agents follow from turns and fan_out; leave requests out")
+        if self.agents and self.until_saturation:
+            raise BadInput("until_saturation is of concurrency and rate; give the numbers of agents to measure")
         if self.trace is not None and (self.isl, self.osl, self.least_ratio) != (ISL, OSL, 1.0):
             raise BadInput("a trace says how long its requests are; leave isl, osl and least_ratio out")
         if self.concurrency and self.most_in_flight != OPEN_IN_FLIGHT:
@@ -145,13 +177,20 @@ class LoadTest:
         """The levels in the order in which they are measured."""
         if self.trace is not None:
             return tuple(Level(kind="trace", value=speed) for speed in self.speeds)
-        kind, values = ("concurrency", self.concurrency) if self.concurrency else ("rate", self.rates)
-        return tuple(Level(kind=kind, value=float(value)) for value in values)
+        by_kind: dict[str, tuple[float, ...]] = {
+            "concurrency": self.concurrency, "rate": self.rates, "agents": self.agents,
+        }  # fmt: skip
+        return tuple(Level(kind=kind, value=float(value)) for kind, values in by_kind.items() for value in values)
 
     def traffic(self, level: Level) -> Traffic:
         """The requests of a run at a level, as `simulate` makes them."""
         if self.trace is not None:
             return Traffic(trace=self.trace, speed=level.value, reading=self.reading, replay=self.replay)
+        if self.agents:
+            return Traffic(
+                agents=int(level.value), turns=self.turns, think_s=self.think_s, fan_out=self.fan_out,
+                shared_prefix=self.shared_prefix, isl=self.isl, osl=self.osl, least_ratio=self.least_ratio,
+            )  # fmt: skip
         many = int(level.value) if level.is_closed else None
         usual = OPEN_REQUESTS if many is None else max(REQUESTS_PER_SLOT * many, FEWEST_REQUESTS)
         requests = max(self.requests or usual, many or 1)

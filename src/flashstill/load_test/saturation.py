@@ -63,6 +63,8 @@ def saturation(levels: Sequence[LevelResult]) -> Saturation | None:
 def _why(before: LevelResult | None, result: LevelResult) -> str:
     if result.ok < LEAST_SERVED * result.requests:
         return f"only {result.ok:,} of {result.requests:,} requests ended well"
+    if result.level.kind == "agents":  # more of them may think more, and bring no more tokens
+        return ""
     if not result.level.is_closed:
         steady = result.steady
         if steady is None or steady.is_steady:

@@ -108,11 +108,10 @@ def values_of(name: str, replies: Iterable[Reply]) -> np.ndarray:
 class LevelResult:
     """What was measured at one load. latencies: over the requests of all runs. over_runs: figure -> median over runs.
 
-    failures: kind -> count; short, long: requests that ended well with fewer or more tokens
-    than asked for.  steady: of the waiting
-    in an open loop, None where it cannot be told.  turns: of conversations, sent after the one before them; late_turns:
-    those that were due later than in the trace, by so much on average.  warm_up: its requests, and whether they became
-    stationary.
+    failures: kind -> count; short, long: requests that ended well with fewer or more tokens than asked for. steady: of
+    the waiting in an open loop, None where it cannot be told. turns: of conversations and agents, sent after the one
+    before them; late_turns: those that were due later than in the trace, by so much on average. warm_up: its requests,
+    and whether they became stationary.
     """
 
     level: Level
@@ -188,7 +187,7 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         spacing_s=_spacing_s(level, runs),
         turns=sum(each.ran.turns for each in runs), late_turns=late_turns,
         late_turn_mean_s=sum(each.ran.late_s for each in runs) / max(late_turns, 1),
-        steady=None if level.is_closed else _steadiness(runs), warm_up=warm_up, replies=tuple(replies),
+        steady=_steadiness(runs) if level.is_open else None, warm_up=warm_up, replies=tuple(replies),
         wall_s=sum(each.ran.wall_s for each in runs),
     )  # fmt: skip
 
