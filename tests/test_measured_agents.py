@@ -164,7 +164,7 @@ def test_turns_that_the_server_cannot_take(server: FakeStream) -> None:
 
 def test_the_first_request_of_a_turn_is_found_again(server: FakeStream) -> None:
     """Its text stands directly after the turn before, whichever request was answered first."""
-    question = asked(server, agents=(1,), turns=2, fan_out=3, isl=40, osl=9, least_ratio=0.1, warm_up=False, runs=5)
+    question = asked(server, agents=(1,), turns=2, fan_out=3, isl=300, osl=9, least_ratio=0.1, warm_up=False, runs=5)
     measure_server(question, Silent())
     for run in range(5):
         drawn = turns_of_agents(question.traffic(question.levels[0]), run)
