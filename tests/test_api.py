@@ -100,7 +100,7 @@ SIGNATURES = {
     ),
     "knee": ("model", "chip", "trace", "percentile", "seed", "facts", "set", "more"),
     "measure_model": ("model", "batch", "context", "repeats", "arithmetic", "out", "progress"),
-    "measure_server": ("server", "concurrency", "rate", "trace", "case", "out", "progress", "more"),
+    "measure_server": ("server", "concurrency", "rate", "trace", "agents", "case", "out", "progress", "more"),
     "acceptance": (
         "target", "drafts", "data", "draft_tokens", "temperatures", "top_p", "documents", "prompt_tokens", "new_tokens",
         "counted", "seed", "arithmetic", "out", "progress",
