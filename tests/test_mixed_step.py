@@ -115,8 +115,8 @@ def test_prompts_cost_the_simulation_what_they_cost_the_closed_form(model: str, 
     steps = [(decoding, pieces(0.0)), (decoding, prompts), (some(0.0), prompts)]
     decoded, both, prefilled = steps_together(whole, under, layout, steps)
     tokens, attended, ratio = 2.0 * count * LENGTH, LENGTH / 2.0, under.software.first_ratio  # of both replicas
-    beside_s, beside_j = extra_cost(whole, under, layout, 2.0 * batch, tokens, attended, CONTEXT)
-    alone_s, _ = extra_cost(whole, under, layout, 0.0, tokens, attended, CONTEXT)
+    beside_s, beside_j = extra_cost(whole, under, layout, 2.0 * batch, tokens, attended, CONTEXT, tokens)
+    alone_s, _ = extra_cost(whole, under, layout, 0.0, tokens, attended, CONTEXT, tokens)
     assert float(beside_s) == pytest.approx(ratio * (both.seconds - decoded.seconds), rel=1e-9)
     assert float(alone_s) == pytest.approx(ratio * prefilled.seconds, rel=1e-9)
     waiting_j = (ratio - 1.0) * (both.seconds - decoded.seconds) * under.chip.waiting_w * layout.chips
@@ -128,7 +128,7 @@ def test_stages_prefill_side_by_side_in_the_simulation_and_each_prompt_is_worked
     whole, under, layout = load_architecture("llama-3.1-8b"), conditions(engine="none"), Layout(pp=4.0)
     one, two = (prefill_step(whole, under, layout, count, LENGTH) for count in (1.0, 2.0))
     counts = np.array([1.0, 4.0, 8.0])
-    seconds, joules = extra_cost(whole, under, layout, 0.0, counts * LENGTH, LENGTH / 2.0, CONTEXT)
+    seconds, joules = extra_cost(whole, under, layout, 0.0, counts * LENGTH, LENGTH / 2.0, CONTEXT, 8.0 * LENGTH)
     assert seconds == pytest.approx([one.seconds, one.seconds, two.seconds], rel=1e-9)
     assert joules == pytest.approx(
         [one.timed_joules + one.work_joules / 4.0, one.total_joules, two.total_joules], rel=1e-9

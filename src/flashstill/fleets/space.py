@@ -28,7 +28,7 @@ from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.setup import Setup, make_setup
 from flashstill.simulate.capacity import Mix, lumps_of, mean_step_s
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.prepare import is_prefill_first, most_running, most_step_tokens
+from flashstill.simulate.prepare import is_prefill_first, most_pass_tokens, most_running
 from flashstill.simulate.state import Values
 from flashstill.simulate.tables import extra_cost
 
@@ -150,11 +150,12 @@ def _kind(
     most = most_running(facts, conditions, choices.policy)
     batches = np.minimum(np.unique(np.round(2.0 ** np.arange(0.0, np.log2(most) + 0.25, 0.25)))[None, :], room)
     batches = np.maximum(np.minimum(batches, most), 1.0)
-    budget, alone = most_step_tokens(conditions, choices.policy), is_prefill_first(conditions, choices.policy)
+    budget = np.asarray(layout.pp) * float(most_pass_tokens(conditions, choices.policy))  # of a step, (layouts, 1)
+    alone = is_prefill_first(conditions, choices.policy)
     decode_s = np.asarray(batch_step(model, conditions, layout, batches, mix.context).seconds)
 
     def extra_s(beside: Values, tokens: Values, attended: float) -> Values:
-        seconds, _ = extra_cost(model, conditions, layout, beside, tokens, attended, mix.context)
+        seconds, _ = extra_cost(model, conditions, layout, beside, tokens, attended, mix.context, budget)
         return np.broadcast_to(seconds, (len(layouts), max(np.shape(beside)[-1], np.shape(tokens)[-1])))
 
     none = np.zeros((1, 1))
@@ -164,9 +165,9 @@ def _kind(
         step_s = np.where((not alone) & (lumps.ends * mix.prefilled > lumps.room), np.nan, step_s)
         rate = lumps.ends / step_s
     else:
-        whole_s = extra_s(none, np.full((1, 1), float(budget)), mix.attended)
+        whole_s = extra_s(none, budget, mix.attended)
         step_s, rate = np.zeros_like(batches), budget / mix.prefilled / whole_s * np.ones_like(batches)
-    sizes = np.unique(np.minimum(2.0 ** np.arange(4, 20, 2), float(budget)))[None, :]
+    sizes = np.minimum(2.0 ** np.arange(4, 20, 2), budget)
     alone_s, beside_s = extra_s(none, sizes, mix.attended), extra_s(batches[:, -1:], sizes, mix.attended)
     passes = np.ceil(prompt / budget)
     assert paid.usd_per_hour is not None, "kinds without a price are counted among the reasons"
@@ -180,8 +181,7 @@ def _kind(
         step_s=step_s,
         requests_per_s=np.nan_to_num(rate),
         prompt_s=np.min(np.minimum(alone_s, beside_s) / sizes, axis=1),
-        first_s=passes * extra_s(none, np.full((1, 1), prompt / passes), prompt / 2.0)[:, 0]
-        + conditions.software.first_token_s,
+        first_s=(passes * extra_s(none, prompt / passes, prompt / 2.0))[:, 0] + conditions.software.first_token_s,
         usd_per_hour=np.array([each.chips for each in layouts]) * paid.usd_per_hour,
     )
 

@@ -26,6 +26,7 @@ import numpy as np
 from flashstill.simulate.state import Counts, Limits, Values
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.times import extra_value, knot_before
+from flashstill.workload import Quantity
 
 SLOTS, MEMORY, BUDGET = "sequences of the engine", "memory", "tokens of a step"
 
@@ -111,7 +112,7 @@ class Lumps(NamedTuple):
     room: Values
 
 
-def lumps_of(mix: Mix, step_tokens: int, prefill_first: bool, batches: Values) -> Lumps:
+def lumps_of(mix: Mix, step_tokens: Quantity, prefill_first: bool, batches: Values) -> Lumps:
     """How prompts come where so many sequences decode."""
     ends = batches / mix.decoded
     room = np.maximum(step_tokens - (0.0 if prefill_first else batches), 1.0)

@@ -26,13 +26,14 @@ class Policy:
       replica is filled again (FasterTransformer's batches; the term is that of Agrawal et al., section 3.1)
       slo-aware: as chunked; requests that can no longer keep max_ttft_s go behind those that can, or away with
       refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
-    step_tokens: most tokens of a step; sequences: most running at a time; block_tokens: of a cache block.  None takes
-    what the engine does.  replicas: copies of the deployment; prefill_replicas: prefill instances of all copies, by
-    default as many for each as the deployment says; prefill_chip: their chip, if it is another one (the layout of an
-    instance is that of the deployment's prefill_ fields on it).  router: round-robin, least-requests, two-choices
-    (the better of two drawn at random), least-tokens, central (all wait in one line until a replica can admit them), or
-    prefix (the replica with the longest cached prefix, unless it has more than prefix_margin requests more than the one
-    with the fewest, which then gets the request; None: as SGLang's cache-aware router, a fact row).
+    step_tokens: most tokens of a step, in a pipeline of each batch that goes round; sequences: most running at a time;
+    block_tokens: of a cache block.  None takes what the engine does.  replicas: copies of the deployment;
+    prefill_replicas: prefill instances of all copies, by default as many for each as the deployment says; prefill_chip:
+    their chip, if it is another one (the layout of an instance is that of the deployment's prefill_ fields on it).
+    router: round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, central (all
+    wait in one line until a replica can admit them), or prefix (the replica with the longest cached prefix, unless it
+    has more than prefix_margin requests more than the one with the fewest, which then gets the request; None: as
+    SGLang's cache-aware router, a fact row).
     prefix_cache: lru (blocks that requests name are kept until their memory is needed) or off; None: lru where they
     name any, as engines do.
     preemption: recompute (the cache of a preempted sequence is computed again) or swap (it goes to the memory of the

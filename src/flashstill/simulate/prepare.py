@@ -13,6 +13,7 @@ from flashstill.cost import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
+from flashstill.parallel import Layout
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
@@ -115,8 +116,13 @@ def most_running(facts: Facts, conditions: Conditions, policy: Policy) -> int:
     return policy.sequences or engine_default(facts, conditions, "running_sequences")
 
 
-def most_step_tokens(conditions: Conditions, policy: Policy) -> int:
-    """Most tokens of a step."""
+def most_step_tokens(conditions: Conditions, policy: Policy, layout: Layout) -> int:
+    """Most tokens of a step: of each of the batches that go round in a pipeline as many as the engine takes at once."""
+    return int(layout.pp) * most_pass_tokens(conditions, policy)
+
+
+def most_pass_tokens(conditions: Conditions, policy: Policy) -> int:
+    """Most tokens that an engine takes at once."""
     return policy.step_tokens or int(conditions.software.prefill_tokens)
 
 
@@ -135,7 +141,7 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         raise InfeasiblePlan(f"{model.name} leaves no memory for a cache on {resolved.chips} chips", {NOT_FITTING: 1})
     limits = Limits(
         sequences=most_running(facts, conditions, policy),
-        tokens=most_step_tokens(conditions, policy),
+        tokens=most_step_tokens(conditions, policy, layout),
         block=block,
         blocks=blocks,
         prefill_first=is_prefill_first(conditions, policy),

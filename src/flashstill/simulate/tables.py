@@ -72,7 +72,7 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
     tokens = np.unique([0.0, 1.0, *_spaced(2.0**0.5, float(most_tokens))])
     attended = np.concatenate([[0.0], _spaced(2.0, float(longest))])
     decode_s, decode_j = _decode(resolved, resolved.layout, rows, contexts)
-    extra_s, extra_j = _extra(resolved, resolved.layout, batches, tokens, attended)
+    extra_s, extra_j = _extra(resolved, resolved.layout, batches, tokens, attended, most_tokens)
     speculation, ranks = resolved.setup.speculation, ranks_of(resolved)
     tables = StepTables(
         contexts=contexts,
@@ -90,7 +90,7 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
     one = replace(resolved.layout, uneven=float(ranks))
     return tables._replace(
         alone_decode_s=_decode(resolved, one, rows, contexts)[0],
-        alone_extra_s=_extra(resolved, one, batches, tokens, attended)[0],
+        alone_extra_s=_extra(resolved, one, batches, tokens, attended, most_tokens)[0],
     )
 
 
@@ -165,13 +165,15 @@ def _every_batch(rows: Values, values: Values) -> Values:
 
 
 def _extra(
-    resolved: Resolved, layout: Layout, batches: Values, tokens: Values, attended: Values
+    resolved: Resolved, layout: Layout, batches: Values, tokens: Values, attended: Values, most_tokens: int
 ) -> tuple[Values, Values]:
-    """Seconds and joules that prompt tokens add to a step of `batches` decoding sequences."""
+    """Seconds and joules that prompt tokens add to a step of `batches` decoding sequences and at most `most_tokens`."""
     ranks, queries = ranks_of(resolved), verified_queries(resolved.setup.speculation)
     b, p, a = np.meshgrid(batches * ranks, tokens[1:] * ranks, attended, indexing="ij")
     mean = float(np.median(attended[attended > 0]))
-    seconds, joules = extra_cost(resolved.model, resolved.conditions, layout, b, p, a, mean, queries)
+    seconds, joules = extra_cost(
+        resolved.model, resolved.conditions, layout, b, p, a, mean, most_tokens * ranks, queries
+    )
     first = ((0, 0), (1, 0), (0, 0))
     # compiled code takes tables of one memory order
     return np.ascontiguousarray(np.pad(seconds, first)), np.ascontiguousarray(np.pad(joules, first))
@@ -185,19 +187,24 @@ def extra_cost(
     tokens: Quantity,
     attended: Quantity,
     context: float,
+    most_tokens: Quantity,
     queries: float = 1.0,
 ) -> tuple[Values, Values]:
     """Seconds and joules that `tokens` prompt tokens, each attending to `attended` earlier ones, add to a step of
     `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast.
 
-    An engine's prompts take `first_ratio` times their kernels, as in the closed form (cost/closed_form.py); in the time
-    beyond these the chips wait. The stages of a pipeline work on several prompts side by side, and each prompt goes
-    through all of them."""
+    most_tokens: of a step, at most.  An engine's prompts take `first_ratio` times their kernels, as in the closed
+    form (cost/closed_form.py); in the time beyond these the chips wait.  A step of a pipeline is a round of its pp
+    batches: the stages work on the prompts of all of them side by side, each goes through all stages, and none
+    overtakes another, so that the round lasts as long as its fullest batch takes.  Of the chunks of one prompt, in
+    batches that follow each other, the last of k leaves the pipeline k - 1 stages later, which only more chunks hide:
+    those of a step that has no room left."""
     # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
-    length = np.clip(2.0 * attended, 1.0, tokens)
+    most = most_tokens / layout.pp
+    length = np.clip(2.0 * attended, 1.0, np.minimum(tokens, most))
     past = np.maximum(attended - length / 2.0, 0.0)
     count = tokens / length / layout.dp
-    longest = np.maximum(count / layout.pp, np.minimum(count, 1.0))  # prompts of the fullest of the pp batches
+    longest = np.maximum(count / layout.pp, np.minimum(count, 1.0))  # chunks of the fullest of the pp batches
     chunks = Chunks(count=longest, length=length, past=past)
     local, decodes = layout.local_batch(batches), np.asarray(batches) > 0
     sequences = np.where(decodes, local, 0.0)
@@ -208,5 +215,7 @@ def extra_cost(
     joules = both.total_joules - np.where(decodes, alone.total_joules, 0.0)
     work_joules = both.work_joules - np.where(decodes, alone.work_joules, 0.0)  # of pp batches with `longest` each
     joules = joules - (1.0 - count / (longest * layout.pp)) * work_joules
-    ratio = conditions.software.first_ratio
+    ends = (2.0 * attended > most) & (tokens < most_tokens - queries * np.asarray(batches))
+    behind = np.where(ends, np.clip(count, 1.0, layout.pp) - 1.0, 0.0)
+    ratio = conditions.software.first_ratio * (1.0 + behind / layout.pp)
     return ratio * seconds, joules + (ratio - 1.0) * seconds * conditions.chip.waiting_w * layout.chips

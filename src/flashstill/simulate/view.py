@@ -60,7 +60,8 @@ class Decision:
 class ReplicaView:
     """A replica before its next step; valid during the call.
 
-    step_tokens, max_sequences: the engine's limits.  max_ttft_s, max_tpot_s: bounds of goodput, infinite if not given.
+    step_tokens, max_sequences: the engine's limits, in a pipeline of all its batches together.  max_ttft_s, max_tpot_s:
+    bounds of goodput, infinite if not given.
     """
 
     now_s: float

@@ -98,7 +98,7 @@ def shared_tables(facts: Facts, resolved: Resolved, loops: Sequence[ClosedLoop])
     """Step tables that suffice for all loads of one deployment."""
     conditions = resolved.conditions
     policies = [Policy(step_tokens=loop.step_tokens) for loop in loops]
-    tokens = max(most_step_tokens(conditions, policy) for policy in policies)
+    tokens = max(most_step_tokens(conditions, policy, resolved.layout) for policy in policies)
     most = min(max(loop.concurrency for loop in loops), most_running(facts, conditions, Policy()))
     return step_tables(replicas_of(resolved, 1)[0], most, tokens, max(loop.isl + loop.osl for loop in loops))
 
