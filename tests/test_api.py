@@ -15,6 +15,7 @@ import pytest
 import flashstill as fs
 from flashstill.cli import main
 from flashstill.distilling import says_what_is_missing
+from flashstill.errors import refuses_other_keywords
 from tests.deployments import FACTS
 
 NAMES = {
@@ -147,6 +148,46 @@ def test_the_names_that_are_promised() -> None:
 @pytest.mark.parametrize("name", sorted(SIGNATURES))
 def test_signatures(name: str) -> None:
     assert tuple(inspect.signature(getattr(fs, name)).parameters) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SIGNATURES if not inspect.isclass(getattr(fs, name))))
+def test_a_call_that_does_not_fit_names_what_is_wrong(name: str) -> None:
+    """Whatever the function: what is missing, or the nearest keyword; never a bare TypeError."""
+    function = getattr(fs, name)
+    with pytest.raises(fs.BadInput) as stop:
+        function(no_such_keyword=1)
+    assert "unknown keyword" in str(stop.value) or "need" in str(stop.value) or "give" in str(stop.value)
+    with pytest.raises(fs.BadInput):
+        function(*range(40))
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "sentence"),
+    [
+        ("plan_fleet", {"model": "m", "chip": "c", "trace": "t", "slo": "s"}, "needs chips; is 'chip' meant to be"),
+        ("simulate", {"model": "m", "chips": "c", "rate": 1.0}, "simulate needs chip; is 'chips' meant to be that?"),
+        ("measure_server", {"rate": 1.0}, "measure_server needs server"),
+        ("measure_model", {"modle": "m"}, "unknown keyword of measure_model 'modle'; the nearest known: model"),
+        ("economics", {"model": "m", "chp": "c"}, "unknown keyword of economics 'chp'; the nearest known: chip"),
+        ("plan_fleet", {"model": "m", "chips": "c", "trace": "t", "slo": "s", "max_chip": 1},
+         "unknown keyword of plan_fleet 'max_chip'; the nearest known: max_chips"),
+        ("distill", {"recpe": "r"}, "unknown keyword of distill 'recpe'; the nearest known: recipe"),
+    ],
+)  # fmt: skip
+def test_the_nearest_keyword(function: str, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(fs.BadInput) as stop:
+        getattr(fs, function)(**given)
+    assert sentence in str(stop.value)
+
+
+def test_a_mistake_inside_a_call_stays_one() -> None:
+    """A TypeError of a call that fits is a fault of the program, and is not dressed up."""
+
+    def broken(size: int) -> int:
+        return size + "x"  # type: ignore[operator]
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        refuses_other_keywords(broken)(3)
 
 
 def test_an_import_loads_nothing() -> None:

@@ -218,6 +218,22 @@ def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest
         assert "is no result file that is known" in refuse(capsys, *asked)
     path.write_text(json.dumps({**VLLM, "mean_ttft_ms": None, "mean_tpot_ms": 0}), encoding="utf-8")
     assert "without a time to first token or per output token" in refuse(capsys, *asked)
+    whole: dict[str, object] = {
+        "request_latency": {"unit": "ms", "avg": 812.5},
+        "output_sequence_length": {"unit": "tokens", "avg": 64.0},
+    }
+    not_streamed: dict[str, dict[str, object]] = {
+        "AIPerf": whole,
+        "inference-perf": {
+            "load_summary": {"count": 4}, "failures": {"count": 0},
+            "successes": {"count": 4, "latency": {"request_latency": {"mean": 0.8}}, "output_len": {"mean": 64.0}},
+        },
+    }  # fmt: skip
+    none_ended_well = {"load_summary": {"count": 4}, "successes": {"count": 0, "latency": None}}
+    for tool, tree in (*not_streamed.items(), ("inference-perf", none_ended_well)):
+        path.write_text(json.dumps(tree), encoding="utf-8")
+        sentence = f"is a result of {tool} without a time to first token or per output token, as runs without streaming"
+        assert sentence in refuse(capsys, *asked)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.simulate import servegen
 from flashstill.simulate.servegen import requests_of_clients
 from tests.commands import refuse
 
@@ -51,6 +52,17 @@ def test_rates_and_lengths_are_those_of_the_windows(tmp_path: Path) -> None:
     assert set(output[~early]) == {9}
     ten = drawn(folder(tmp_path / "m", 60), scale=0.1)[0]
     assert len(ten) == pytest.approx(60 * 42, rel=0.1)
+
+
+def test_a_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files together, before any is read."""
+    path = folder(tmp_path / "m", 3)
+    held_bytes = sum(each.stat().st_size for each in path.glob("chunk-*"))
+    monkeypatch.setattr(servegen, "FOLDER_BYTES", held_bytes)
+    assert len(drawn(path)[0]) > 0
+    (path / "chunk-1-trace.csv").write_text(RATES + "\n{broken")
+    with pytest.raises(fs.BadInput, match=f"m has {held_bytes + 8:,} bytes of clients, and at most {held_bytes:,} are"):
+        drawn(path)
 
 
 def test_a_client_is_drawn_alone(tmp_path: Path) -> None:

@@ -27,7 +27,14 @@ from flashstill.asking import (
     search_by_keywords,
     search_by_values,
 )
-from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture
+from flashstill.errors import (
+    BadInput,
+    FlashstillError,
+    InfeasiblePlan,
+    MissingFact,
+    UnsupportedArchitecture,
+    refuses_other_keywords,
+)
 from flashstill.plan.answer import Answer, answers
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation
@@ -75,6 +82,7 @@ EXPLAINED = (
 """columns of a sweep that a notebook displays"""
 
 
+@refuses_other_keywords
 def model(name: str) -> Architecture:
     """An architecture by catalogue name, catalogued Hugging Face id, or path of a config.json or model directory."""
     from flashstill.arch import load_architecture
@@ -82,6 +90,7 @@ def model(name: str) -> Architecture:
     return load_architecture(str(name))
 
 
+@refuses_other_keywords
 def chip(name: str, *, facts: FactsLike = (), set: Edits | None = None) -> Chip:
     """A chip by name, with its rates and energies from the fact rows. MissingFact lists the rows it lacks."""
     from flashstill.hardware import chip_from_facts
@@ -114,6 +123,7 @@ def predict(
     *, model: Models, chip: Words, batch: Ints = ..., isl: Ints = ..., osl: Ints = ..., price: str = ...,
     simulated: bool = ..., facts: FactsLike = ..., set: Edits | None = ..., **more: Unpack[ServingFields],
 ) -> Sweep[Answer]: ...  # fmt: skip
+@refuses_other_keywords
 def predict(
     scenario: Scenario | Sequence[Scenario] | None = None,
     deployment: Deployment | Sequence[Deployment] | None = None,
@@ -174,6 +184,7 @@ def explain(
     *, model: Models, chip: Words, batch: Ints = ..., context: Ints = ..., price: str = ..., facts: FactsLike = ...,
     set: Edits | None = ..., **more: Unpack[DeploymentFields],
 ) -> Sweep[Explanation]: ...  # fmt: skip
+@refuses_other_keywords
 def explain(
     scenario: Scenario | Sequence[Scenario] | None = None,
     deployment: Deployment | Sequence[Deployment] | None = None,
@@ -205,6 +216,7 @@ def explain(
     return Sweep(outcomes, EXPLAINED) if asked.swept else _only(outcomes)
 
 
+@refuses_other_keywords
 def search(
     scenario: Scenario | None = None,
     space: SearchSpace | None = None,

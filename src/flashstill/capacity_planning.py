@@ -13,7 +13,7 @@ from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.problem import problem_of
 from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
-from flashstill.errors import BadInput, shown
+from flashstill.errors import BadInput, refuses_other_keywords, shown
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CapacityPlan
@@ -22,6 +22,7 @@ __all__ = ["capacity"]
 MOST_POINTS = 100
 
 
+@refuses_other_keywords
 def capacity(
     plan: Plan,
     *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
 from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
-from flashstill.errors import BadInput, shown
+from flashstill.errors import BadInput, refuses_other_keywords, shown
 from flashstill.sweeps import plain_value
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["cascade"]
 
 
+@refuses_other_keywords
 def cascade(
     plan: Plan,
     *,

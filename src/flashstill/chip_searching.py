@@ -12,7 +12,7 @@ from flashstill.codesign.asked_search import asked_space, futures_of_words
 from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.search_answer import ChipSearch, answer_search
 from flashstill.codesign.search_question import LEAST_TIMES, MOST_TIMES, Question, check_volume
-from flashstill.errors import BadInput, check_counts
+from flashstill.errors import BadInput, check_counts, refuses_other_keywords
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -22,6 +22,7 @@ DESIGNS, MAX_CHIPS, MAX_BATCH = 1_000_000, 64, 1024
 """designs searched, and the most chips and requests of one deployment"""
 
 
+@refuses_other_keywords
 def chip_search(
     *,
     model: str | Architecture | Sequence[str | Architecture],

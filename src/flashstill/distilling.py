@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flashstill.distilled import DistillResult, FamilyResult, StudyResult
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, refuses_other_keywords
 from flashstill.extras import missing_package
 from flashstill.progress import Progress, Silent
 
@@ -40,7 +40,7 @@ def says_what_is_missing(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             raise BadInput(missing) from error
 
-    return called
+    return refuses_other_keywords(called)
 
 
 def progress_of(progress: bool | Progress) -> Progress:

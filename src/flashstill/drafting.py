@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, asked_by_keywords, facts_of
+from flashstill.errors import refuses_other_keywords
 from flashstill.plan.worth import COUNTS, DraftWorth, worth_by_batch
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ __all__ = ["COUNTS", "draft_worth"]
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+@refuses_other_keywords
 def draft_worth(
     *,
     model: str | Architecture,

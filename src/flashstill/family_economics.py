@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.economics.sensitivity import check_draws
-from flashstill.errors import BadInput, shown
+from flashstill.errors import BadInput, refuses_other_keywords, shown
 from flashstill.family.answer import FamilyAnswer, family_answer
 from flashstill.family.expected import distillation_law
 from flashstill.family.finished import is_result, read_result
@@ -27,6 +27,7 @@ TOKENS_PER_DAY = 1e9
 """output tokens per day of a finished run's family, where nobody says: a labelled guess"""
 
 
+@refuses_other_keywords
 def family_economics(
     family: str | Path | Mapping[str, Any] | FamilyPlan,
     *,
@@ -77,6 +78,7 @@ def _plan(
     return read_plan(Path(family)), None, ()
 
 
+@refuses_other_keywords
 def should_distil(
     *,
     student: str | Architecture | float,

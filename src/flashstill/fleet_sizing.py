@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import OF_ALL, Edits, FactsLike, facts_of
-from flashstill.errors import BadInput, unknown
+from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.errors import BadInput, refuses_other_keywords, unknown
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.sizing import plan_fleet as sized_fleet
 from flashstill.fleets.slo import parse_slo
@@ -23,20 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_fleet"]
 _OWN = ("replicas", "max_ttft_s", "max_tpot_s")
-_NAMED = (
-    "chips",
-    "max_chips",
-    "precision",
-    "kv_precision",
-    "speed",
-    "window_s",
-    "cold_start_s",
-    "disaggregated",
-    *OF_ALL,
-)
 _POLICY = tuple(field.name for field in fields(Policy) if field.name not in _OWN)
 
 
+@refuses_other_keywords
 def plan_fleet(
     *,
     model: str | Architecture,
@@ -71,7 +62,8 @@ def plan_fleet(
     reading = Reading(**{name: more.pop(name) for name in READING if name in more})
     for name in more:
         if name not in _POLICY:
-            raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING, *_NAMED)))
+            named = [each for each in signature(plan_fleet).parameters if each != "more"]
+            raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING, *named)))
     names = (chips,) if isinstance(chips, str) else tuple(chips)
     choices = Choices(
         chips=tuple(each.strip() for name in names for each in name.split(",") if each.strip()),

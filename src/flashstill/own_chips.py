@@ -12,7 +12,7 @@ from flashstill.asic.answer import answer as answer_question
 from flashstill.asic.design import VARIANTS
 from flashstill.asic.question import NODES, Question
 from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, refuses_other_keywords
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["asic"]
 
 
+@refuses_other_keywords
 def asic(
     *,
     model: str | Architecture,

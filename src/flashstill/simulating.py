@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import OF_ALL, Edits, FactsLike, facts_of, of_kind, texts_of
-from flashstill.errors import BadInput, FlashstillError, unknown
+from flashstill.errors import BadInput, FlashstillError, refuses_other_keywords, unknown
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
 from flashstill.simulate.knee import Knee
@@ -39,6 +39,7 @@ _NUMBERS = {
 """keywords that are numbers, with their types as text"""
 
 
+@refuses_other_keywords
 def simulate(
     *,
     model: str | Architecture,
@@ -78,6 +79,7 @@ def simulate(
     )  # fmt: skip
 
 
+@refuses_other_keywords
 def simulate_sweep(
     *,
     model: str | Sequence[str],
@@ -126,6 +128,7 @@ def simulate_sweep(
     return [rows[place] for place in sorted(rows)]
 
 
+@refuses_other_keywords
 def knee(
     *,
     model: str | Architecture,

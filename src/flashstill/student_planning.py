@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of, of_kind, search_by_keywords
-from flashstill.errors import BadInput, shown
+from flashstill.errors import BadInput, refuses_other_keywords, shown
 from flashstill.facts import Facts
 from flashstill.plan.space import normalised
 from flashstill.progress import Progress
@@ -27,6 +27,7 @@ TRAIN_LENGTH = 4096
 _NOT_SEARCHED = ("draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance")
 
 
+@refuses_other_keywords
 def plan_student(
     *,
     target: float | str,

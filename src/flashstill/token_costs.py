@@ -11,7 +11,7 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.checked import LARGEST, Number, between, built
 from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
-from flashstill.errors import BadInput, check_counts, shown
+from flashstill.errors import BadInput, check_counts, refuses_other_keywords, shown
 from flashstill.facts import Facts
 from flashstill.plan.hosted import Hosting
 from flashstill.plan.hosting import host
@@ -83,6 +83,7 @@ class TokenCosts:
         return html_table(SHOWN, rows, f"{self.document['model']} on {self.document['chip']}")
 
 
+@refuses_other_keywords
 def economics(
     *,
     model: str | Architecture,

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, refuses_other_keywords, unknown
 from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
 from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
@@ -18,6 +18,7 @@ __all__ = ["train_cost"]
 _DEPLOYMENT = tuple(field.name for field in fields(TrainingDeployment) if field.name != "chip")
 
 
+@refuses_other_keywords
 def train_cost(
     *,
     model: str | Architecture,

@@ -9,7 +9,7 @@ from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
 from flashstill.codesign.whatif_answer import WhatIfs
 from flashstill.codesign.whatifs import what_ifs
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, refuses_other_keywords
 from flashstill.hardware import known_chips
 from flashstill.hardware.wiring import WIRED
 from flashstill.plan.space import BATCHES
@@ -23,6 +23,7 @@ ALL = "all"
 MAX_CHIPS = 16
 
 
+@refuses_other_keywords
 def codesign(
     *,
     model: str | Architecture | Sequence[str | Architecture],

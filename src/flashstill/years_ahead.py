@@ -11,7 +11,7 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.ahead import ArraysAnswer, CeilingAnswer, TrendsAnswer, trends_of
 from flashstill.codesign.arrays import array_costs, best_shares, products_of
 from flashstill.codesign.ceiling import ceilings
-from flashstill.errors import BadInput, InfeasiblePlan, check_counts
+from flashstill.errors import BadInput, InfeasiblePlan, check_counts, refuses_other_keywords
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -24,6 +24,7 @@ MOST_WANTED = 1e12
 """tokens a second that may be asked for"""
 
 
+@refuses_other_keywords
 def trends(
     *,
     year: int,
@@ -54,6 +55,7 @@ def trends(
     return trends_of(facts_of(facts, set), year, as_of, came, _model(model), (isl, osl, concurrency))
 
 
+@refuses_other_keywords
 def ceiling(
     *,
     model: str | Architecture,
@@ -95,6 +97,7 @@ def ceiling(
     return CeilingAnswer(model=shape.name, chip=table.machine(chip).name, wanted=wanted, rows=rows)
 
 
+@refuses_other_keywords
 def arrays(
     *,
     model: str | Architecture,

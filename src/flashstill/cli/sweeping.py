@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,11 @@ import click
 from flashstill.errors import BadInput, FlashstillError
 
 if TYPE_CHECKING:
+    from flashstill.console import Console
     from flashstill.simulate.sweep import Job, Row
 
+LONG, TRIED = 200_000.0, 20_000
+"""requests of a sweep from which on an estimate is told before it, and those of the run that it is made by"""
 SHOWN = (
     "label",
     "load",
@@ -83,7 +87,9 @@ def swept(runs: Sequence[Job | Row], workers: int | None, dask: str | None, out:
     rows: dict[int, Row] = {}
     jobs = sum(isinstance(each, Job) for each in runs)
     where = dask or f"{max(min(workers or cores(), jobs), 1)} processes"
-    console, begun, done = Console(), time.monotonic(), 0
+    console, done = Console(), 0
+    foretell([each for each in runs if isinstance(each, Job)], None if dask else workers or cores(), console)
+    begun = time.monotonic()
     try:
         with console.task(f"sweep on {where}", jobs, "runs") as advance:
             for place, row in each_row(runs, workers, dask):
@@ -104,6 +110,34 @@ def swept(runs: Sequence[Job | Row], workers: int | None, dask: str | None, out:
             console.say(f"interrupted; the {len(rows)} rows that were done are in {out}")
         raise
     return _in_order(rows)
+
+
+def foretell(jobs: Sequence[Job], workers: int | None, console: Console) -> None:
+    """Before a long sweep, say how many requests it has and about how long they take, by a short run of its middle one.
+
+    workers: how many runs go on at a time, None if nobody knows.
+    """
+    from flashstill.cli.patience import requests_expected
+    from flashstill.console import duration
+    from flashstill.simulate.sweep import row_of
+
+    expected = [requests_expected(job.traffic) for job in jobs]
+    total = sum(each for each in expected if each is not None)
+    if None in expected or total < LONG:
+        return
+    told, job = f"{len(jobs):,} runs have {total:,.0f} requests in all", jobs[len(jobs) // 2]
+    if job.traffic.rate is None and job.traffic.concurrency is None:
+        console.say(f"{told}; Ctrl-C ends them")
+        return
+    tried = max(TRIED, 4 * (job.traffic.concurrency or 0))
+    short = replace(job, traffic=replace(job.traffic, requests=tried))
+    row_of(short)  # prepares the fleet and the event loop
+    begun = time.monotonic()
+    if not row_of(short)["fits"]:
+        return
+    each_s, many = (time.monotonic() - begun) / tried, min(workers or 1, len(jobs))
+    where = "one core" if workers is None else f"{many} processes" if many > 1 else "one process"
+    console.say(f"{told}, about {duration(total * each_s / many)} on {where}; Ctrl-C ends them")
 
 
 def _in_order(rows: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, refuses_other_keywords
 from flashstill.extras import missing_package
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 
+@refuses_other_keywords
 def serve(
     directory: str | Path,
     *,

@@ -31,6 +31,8 @@ from flashstill.simulate.state import Counts, Values
 
 NAME = re.compile(r"chunk-([0-9]{1,9})-trace\.csv")
 MOST_CLIENTS, MOST_BYTES, MOST_TOKENS, LATEST_S = 10_000, 256 * 2**20, 2**31, 1e8
+FOLDER_BYTES = 2 * 2**30
+"""of all files, whose distributions are held in memory"""
 STEP_S, STEP_REQUESTS = 600.0, 1e6
 """drawn at a time: so many seconds, or fewer for about so many requests"""
 LENGTHS = ("input_tokens", "output_tokens")
@@ -114,6 +116,12 @@ def clients_in(folder: Path) -> list[tuple[int, Path]]:
         )
     if len(found) > MOST_CLIENTS:
         raise BadInput(f"{folder} has more than {MOST_CLIENTS:,} clients")
+    files = (each for number, path in found for each in (path, path.with_name(f"chunk-{number}-dataset.json")))
+    held_bytes = sum(each.stat().st_size for each in files if each.is_file())
+    if held_bytes > FOLDER_BYTES:
+        raise BadInput(
+            f"{folder} has {held_bytes:,} bytes of clients, and at most {FOLDER_BYTES:,} are read; give a part of them"
+        )
     return found
 
 

@@ -47,7 +47,10 @@ def result_cells(path: Path) -> list[Cells]:
         if rows:
             measured = [row for row in rows if TPOT in row or TTFT in row]
             if not measured:
-                raise BadInput(f"{path} is a result of {known} without a time to first token or per output token")
+                raise BadInput(
+                    f"{path} is a result of {known} without a time to first token or per output token, as runs without"
+                    " streaming are; measure with it"
+                )
             return measured
     raise BadInput(f"{path} is no result file that is known: {', '.join(READERS)}")
 
@@ -95,8 +98,7 @@ def _guidellm(tree: Mapping[str, Any]) -> Iterator[Cells]:
 
 
 def _aiperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
-    first = _inside(tree, "time_to_first_token")
-    if "avg" not in first:
+    if not any("avg" in _inside(tree, tag) for tag in ("time_to_first_token", "request_latency")):
         return
 
     def milliseconds(tag: str) -> float | None:
@@ -115,7 +117,7 @@ def _aiperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
 
 def _inference_perf(tree: Mapping[str, Any]) -> Iterator[Cells]:
     latency = _inside(tree, "successes", "latency")
-    if not latency:
+    if not latency and not ("load_summary" in tree and "successes" in tree):
         return
     names = ("time_per_output_token", "time_to_first_token")
     seconds = (_number(_inside(latency, name), "mean") for name in names)
