@@ -455,7 +455,7 @@ CASES = SHARED / "cases"
 @pytest.mark.parametrize(
     ("folder", "rows"),
     [
-        ("mychip", "torus_axes, compute_units, cache_bytes (or sram_bytes), link_domain_chips"),
+        ("mychip", "compute_units, cache_bytes (or sram_bytes), torus_axes, link_domain_chips"),
         ("mytpu", "cache_bytes (or sram_bytes), matrix_edge, wrap_edge, link_domain_chips"),
     ],
 )

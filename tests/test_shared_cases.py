@@ -148,7 +148,7 @@ def test_qwen3_by_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "more", "missing"),
     [
-        ("gpu", "", "torus_axes, compute_units, cache_bytes (or sram_bytes), link_domain_chips"),
+        ("gpu", "", "compute_units, cache_bytes (or sram_bytes), torus_axes, link_domain_chips"),
         (
             "tpu",
             "t-asic,torus_axes,3,3,3,1,chip,,estimate,announcement,2024-06,\n",

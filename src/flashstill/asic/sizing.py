@@ -66,6 +66,18 @@ def size(givens: Givens, choice: Choice) -> ChipDesign | str:
     return NO_SPLIT if held is None else size_holding(givens, choice, *held)
 
 
+def _sram_bytes(givens: Givens, choice: Choice, weights: float, cached: float) -> float:
+    """SRAM of a package in whole banks: for activations, and without HBM for all that it holds."""
+    wanted = givens.wanted
+    rows, held = float(wanted.concurrency), 0.0
+    if wanted.variant == HBM:
+        rows = max(choice.intensity * BYTES_PER_VALUE[givens.widest] / FLOPS_PER_MAC, rows)
+    else:
+        held = (cached + (0.0 if wanted.variant == HARDWIRED else weights)) / givens.software.usable_ratio
+    needed = max(held, givens.activation_bytes * rows / givens.value("kernel", "on_chip_ratio"))
+    return max(math.ceil(needed * _ROUNDING / _BANK_BYTES) * _BANK_BYTES, _LEAST_SRAM)
+
+
 def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
     """As `size`, of a chip that holds so many bytes."""
     wanted, software = givens.wanted, givens.software
@@ -77,12 +89,7 @@ def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -
         fewest = math.ceil(((weights + cached + own) / software.usable_ratio) / stack)
         stacks = choice.more * math.ceil(fewest / choice.dies) * choice.dies
         memory_bytes, memory_rate = stacks * stack, stacks * givens.value(wanted.memory, "stack_bytes_per_s")
-        rows = max(choice.intensity * BYTES_PER_VALUE[givens.widest] / FLOPS_PER_MAC, wanted.concurrency)
-        sram = givens.activation_bytes * rows / givens.value("kernel", "on_chip_ratio")
-    else:
-        sram = (cached + (0.0 if wanted.variant == HARDWIRED else weights)) / software.usable_ratio
-        sram = max(sram, givens.activation_bytes * wanted.concurrency / givens.value("kernel", "on_chip_ratio"))
-    sram = max(math.ceil(sram * _ROUNDING / _BANK_BYTES) * _BANK_BYTES, _LEAST_SRAM)
+    sram = _sram_bytes(givens, choice, weights, cached)
     sram_rate = sram * givens.value("sram-macro", "bytes_per_cycle_ratio") * givens.clock_hz
     widest = choice.intensity * (memory_rate or sram_rate)
     flops = {name: widest * rate for name, rate in givens.rates.items()}

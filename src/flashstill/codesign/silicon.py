@@ -64,33 +64,12 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
     """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index."""
     facts, block, rules, numbers = block_facts.facts, block_facts.block, block_facts.rules, block_facts.memory
     lanes = np.array([float(one.lanes) for one in block_facts.links])[links]
-    optical = np.array([one.wiring == OPTICS for one in block_facts.links])[links]
-    needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
-    each = (needed + spare) / needed / block.dies
-    rates = rates_of(rules, block.narrowest)
-    across = facts.value("die-to-die", "die_bytes_per_s") / facts.value("die-to-die", "module_bytes_per_s")
-    content = Content(
-        sram_bytes=sram * each,
-        multipliers={name: macs * rate * each for name, rate in rates.items()},
-        stacks=1.0 / block.dies,  # the rules count all stacks of the package
-        lanes=np.ceil(lanes / block.dies),
-        modules=float(math.ceil(across)) if block.dies > 1 else 0.0,
-        feeds=2.0 * macs / block.edge * each,
-        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0) + block_facts.more_array,
-    )
-    own = replace(
-        rules,
-        stack_mm2=numbers.phy_mm2[memory],
-        stack_edge_mm=numbers.edge_mm[memory],
-        lane_mm2=np.where(optical, facts.value("optics", "lane_mm2"), rules.lane_mm2),
-        lane_edge_mm=np.where(optical, facts.value("optics", "lane_edge_mm"), rules.lane_edge_mm),
-    )
-    area = area_parts(own, content)
+    area = _area(block_facts, macs, sram, memory, links, lanes)
     die_mm2: Values = np.asarray(sum(area.values()))
     steps = np.sqrt(die_mm2 * rules.width_mm / rules.height_mm) / block_facts.step_mm
     silicon = block.dies * die_mm2
     clock = facts.value(f"node-{block.node_nm}", "clock_hz")
-    flops = {name: FLOPS_PER_MAC * macs * rate * clock for name, rate in rates.items()}
+    flops = {name: FLOPS_PER_MAC * macs * rate * clock for name, rate in rates_of(rules, block.narrowest).items()}
     cooled = np.minimum(
         silicon * facts.value("cooling", "w_per_mm2") * numbers.heat_ratio[memory], facts.value("cooling", "package_w")
     )
@@ -122,6 +101,35 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
         memory_usd=numbers.usd[memory],
         **_dollars(block_facts, dies, stands, interposed, watts, lanes, memory, links),
     )
+
+
+def _area(
+    block_facts: BlockFacts, macs: Values, sram: Values, memory: Values, links: Values, lanes: Values
+) -> dict[str, Values]:
+    """Square millimetres of one die, by part."""
+    facts, block, rules, numbers = block_facts.facts, block_facts.block, block_facts.rules, block_facts.memory
+    optical = np.array([one.wiring == OPTICS for one in block_facts.links])[links]
+    needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
+    each = (needed + spare) / needed / block.dies
+    rates = rates_of(rules, block.narrowest)
+    across = facts.value("die-to-die", "die_bytes_per_s") / facts.value("die-to-die", "module_bytes_per_s")
+    content = Content(
+        sram_bytes=sram * each,
+        multipliers={name: macs * rate * each for name, rate in rates.items()},
+        stacks=1.0 / block.dies,  # the rules count all stacks of the package
+        lanes=np.ceil(lanes / block.dies),
+        modules=float(math.ceil(across)) if block.dies > 1 else 0.0,
+        feeds=2.0 * macs / block.edge * each,
+        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0) + block_facts.more_array,
+    )
+    own = replace(
+        rules,
+        stack_mm2=numbers.phy_mm2[memory],
+        stack_edge_mm=numbers.edge_mm[memory],
+        lane_mm2=np.where(optical, facts.value("optics", "lane_mm2"), rules.lane_mm2),
+        lane_edge_mm=np.where(optical, facts.value("optics", "lane_edge_mm"), rules.lane_edge_mm),
+    )
+    return area_parts(own, content)
 
 
 def _fed(block_facts: BlockFacts, flops: dict[str, Values], sram: Values, memory: Values) -> Values:

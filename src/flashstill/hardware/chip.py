@@ -164,10 +164,6 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     operand = needs.number("operand_energy_ratio")
     crossing_mm = needs.number("crossing_ratio") * math.sqrt(needs.number("die_mm2"))
     wire = needs.of("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
-    # A chip with links also needs its topology, domain size and scale-out facts.
-    linked = facts.find(name, "link_bytes_per_s") is not None
-    axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
-    wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
     tiers, wired = memory_tiers(needs, ratio, wire), wired_of(facts, name)
     if wired is not None:
         if wired.precision not in BYTES_PER_VALUE:
@@ -180,21 +176,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     on_chip_bytes = needs.either("cache_bytes", "sram_bytes")
     far_sram = needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire
     matrix_edge = int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge"))
-    topology = Topology(
-        link_bytes_per_s=needs.optional("link_bytes_per_s"),
-        link_joules_per_byte=(needs.optional("link_pj_per_bit") or needs.of(wiring, "pj_per_bit"))
-        * BITS_PER_BYTE
-        * PICO,
-        axes=axes,
-        peers=int(needs.optional("direct_peers")) if linked else 0,
-        wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
-    )
-    system = System(
-        domain_chips=int(needs.number("link_domain_chips")) if linked else 1,
-        scale_out_bytes_per_s=needs.number("scale_out_bytes_per_s") if linked else 0.0,
-        scale_out_joules_per_byte=needs.of("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
-        server_power_ratio=needs.number("server_power_ratio"),
-    )
+    topology, system = _links_of(needs, kind, facts.find(name, "link_bytes_per_s") is not None)
     chip = Chip(
         name=name,
         title=machine.title,
@@ -221,6 +203,27 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     needs.refuse()
     _check_power(chip)
     return chip
+
+
+def _links_of(needs: Needs, kind: str, is_linked: bool) -> tuple[Topology, System]:
+    """How chips are connected; one with links also needs its topology, domain size and scale-out facts."""
+    axes = int(needs.number("torus_axes", absent=0.0)) if is_linked else 0
+    wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
+    per_bit = needs.optional("link_pj_per_bit") or needs.of(wiring, "pj_per_bit")
+    topology = Topology(
+        link_bytes_per_s=needs.optional("link_bytes_per_s"),
+        link_joules_per_byte=per_bit * BITS_PER_BYTE * PICO,
+        axes=axes,
+        peers=int(needs.optional("direct_peers")) if is_linked else 0,
+        wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
+    )
+    system = System(
+        domain_chips=int(needs.number("link_domain_chips")) if is_linked else 1,
+        scale_out_bytes_per_s=needs.number("scale_out_bytes_per_s") if is_linked else 0.0,
+        scale_out_joules_per_byte=needs.of("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
+        server_power_ratio=needs.number("server_power_ratio"),
+    )
+    return topology, system
 
 
 def _check_power(chip: Chip) -> None:
