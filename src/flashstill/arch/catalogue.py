@@ -189,7 +189,7 @@ def _names() -> dict[str, tuple[str, str | None]]:
     return {**tails, **{name.lower(): meaning for name, meaning in written.items()}}
 
 
-def with_heads(count: int = 4) -> list[str]:
-    """Short names of the first `count` models with multi-token prediction modules."""
+def with_heads() -> list[str]:
+    """Short names of the first few models with multi-token prediction modules."""
     names = (short for short in catalogue() if _build(short, None).mtp_layers)
-    return list(islice(names, count))
+    return list(islice(names, 4))

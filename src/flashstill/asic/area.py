@@ -84,12 +84,12 @@ class Rules:
         return {name: 2.0 ** math.floor(math.log2(size[widest] / size[name])) for name in formats}
 
 
-def rules_of(facts: Facts, node_nm: int, kind: str = DATAFLOW) -> Rules:
-    """The rules of a node; MissingFact if it has no rows. kind: of what surrounds multipliers and SRAM."""
-    return facts.derived(("area", node_nm, kind), lambda: _rules(facts, node_nm, kind))
+def rules_of(facts: Facts, node_nm: int) -> Rules:
+    """The rules of a node; MissingFact if it has no rows. What surrounds multipliers and SRAM is a dataflow chip's."""
+    return facts.derived(("area", node_nm), lambda: _rules(facts, node_nm))
 
 
-def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
+def _rules(facts: Facts, node_nm: int) -> Rules:
     node = f"node-{node_nm}"
     density = facts.value(node, "transistors_per_mm2")
     shrink = facts.value(f"node-{REFERENCE_NM}", "transistors_per_mm2") / density
@@ -109,7 +109,7 @@ def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
         lane_edge_mm=facts.value("serdes", "lane_edge_mm"),
         module_edge_mm=facts.value("die-to-die", "module_edge_mm"),
         host_edge_mm=facts.value("host-interface", "block_edge_mm"),
-        other_ratio=facts.value("die", "other_ratio", kind),
+        other_ratio=facts.value("die", "other_ratio", DATAFLOW),
         width_mm=facts.value("reticle", "width_mm"),
         height_mm=facts.value("reticle", "height_mm"),
     )

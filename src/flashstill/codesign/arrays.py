@@ -80,14 +80,14 @@ class ArrayCost:
         return {**asdict(self), "total_joules": self.total_joules, "energy_delay_js": self.energy_delay}
 
 
-def products_of(model: Architecture, tokens: int, batch: int = 1) -> tuple[Product, ...]:
+def products_of(model: Architecture, tokens: int) -> tuple[Product, ...]:
     """The matrix products of the blocks of a model over `tokens` tokens, as an encoder runs them, without its ends.
 
     Attention is whole rectangles, one for each head: arrays compute what a causal mask discards.  Raises
     UnsupportedArchitecture for blocks that are no plain products (experts, recurrence, latent attention).
     """
     found: list[Product] = []
-    for operation in prefill(model, batch, tokens):
+    for operation in prefill(model, 1, tokens):
         if isinstance(operation, Matmul):
             if operation.name == "LM head":
                 continue

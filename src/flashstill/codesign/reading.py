@@ -137,15 +137,13 @@ def _enough(reader: Reader, low: int, seconds_of: Any) -> int:
     return found
 
 
-def answer_cost(
-    reader: Reader, items: float, traffic: Traffic, kept_corpus: bool = False, most_chips: int = MOST_CHIPS
-) -> StageCost:
+def answer_cost(reader: Reader, items: float, traffic: Traffic, kept_corpus: bool = False) -> StageCost:
     """The stage that reads all items in one context; kept_corpus: its cache stays in memory between questions.
 
     InfeasiblePlan, with the ways counted, if nothing holds it, or nothing is fast enough.
     """
     asked = Asked(tokens=items * reader.tokens, question=reader.question, answer=reader.answer)
-    ways = readings(reader.setup, asked, kept_corpus, most_chips=most_chips)
+    ways = readings(reader.setup, asked, kept_corpus)
     alone = ways.seconds / ways.batch  # of one question, where groups are always full
     groups = np.maximum(np.ceil(traffic.per_s * alone / traffic.load_ratio * (1.0 - 1e-12)), float(traffic.replicas))
     seconds = _with_wait(ways.seconds, groups, ways.batch, traffic, alone)
@@ -163,7 +161,7 @@ def answer_cost(
     filled = (ways.batch <= 1.0) | (busy >= traffic.load_ratio / 2.0)
     fine = ways.fits & filled & (seconds <= (reader.max_s or math.inf))
     if not fine.any():
-        raise InfeasiblePlan(_refusal(reader, asked, ways.fits, ways.seconds, most_chips), _counted(ways.fits))
+        raise InfeasiblePlan(_refusal(reader, asked, ways.fits, ways.seconds), _counted(ways.fits))
     best = float(np.min(usd[fine]))
     near = fine & (usd <= best * (1.0 + 1e-9))
     at = np.unravel_index(int(np.argmin(np.where(near, seconds, np.inf))), usd.shape)
@@ -204,9 +202,9 @@ def _counted(fits: Any) -> dict[str, int]:
     return {reason: count for reason, count in counted.items() if count}
 
 
-def _refusal(reader: Reader, asked: Asked, fits: Any, seconds: Any, most_chips: int) -> str:
+def _refusal(reader: Reader, asked: Asked, fits: Any, seconds: Any) -> str:
     model, chip = reader.setup.model.name, reader.rent.chip.name
-    what = f"the stage {reader.name!r}, {model} over {asked.tokens:.4g} tokens on up to {most_chips:,} x {chip},"
+    what = f"the stage {reader.name!r}, {model} over {asked.tokens:.4g} tokens on up to {MOST_CHIPS:,} x {chip},"
     if not fits.any():
         return f"{what} fits nowhere: weights and {kept_bytes(reader.setup, asked.tokens):.3g} bytes of cache"
     bound = "" if reader.max_s is None else f" within {reader.max_s:g} s"

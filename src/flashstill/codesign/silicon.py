@@ -33,6 +33,7 @@ from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, assemble
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
 from flashstill.units import FLOPS_PER_MAC
+from flashstill.workload import Quantity
 
 BENEATH = "stacked memory is larger than the die beneath it"
 UNFED = "SRAM is too small to feed the multipliers from memory"
@@ -105,7 +106,7 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
 
 def _area(
     block_facts: BlockFacts, macs: Values, sram: Values, memory: Values, links: Values, lanes: Values
-) -> dict[str, Values]:
+) -> dict[str, Quantity]:
     """Square millimetres of one die, by part."""
     facts, block, rules, numbers = block_facts.facts, block_facts.block, block_facts.rules, block_facts.memory
     optical = np.array([one.wiring == OPTICS for one in block_facts.links])[links]

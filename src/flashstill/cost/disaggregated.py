@@ -81,7 +81,6 @@ def serve_apart(
     pools: Pools,
     load: Load,
     speculation: Speculation | None = None,
-    pue: float = 1.0,
 ) -> PoolServing:
     """Price `load`, with osl above 1, on two pools; quantities broadcast. Joules exclude host and facility.
 
@@ -95,11 +94,11 @@ def serve_apart(
     room = most_sequences(model, conditions, prefill, load.isl) / (prefill.dp * prefill.pp)
     most_prompts = np.minimum(prompts_of_a_pass(conditions, load), load.concurrency / pools.groups)
     prompts = np.maximum(np.minimum(most_prompts, room), 1.0)
-    full = prefill_step(model, conditions, prefill, prompts, load.computed, pue, load.chunk, load.cached)
-    single = prefill_step(model, conditions, prefill, 1.0, load.computed, pue, load.chunk, load.cached)
+    full = prefill_step(model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=load.cached)
+    single = prefill_step(model, conditions, prefill, 1.0, load.computed, chunk=load.chunk, past=load.cached)
     cacheless_s = full.seconds
     if np.any(load.cached):
-        cacheless_s = prefill_step(model, conditions, prefill, prompts, load.computed, pue, load.chunk).seconds
+        cacheless_s = prefill_step(model, conditions, prefill, prompts, load.computed, chunk=load.chunk).seconds
     sent_bytes, transfer_s = transfer(model, conditions, pools, load.isl)
     prefills = pools.groups * prompts / full.seconds
     most = np.minimum(prefills, np.minimum(pools.instances * prefill.dp, decode.dp) / transfer_s)
@@ -117,7 +116,7 @@ def serve_apart(
         return software.first_token_s + software.first_ratio * (own_s + queue_s) + transfer_s
 
     def step_of(batch: Quantity) -> StepCost:
-        return batch_step(model, conditions, decode, batch, context, speculation, pue)
+        return batch_step(model, conditions, decode, batch, context, speculation)
 
     batch = np.minimum(_decoding(load, steps, most, first_s, lambda size: step_of(size).seconds), fitting)
     step = step_of(batch)

@@ -53,7 +53,6 @@ def context_prefill(
     parts: Quantity,
     tokens: Quantity,
     ring: bool = True,
-    pue: float = 1.0,
 ) -> StepCost:
     """Prefill of one sequence of `tokens` over `parts` groups of `tp` chips.
 
@@ -75,7 +74,7 @@ def context_prefill(
     sent = prefill_exchanges(model, widths, tp, parts, tokens)
     sending = chip_work(conditions, (), sent)
     gathered = rest.plus(attending).plus(sending)
-    step = on_chips(conditions, gathered, layout.chips, pue)
+    step = on_chips(conditions, gathered, layout.chips)
     if ring and sent:
         blocks = prefill(
             replace(model, layers=ring_layers(model)), 1.0, tokens / parts, widths, before, conditions.skew
@@ -89,7 +88,7 @@ def context_prefill(
         launches_s = (parts - 1.0) * attended.shares_s["overhead"]
         passed = gathered.lasting("links", -np.minimum(passed_s, attended.seconds * (parts - 1.0) / parts))
         passed = passed.plus(merged).lasting("overhead", launches_s)
-        step, around = (on_chips(conditions, work, layout.chips, pue) for work in (gathered, passed))
+        step, around = (on_chips(conditions, work, layout.chips) for work in (gathered, passed))
         layers = [np.asarray(each.bytes) for each in sent if each.name == KEYS_AND_VALUES]
         own = sequence_bytes(model, tokens, conditions.precisions.widths, replace(layout, dp=1.0)) / parts
         left = room_bytes(model, conditions, layout) - own
@@ -106,7 +105,6 @@ def context_step(
     sequences: Quantity,
     context: Quantity,
     queries: Quantity = 1.0,
-    pue: float = 1.0,
 ) -> StepCost:
     """A step in which `sequences` sequences compute `queries` new tokens each and attend to `context` cached ones.
 
@@ -125,7 +123,7 @@ def context_step(
     rest = chip_work(conditions, spread.operations, spread.exchanges, overhead_seconds(model, conditions, loads[0]))
     rest = _looked_up(rest, where.reshape(wide.shape), len(distinct))
     work = chip_work(conditions, attending, exchanges).plus(_on_share(rest, wide / there))
-    step = with_sampling(on_chips(conditions, work, there, pue), model, conditions, loads[0] * loads[2])
+    step = with_sampling(on_chips(conditions, work, there), model, conditions, loads[0] * loads[2])
     return _fastest(step)
 
 

@@ -35,7 +35,6 @@ def serve(
     layout: Layout,
     load: Load,
     speculation: Speculation | None = None,
-    pue: float = 1.0,
 ) -> Serving:
     """Price `load` served on `layout`; quantities broadcast. Joules exclude host and facility."""
     alone, fitting = capacity(model, conditions, layout, load, speculation)
@@ -49,8 +48,8 @@ def serve(
     steps = [(decoding, replace(together, count=0.0)), (decoding, together)]
     nothing = replace(decoding, sequences=0.0)
     steps += [(nothing, Chunks(count=prompts, length=one.length, past=one.past)) for one in (*passes, *uncached)]
-    verified, mixed, *prefills = steps_together(model, conditions, layout, steps, pue)
-    whole = with_drafts(verified, model, conditions, layout, local, context, speculation, pue)
+    verified, mixed, *prefills = steps_together(model, conditions, layout, steps)
+    whole = with_drafts(verified, model, conditions, layout, local, context, speculation)
     step = whole.partly_empty(working_share(model, layout, batch))
     passed = in_sequence(prefills[: len(passes)], passes)
     paces = Paces(

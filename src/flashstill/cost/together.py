@@ -27,14 +27,14 @@ Step = tuple[Decoding, Chunks]
 
 
 def steps_together(
-    model: Architecture, conditions: Conditions, layout: Layout, steps: Sequence[Step], pue: float = 1.0
+    model: Architecture, conditions: Conditions, layout: Layout, steps: Sequence[Step]
 ) -> list[StepCost]:
     """The cost of each of several steps on the same layout, as `mixed_step` prices them one by one."""
     decoding, chunks = zip(*steps, strict=True)
     degrees = (layout.tp, layout.pp, layout.ep, layout.dp, layout.redundant)
     numbers = [getattr(part, name) for part in (*decoding, *chunks) for name in part.__slots__]
     axis = _Axis(dimensions=max(map(np.ndim, (*degrees, *numbers))))
-    whole = mixed_step(model, conditions, layout, axis.along(decoding), axis.along(chunks), pue)
+    whole = mixed_step(model, conditions, layout, axis.along(decoding), axis.along(chunks))
     return [axis.at(whole, place) for place in range(len(steps))]
 
 

@@ -44,9 +44,9 @@ KEYS_AND_VALUES = "keys and values"
 _EXPANDED = LATENT_FORMS[0]
 
 
-def cached_before(tokens: Quantity, parts: Quantity, past: Quantity = 0.0) -> Quantity:
+def cached_before(tokens: Quantity, parts: Quantity) -> Quantity:
     """Tokens before those of a part, on average over its queries' causal pairs: their sum is that of the sequence."""
-    return past + (tokens - tokens / parts) / 2.0
+    return (tokens - tokens / parts) / 2.0
 
 
 def prefill_of_a_part(operations: Iterable[Operation], parts: Quantity) -> list[Operation]:

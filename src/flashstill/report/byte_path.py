@@ -32,7 +32,7 @@ class Place:
     words: str = ""
 
 
-def byte_path(places: Sequence[Place], title: str, unit: str = "multiplier", width: float = WIDTH) -> str:
+def byte_path(places: Sequence[Place], title: str, width: float = WIDTH) -> str:
     """Places from the nearest to the farthest, those on the die first; "" without places."""
     ordered = sorted(places, key=lambda place: not place.on_die)
     if not ordered:
@@ -50,9 +50,7 @@ def byte_path(places: Sequence[Place], title: str, unit: str = "multiplier", wid
         text(12.0, 29.0, "the die", "start", "strong"),
         f'<rect class="unit s1" x="12" y="{TOP + 6.0:g}" width="{UNIT_WIDTH:g}"'
         f' height="{ROW * max(inside, 1) - 14.0:.1f}" rx="4"/>',
-        text(
-            12.0 + UNIT_WIDTH / 2.0, TOP + ROW * max(inside, 1) / 2.0 + 3.0, shortened(unit, UNIT_WIDTH), "middle", "on"
-        ),
+        text(12.0 + UNIT_WIDTH / 2.0, TOP + ROW * max(inside, 1) / 2.0 + 3.0, "multiplier", "middle", "on"),
     ]
     for number, place in enumerate(ordered):
         top = TOP + ROW * number if number < inside else outside + ROW * (number - inside)

@@ -73,9 +73,7 @@ def plain(number: float) -> str:
     return f"{number:,.0f}" if 1e4 <= abs(number) < 1e12 else f"{number:,.5g}"
 
 
-def driven_by(
-    drivers: Sequence[Document], base: float | None, figure: str, show: Show = short, text: str = ""
-) -> Section | None:
+def driven_by(drivers: Sequence[Document], base: float | None, figure: str, show: Show = short) -> Section | None:
     """A tornado of the fact rows that move a figure, with their ranges, Sobol indices and sources; None without one.
 
     drivers: rows with name, quantity, unit, value, low, high, source, first, total, at_low, at_high.
@@ -93,8 +91,7 @@ def driven_by(
         ])  # fmt: skip
     return Section(
         title="What it depends on",
-        text=text
-        or f"{figure[:1].upper()}{figure[1:]} with one fact row at either end of its range and all others at their"
+        text=f"{figure[:1].upper()}{figure[1:]} with one fact row at either end of its range and all others at their"
         " values. A Sobol index is the share of the variance that a row explains alone (first) or with others (total).",
         charts=[(figure, tornado(drawn, base, figure, f"{figure}, by what drives it", show))],
         headings=["fact row", "range", "value", "unit", "at low", "at high", "Sobol first", "Sobol total"],

@@ -28,15 +28,15 @@ def curves_of(rows: Sequence[Document], at: str, series: Mapping[str, str]) -> l
     return curves
 
 
-def curve_rows(curves: Sequence[Curve], show: Show = dollars) -> tuple[list[str], list[list[str]]]:
+def curve_rows(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table beside curves over the same places."""
     headings, columns = [], []
     for curve in curves:
         banded = any(low is not None for _, low, _, _ in curve.points)
         headings += [curve.name, f"{curve.name}, P10 to P90"] if banded else [curve.name]
-        columns.append(["" if middle is None else show(middle) for _, _, middle, _ in curve.points])
+        columns.append(["" if middle is None else dollars(middle) for _, _, middle, _ in curve.points])
         if banded:
-            columns.append(["" if low is None or high is None else f"{show(low)} to {show(high)}"
+            columns.append(["" if low is None or high is None else f"{dollars(low)} to {dollars(high)}"
                             for _, low, _, high in curve.points])  # fmt: skip
     places = [tokens(x) for x, *_ in curves[0].points] if curves else []
     return headings, [list(row) for row in zip(places, *columns, strict=True)]

@@ -46,9 +46,9 @@ class Latencies(NamedTuple):
     tpot_s: float
 
 
-def compare_simulated(facts: Facts, rows: Sequence[Served], seed: int = 0) -> list[Comparison]:
+def compare_simulated(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
     """Errors of simulated latencies and rates. Bands are those of the closed form, around the simulated values."""
-    found = simulated_rows(facts, rows, seed)
+    found = simulated_rows(facts, rows)
     answers = [
         Prediction(fits=False, reason=answer.reason) if latencies is None else with_latencies(row, answer, latencies)
         for row, answer, latencies in zip(rows, predict(facts, [row.case for row in rows]), found, strict=True)

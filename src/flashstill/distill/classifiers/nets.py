@@ -19,6 +19,8 @@ from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.models import STORED
 
 _BYTE = 256
+EXAMPLES = 2048
+"""of one batch of a pass without gradients"""
 
 
 class Nets(nn.Module):
@@ -93,11 +95,11 @@ class Dropout:
         return units * (kept * (_BYTE / (_BYTE - self.dropped))).to(units.dtype)
 
 
-def logits_of(nets: Nets, data: Inputs, batch: int = 2048) -> Tensor:
+def logits_of(nets: Nets, data: Inputs) -> Tensor:
     """Logits [M, N, C] of all nets on all examples, computed in batches."""
     parts = []
     with torch.inference_mode():
-        for begin in range(0, len(data), batch):
-            part = data.values[begin : begin + batch].flatten(1)
+        for begin in range(0, len(data), EXAMPLES):
+            part = data.values[begin : begin + EXAMPLES].flatten(1)
             parts.append(nets(part.expand(len(nets), -1, -1)))
     return torch.cat(parts, 1)

@@ -232,12 +232,10 @@ def _held_out(data: str, corpus: Corpus, sizes: Sizes, first: int = 0) -> int:
     return documents_to_hold_out(corpus.lengths[first:].tolist(), tokens, WINDOWS_PER_DOCUMENT * sizes.window_tokens)
 
 
-def divided(
-    data: str, heldout_tokens: int, window_tokens: int, seed: int, reading: Reading | None = None
-) -> tuple[list[Document], list[Document]]:
+def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tuple[list[Document], list[Document]]:
     """Split the source `data` into (held-out documents, training documents); BadInput if it has only one document."""
-    tally, columns = (reading.tally, reading.columns) if reading else (Tally(), None)
-    corpus = Corpus(read_documents(data, tally, columns), seed)
+    tally = Tally()
+    corpus = Corpus(read_documents(data, tally), seed)
     tally.check()
     sizes = Sizes(window_tokens=window_tokens, train_tokens=0, heldout_tokens=heldout_tokens, out_of_domain_tokens=0)
     count = _held_out(data, corpus, sizes)
