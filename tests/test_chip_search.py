@@ -34,7 +34,7 @@ from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.search_answer import answer_search
 from flashstill.codesign.search_front import open_ends
 from flashstill.codesign.search_question import Question, tasks_of, today
-from flashstill.codesign.silicon import REASONS
+from flashstill.codesign.silicon import REASONS, UNEVEN, UNFED
 from flashstill.cost import Conditions
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.economics.tco import terms_of
@@ -304,6 +304,41 @@ def test_a_design_costs_what_its_bill_of_materials_says(memory: str) -> None:
         bill = bill_of_materials(FACTS, package)
         assert one.silicon.made_usd[place] == pytest.approx(bill.usd, rel=0.02)
     assert (one.silicon.reason < 0).any()
+
+
+def test_stacks_that_cannot_be_spread_evenly_over_the_dies() -> None:
+    """Four dies take four or eight stacks, and neither two nor six; two dies take all of these."""
+    for dies, uneven in ((4, {2, 6}), (2, set[int]())):
+        space = design_space(
+            FACTS, nodes=(5,), designs=40, memories=("hbm4",), dies=(dies,), narrowest=("bf16",), edges=(128,),
+            stacks=(2, 4, 6, 8), lanes=(32,), wirings=("torus 3d",), macs=(2.0**16, 2.0**18), sram_bytes=(2.0**26,) * 2,
+        )  # fmt: skip
+        (block,) = space.blocks()
+        designs = designs_at(
+            block_facts_of(FACTS, space, block, draw_of(FACTS, space, block)), space, np.arange(space.size)
+        )
+        refused = designs.memory[designs.silicon.reason == REASONS.index(UNEVEN)]
+        assert {space.memories_of(block)[place].stacks for place in refused} == uneven
+
+
+def test_sram_that_cannot_feed_the_multipliers() -> None:
+    """Tiles of t x t values of 2 bytes: 2 t^3 FLOP for 4 t^2 bytes from memory, three of them in half of the SRAM.
+
+    With 6 MB t is the root of 0.5 x 6e6 / (3 x 2), 707; at 2e12 B/s t / 2 FLOP a byte are 7.07e14 FLOP/s.
+    """
+    facts = FACTS.edited(["hbm4.stack_bytes_per_s=1e12", "kernel.on_chip_ratio=0.5", "node-5.clock_hz=1e9"])
+    fed = 2e12 * 2 * 707.1068**3 / (4 * 707.1068**2)
+    space = design_space(
+        facts, nodes=(5,), designs=40, memories=("hbm4",), dies=(1,), narrowest=("bf16",), edges=(128,), stacks=(2,),
+        lanes=(32,), wirings=("torus 3d",), macs=(2.0**17, 2.0**20), sram_bytes=(6e6, 6e6),
+    )  # fmt: skip
+    (block,) = space.blocks()
+    designs = designs_at(
+        block_facts_of(facts, space, block, draw_of(facts, space, block)), space, np.arange(space.size)
+    )
+    unfed = designs.silicon.reason == REASONS.index(UNFED)
+    assert unfed.tolist() == (2.0 * designs.macs * 1e9 > fed).tolist()
+    assert 0 < unfed.sum() < len(unfed)
 
 
 @pytest.mark.slow

@@ -103,3 +103,14 @@ def test_any_chip_lends_its_multipliers(chip: str) -> None:
 def test_impossible_questions_are_refused(changed: dict[str, object], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         table(**changed)  # type: ignore[arg-type]
+
+
+def test_a_chip_without_stacks_takes_those_that_two_of_its_sides_have_room_for() -> None:
+    """A die of 800 mm2 has sides of 28.3 mm: four stacks of 12.5 mm along two of them, or nine of 6.25 mm."""
+    rates = []
+    for edge_mm in (12.5, 6.25):
+        facts = FACTS.edited(["groq-lp30.die_mm2=800", f"hbm.stack_edge_mm={edge_mm}", "hbm4.stack_bytes=16e9"])
+        (row,) = ceilings(facts, SMALL, "groq-lp30", ("hbm4",), (0.0,), (0,), most_chips=1)
+        assert row.bound == "memory"
+        rates.append(row.tokens_per_s)
+    assert rates[1] == pytest.approx(rates[0] * 9 / 4)
