@@ -22,7 +22,7 @@ from flashstill.codesign.asked_search import asked_space
 from flashstill.codesign.block_facts import block_facts_of, rates_of
 from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_chips import draw_of
-from flashstill.codesign.design_columns import designs_at
+from flashstill.codesign.design_columns import columns_of, designs_at
 from flashstill.codesign.design_prices import FIGURES, OBJECTIVES
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
@@ -339,6 +339,42 @@ def test_sram_that_cannot_feed_the_multipliers() -> None:
     unfed = designs.silicon.reason == REASONS.index(UNFED)
     assert unfed.tolist() == (2.0 * designs.macs * 1e9 > fed).tolist()
     assert 0 < unfed.sum() < len(unfed)
+
+
+@pytest.mark.parametrize("memory", ["hbm4", "none"])
+def test_a_design_that_cooling_does_not_bind_draws_its_peaks(memory: str) -> None:
+    """Multipliers, memory and links of the same chip as rows of facts, at the energies that the cost model takes.
+
+    What is switched while a chip is busy (active) is a share of the limit, the rest is what moves and multiplies.
+    """
+    facts = FACTS.edited(["cooling.w_per_mm2=100", "cooling.package_w=1e5"])
+    space = design_space(
+        facts, nodes=(5,), designs=40, memories=(memory,), dies=(1, 2), narrowest=("fp8",), edges=(128,), stacks=(2,),
+        lanes=(32,), wirings=("torus 3d",), macs=(2.0**15, 2.0**17), sram_bytes=(2.0**27, 2.0**29),
+    )  # fmt: skip
+    checked = 0
+    for block in space.blocks():
+        shared = block_facts_of(facts, space, block, draw_of(facts, space, block))
+        designs = designs_at(shared, space, np.arange(math.prod(block.shape)))
+        columns, chosen = columns_of(facts, space, shared, designs), space.memories_of(block)[0]
+        for place in np.flatnonzero(designs.silicon.reason < 0):
+            numbers = {
+                **{f"flops_per_s.{name}": rate[place] for name, rate in columns.flops_per_s.items()},
+                **{name: getattr(columns, name)[place] for name in ("memory_bytes", "memory_bytes_per_s", "sram_bytes",
+                   "sram_bytes_per_s", "link_bytes_per_s", "idle_w")},
+                "power_limit_w": columns.limit_w[place], "die_mm2": columns.package_mm2[place],
+            }  # fmt: skip
+            chip = chip_from_facts(with_design(facts, "mine", block, chosen, space.links[0], numbers), "mine")
+            multiplying = max(
+                rate / 2.0 * (chip.joules_per_mac[name] + chip.operand_joules_per_mac[name])
+                for name, rate in chip.flops_per_s.items()
+            )
+            moving = chip.memory.bytes_per_s * chip.memory.joules_per_byte_total
+            sending = chip.topology.link_bytes_per_s * chip.topology.link_joules_per_byte
+            limit = chip.power_limit_w
+            assert limit == pytest.approx(chip.idle_w + chip.active_w + multiplying + moving + sending, rel=1e-6)
+            checked += 1
+    assert checked > 10
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ import numpy as np
 from flashstill.asic.area import CARRIER, POWER, RETICLE, Content, area_parts
 from flashstill.asic.nre import nre_for
 from flashstill.codesign.block_facts import BlockFacts, rates_of
+from flashstill.codesign.design_chips import sram_rate
 from flashstill.codesign.designs import (
     AXES_OF,
     OPTICS,
@@ -89,7 +90,7 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
     )
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
-    watts = np.minimum(cooled, _needed_w(block_facts, flops, silicon, idle, memory, links, lanes))
+    watts = np.minimum(cooled, _needed_w(block_facts, flops, silicon, idle, sram, memory, links, lanes))
     mended = area["sram"] + area["multipliers"]
     dies = block.dies * between(block_facts.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
     return Silicon(
@@ -151,20 +152,21 @@ def _needed_w(
     flops: dict[str, Values],
     silicon: Values,
     idle: Values,
+    sram: Values,
     memory: Values,
     links: Values,
     lanes: Values,
 ) -> Values:
     """Watts with multipliers, memory and links all at their peaks, as `asic` counts them."""
-    draw, numbers = block_facts.draw, block_facts.memory
+    facts, block, draw, numbers = block_facts.facts, block_facts.block, block_facts.draw, block_facts.memory
     math_w: Values = np.zeros(1)
-    for name, rate in flops.items():
-        math_w = np.maximum(math_w, rate / FLOPS_PER_MAC * draw.mac_joules[name])
+    for name, peak in flops.items():
+        math_w = np.maximum(math_w, peak / FLOPS_PER_MAC * draw.mac_joules[name])
     wire = draw.byte_wire * np.sqrt(silicon)
-    moved_w = numbers.bytes_per_s[memory] * (draw.byte_joules[memory] + wire)
+    rate = sram_rate(facts, block, sram) if block.on_sram else numbers.bytes_per_s[memory]
+    moved_w = rate * (draw.byte_joules[memory] + wire)
     moved_w = moved_w + numbers.weights_bytes_per_s[memory] * (draw.weights_byte_joules[memory] + wire)
-    lane = block_facts.facts.value(f"node-{block_facts.block.node_nm}", "lane_bytes_per_s")
-    sent_w = lanes * lane * draw.link_joules[links]
+    sent_w = lanes * facts.value(f"node-{block.node_nm}", "lane_bytes_per_s") * draw.link_joules[links]
     return (idle + math_w + moved_w + sent_w) / (1.0 - draw.active_ratio)
 
 
