@@ -26,6 +26,7 @@ from flashstill.codesign.design_columns import columns_of, designs_at
 from flashstill.codesign.design_prices import FIGURES, OBJECTIVES
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
+from flashstill.codesign.die_prices import between
 from flashstill.codesign.future import Future, Share, mix_of
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of
@@ -304,6 +305,14 @@ def test_a_design_costs_what_its_bill_of_materials_says(memory: str) -> None:
         bill = bill_of_materials(FACTS, package)
         assert one.silicon.made_usd[place] == pytest.approx(bill.usd, rel=0.02)
     assert (one.silicon.reason < 0).any()
+
+
+def test_dollars_between_the_places_of_a_table() -> None:
+    """2 + 3 r + 5 c + r c at places between whole rows and columns; beyond the table its edge counts."""
+    rows, columns = np.arange(4.0)[:, None], np.arange(3.0)
+    table = 2.0 + 3.0 * rows + 5.0 * columns + rows * columns
+    found = between(table, np.array([0.25, 1.0, 2.5, 9.0]), np.array([0.5, 1.75, 2.0, -1.0]))
+    assert found.tolist() == pytest.approx([2 + 0.75 + 2.5 + 0.125, 2 + 3 + 8.75 + 1.75, 2 + 7.5 + 10 + 5, 2 + 9])
 
 
 def test_stacks_that_cannot_be_spread_evenly_over_the_dies() -> None:
