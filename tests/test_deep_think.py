@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from flashstill.distill.data.packing import joined_rows
 from flashstill.distill.generate import Sampling, sample
@@ -178,7 +179,9 @@ class TestChats:
 class TestAttempts:
     @pytest.fixture
     def model(self, tiny_teacher: Path) -> Any:
-        return load_model(tiny_teacher)
+        """In float32: on some machines the rounding of bfloat16 depends on how many rows are read at a time, which is
+        enough for another token."""
+        return load_model(tiny_teacher, torch.float32)
 
     @pytest.mark.slow
     def test_killed_and_begun_again_nothing_is_sampled_twice(
@@ -218,7 +221,7 @@ class TestAttempts:
         few, many = found
         assert few is not None
         assert many is not None
-        assert np.mean(few.tokens == many.first(2).tokens) > 0.95, "up to the rounding of bfloat16 in other batches"
+        assert np.array_equal(few.tokens, many.first(2).tokens)
 
     @pytest.mark.slow
     def test_processes_share_the_work(self, model: Any, tiny_teacher: Path, tmp_path: Path) -> None:

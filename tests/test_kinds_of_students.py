@@ -93,7 +93,8 @@ class TestRecipes:
             ("keep_layers = 3", "hidden = 3", "students[0].keep_layers is 0; it must be at least 1"),
             ("keep_layers = 3", "keep_layer = 3", "unknown key 'students[0].keep_layer'; the nearest known: keep"),
             ('signals = { kind = "none" }', "", "student writer: signals.kind must be none in an on-policy regime"),
-            ("group = 16", "group = 16\ncompensate_windows = 2\nkeep_layers = 1", ""),
+            ("group = 16", "group = 16\ncompensate_windows = 2", ""),
+            ("group = 16", "group = 16\nkeep_layers = 1", "student int4: keep_layers is 1, but it is for students of"),
             (
                 'quantise = "int4"', 'quantise = "fp8"\ncompensate_windows = 2',
                 "student int4: compensate_windows is for students of kind copy",

@@ -515,7 +515,11 @@ class TestDistillation:
                 "teachers[0].in_flight is 0; it must be at least 1",
             ),
             ("http://", "http://me:secret@", "must not hold a password"),
-            ('kind = "scratch"', 'kind = "depth"\nkeep_layers = 2', "name a model with student.model"),
+            (
+                'kind = "scratch"\nconfig = "small.json"',
+                'kind = "depth"\nkeep_layers = 2',
+                "name a model with student.model",
+            ),
             ('kind = "scratch"', 'kind = "scratch"\nmodel = "tokenizer"', "choose kind copy"),
             ("[text]", '[regime]\nkind = "sequence"\n[text]', "regime.kind must be offline or on-policy, not sequence"),
             ("[text]", '[[losses]]\ndivergence = "reverse-kl"\n[text]', "the forward KL at temperature 1"),
