@@ -33,6 +33,7 @@ class Request:
     keys: tuple[int, ...] = ()
     held: int = 0
     hosted: int = 0
+    sent: float = 0.0
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Server:
 
     drafts: verified in each step; accepted: (number of the request, tokens left) -> how many of them come true.
     few: with prefill_first, prompts start only while at most so many decode.
+    ahead: a request that comes while a step runs misses the next one as well.
     late: "behind" or "away": what becomes of requests that can no longer keep ttft; prompts keep steps within tpot.
     """
 
@@ -77,6 +79,8 @@ class Server:
     swap_s: float = 0.0
     link: float = 0.0
     hits: int = 0
+    ahead: bool = False
+    begun: float = math.inf
 
     @property
     def _unit_blocks(self) -> int:
@@ -153,7 +157,7 @@ class Server:
         self.waiting.appendleft(latest)
         self.preemptions += 1
 
-    def _prompts(self, budget: int, reserved: int, admits: bool, now: float) -> None:
+    def _prompts(self, budget: int, reserved: int, admits: bool, seen: float, now: float) -> None:
         self.chunks = []
         planned = 0  # blocks of the chunks
 
@@ -172,7 +176,7 @@ class Server:
         while admits and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
             if self.late:
                 self._sort_out(whole_budget, now)
-            if not self.waiting:
+            if not self.waiting or self.waiting[0].sent > seen:
                 break
             each = self.waiting[0]
             units = self.cached_units(each)
@@ -253,6 +257,7 @@ class Server:
     def plan(self, now: float) -> float | None:
         """Decide the next step; its end, or None if there is nothing to do."""
         preempted = False
+        seen = self.begun if self.ahead and (self.decoding or self.filling) else math.inf
         while True:
             self.opened = self.opened or len(self.decoding) <= self.few
             self.decodes = bool(self.decoding) and not self.prefill_first
@@ -264,7 +269,7 @@ class Server:
             if self.late and self.decodes:
                 budget = self._within(budget)
             budget = budget if self.opened else 0
-            self._prompts(budget, reserved, not preempted, now)
+            self._prompts(budget, reserved, not preempted, seen, now)
             prompt = sum(chunk for _, chunk in self.chunks)
             if prompt == 0 and self.prefill_first:
                 self.opened = False
@@ -284,6 +289,7 @@ class Server:
         count = len(self.decoding) if self.decodes else 0
         work = sum(chunk * (each.context + chunk / 2.0) for each, chunk in self.chunks)
         self.load = (count, self._mean() if count else 0.0, prompt, work / prompt if prompt else 0.0)
+        self.begun = now if prompt or count else math.inf
         if not prompt and not count:
             return None
         if not prompt:
@@ -363,9 +369,9 @@ def walk(
     def route(request: Request, now: float) -> set[int]:
         request.arrival = now
         line.append(request)
-        return dispatch()
+        return dispatch(now)
 
-    def dispatch() -> set[int]:
+    def dispatch(now: float) -> set[int]:
         chosen = set()
         while line:
             able = [r for r, server in enumerate(servers) if not central or server.can_admit(line[0])]
@@ -373,6 +379,7 @@ def walk(
                 break
             best = min(able, key=lambda r: (servers[r].owed, r))
             servers[best].owed += 1
+            line[0].sent = now
             servers[best].waiting.append(line.popleft())
             chosen.add(best)
         return chosen
@@ -400,7 +407,7 @@ def walk(
         now, r, _ = heapq.heappop(events)
         last = now
         done = [request for server in servers[r : r + ranks] for request in server.finish_step(now)]
-        called = dispatch() if done else set()
+        called = dispatch(now) if done else set()
         arriving = deque(sorted([*arriving, *follow(done, now)], key=lambda each: (each.arrival, each.number)))
         for _ in done:
             if later and return_s > 0.0:

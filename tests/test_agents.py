@@ -76,11 +76,12 @@ class Transcripts:
     ratio=st.sampled_from([0, 1, 2]), spare=st.integers(0, 400), count=st.integers(1, 5), turns=st.integers(1, 4),
     fan_out=st.integers(1, 3), shared=st.integers(0, 40), think=st.sampled_from([0.0, 0.05, 2.0]),
     return_s=st.sampled_from([0.0, 0.003]), least=st.sampled_from([0.2, 1.0]), prefill_first=st.booleans(),
+    ahead=st.booleans(),
 )  # fmt: skip
 @pytest.mark.slow
 def test_it_agrees_with_a_plain_walk(
     seed: int, servers: int, sequences: int, tokens: int, ratio: int, spare: int, count: int, turns: int,
-    fan_out: int, shared: int, think: float, return_s: float, least: float, prefill_first: bool,
+    fan_out: int, shared: int, think: float, return_s: float, least: float, prefill_first: bool, ahead: bool,
 ) -> None:  # fmt: skip
     if servers > 1:  # replicas in step with each other end at the same time, so that either may be first
         think, least = max(think, 0.05), 0.2
@@ -91,10 +92,12 @@ def test_it_agrees_with_a_plain_walk(
     block, unit = 4, 4 * ratio
     blocks = -(-(traffic.longest_tokens + spare) // block)
     chosen = limits(sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first)
-    chosen = chosen._replace(unit=unit, unit_blocks=ratio)
+    chosen = chosen._replace(unit=unit, unit_blocks=ratio, ahead=int(ahead))
     agents = agents_of(traffic, seed, unit, return_s)
     outcome = run(tables(), chosen, (), servers, followers=agents)
-    plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first, unit=unit) for _ in range(servers)]
+    plain = [
+        Server(step_s, sequences, tokens, block, blocks, prefill_first, unit=unit, ahead=ahead) for _ in range(servers)
+    ]
     texts = Transcripts(traffic, seed, unit, return_s)
     end = walk(plain, texts.first(), follow=texts.follow)
     totals = outcome.tally.totals

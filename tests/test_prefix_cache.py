@@ -55,29 +55,30 @@ def conserved(outcome: Outcome, chosen: Limits) -> None:
 @examples(15)
 @example(  # a planned step names more units than the table has entries, before idle ones make room for them
     seed=39113, servers=2, sequences=1, tokens=103, block=1, ratio=1, spare=600, prefill_first=False, reserves=False,
-    swap_s=0.0,
+    swap_s=0.0, ahead=False,
 )  # fmt: skip
 @given(
     seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     block=st.sampled_from([1, 4, 16]), ratio=st.sampled_from([1, 2, 8]), spare=st.integers(0, 600),
     prefill_first=st.booleans(), reserves=st.booleans(), swap_s=st.sampled_from([0.0, 1e-3]),
+    ahead=st.booleans(),
 )  # fmt: skip
 @pytest.mark.slow
 def test_it_agrees_with_a_plain_walk(
     seed: int, servers: int, sequences: int, tokens: int, block: int, ratio: int, spare: int,
-    prefill_first: bool, reserves: bool, swap_s: float,
+    prefill_first: bool, reserves: bool, swap_s: float, ahead: bool,
 ) -> None:  # fmt: skip
     unit = block * ratio
     rows, keys = conversations(np.random.default_rng(seed), 30, unit, 3, 300)
     blocks = -(-(max(prompt + output for _, prompt, output in rows) + spare) // block)
     chosen = with_cache(
         unit, sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first,
-        reserves=reserves, swap_s=swap_s,
+        reserves=reserves, swap_s=swap_s, ahead=int(ahead),
     )  # fmt: skip
     outcome = run(tables(), chosen, [arrivals(rows, keys=keys)], servers)
     requests = [Request(at, prompt, output, keys=path) for (at, prompt, output), path in zip(rows, keys, strict=True)]
     plain = [
-        Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves, unit=unit, swap_s=swap_s)
+        Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves, unit=unit, swap_s=swap_s, ahead=ahead)
         for _ in range(servers)
     ]
     end = walk(plain, requests)

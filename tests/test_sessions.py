@@ -107,24 +107,26 @@ def conversations(draw: st.DrawFn) -> Turns:
     turns=conversations(), replay=st.sampled_from(REPLAYS[1:]), servers=st.integers(1, 3),
     sequences=st.integers(1, 8), tokens=st.integers(1, 200), ratio=st.sampled_from([0, 1, 2]),
     spare=st.integers(0, 400), return_s=st.sampled_from([0.00013, 0.003]), prefill_first=st.booleans(),
-    batch=st.sampled_from([1, 2, 64]),
+    batch=st.sampled_from([1, 2, 64]), ahead=st.booleans(),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk(
     tmp_path_factory: pytest.TempPathFactory, turns: Turns, replay: str, servers: int, sequences: int, tokens: int,
-    ratio: int, spare: int, return_s: float, prefill_first: bool, batch: int,
+    ratio: int, spare: int, return_s: float, prefill_first: bool, batch: int, ahead: bool,
 ) -> None:  # fmt: skip
     """Requests, tokens, hits, evictions, the end and the late turns; nothing is left in any cache."""
     path = written(tmp_path_factory.mktemp("trace") / "trace.csv", turns)
     block, unit = 4, 4 * ratio
     blocks = -(-(max(prompt + output for _, prompt, output, *_ in turns) + spare) // block)
     chosen = limits(sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first)
-    chosen = chosen._replace(unit=unit, unit_blocks=ratio, return_s=return_s)
+    chosen = chosen._replace(unit=unit, unit_blocks=ratio, return_s=return_s, ahead=int(ahead))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sessions, "BATCH", batch)
         replayed = sessions_of(Traffic(trace=path, replay=replay), chosen, None)
         outcome = run(tables(), chosen, (), servers, followers=replayed)
     plain = Plain(turns, replay, unit, return_s)
-    replicas = [Server(step_s, sequences, tokens, block, blocks, prefill_first, unit=unit) for _ in range(servers)]
+    replicas = [
+        Server(step_s, sequences, tokens, block, blocks, prefill_first, unit=unit, ahead=ahead) for _ in range(servers)
+    ]
     end = walk(replicas, plain.first, follow=plain.follow)
     totals = outcome.tally.totals
     assert totals[counted.ARRIVED] == totals[counted.DONE] == len(turns)

@@ -86,12 +86,12 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     prefill_first=st.booleans(), reserves=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
     few=st.one_of(st.just(2**31), st.integers(0, 4)), drafts=st.sampled_from([0, 0, 1, 3]),
-    return_s=st.sampled_from([0.0, 0.003, 0.1]), spacing_s=st.sampled_from([0.0, 0.001, 0.3]),
+    return_s=st.sampled_from([0.0, 0.003, 0.1]), spacing_s=st.sampled_from([0.0, 0.001, 0.3]), ahead=st.booleans(),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
     prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
-    few: int, drafts: int, return_s: float, spacing_s: float,
+    few: int, drafts: int, return_s: float, spacing_s: float, ahead: bool,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -113,6 +113,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         router=CENTRAL if central else 1,
         few=few,
         return_s=return_s,
+        ahead=int(ahead),
     )
     likely = 0.8 ** np.arange(1.0, drafts + 1.0)
     outcome = run(
@@ -125,7 +126,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
     plain = [
         Server(
             step_s, sequences, tokens, block, blocks, prefill_first, reserves, few, drafts,
-            lambda number, left: accepted_drafts(likely, 0, number, left),
+            lambda number, left: accepted_drafts(likely, 0, number, left), ahead=ahead,
         )
         for _ in range(servers)
     ]  # fmt: skip
@@ -202,8 +203,9 @@ from flashstill.simulate.engine import run
 numbers = np.random.default_rng(9)
 times = np.cumsum(numbers.exponential(0.02, 4000))
 rows = [(at, int(numbers.integers(1, 700)), int(numbers.integers(1, 90))) for at in times]
-for prefill_first in (False, True):
-    outcome = run(tables(), limits(blocks=120, router=2, prefill_first=prefill_first), [arrivals(rows)], 3)
+for prefill_first, ahead in ((False, 0), (True, 1), (False, 1)):
+    asked = limits(blocks=120, router=2, prefill_first=prefill_first, ahead=ahead)
+    outcome = run(tables(), asked, [arrivals(rows)], 3)
     tally = outcome.tally
     print(repr(outcome.end_s), tally.totals.tolist(), tally.histograms.sum(axis=(1, 2)))
     print([repr(each) for each in tally.sums.ravel()])

@@ -41,7 +41,7 @@ SECONDS = st.sampled_from([math.inf, 0.5, 5.0])
 REPLICA = st.fixed_dictionaries({
     "sequences": st.integers(1, 8), "tokens": st.integers(1, 200), "blocks": st.integers(8, 60),
     "prefill_first": st.booleans(), "reserves": st.booleans(), "router": st.integers(0, 4),
-    "swap_s": st.sampled_from([0.0, 0.0, 1e-4]),
+    "swap_s": st.sampled_from([0.0, 0.0, 1e-4]), "ahead": st.integers(0, 1),
 })  # fmt: skip
 TRAFFIC = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40)
 POOL = st.one_of(

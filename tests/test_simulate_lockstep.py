@@ -29,11 +29,12 @@ def alone_s(count: int, mean: float, prompt: int, attended: float) -> float:
     groups=st.integers(1, 2), ranks=st.integers(2, 4), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     blocks=st.integers(22, 60), prefill_first=st.booleans(), central=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 8)), drafts=st.sampled_from([0, 0, 2]),
+    ahead=st.booleans(),
 )  # fmt: skip
 @pytest.mark.slow
 def test_ranks_agree_with_a_plain_walk(
     rows: list[tuple[int, int, int]], groups: int, ranks: int, sequences: int, tokens: int, blocks: int,
-    prefill_first: bool, central: bool, concurrency: int | None, drafts: int,
+    prefill_first: bool, central: bool, concurrency: int | None, drafts: int, ahead: bool,
 ) -> None:  # fmt: skip
     asked = [(0.01 * at, prompt, output) for at, prompt, output in sorted(rows) if -(-(prompt + output) // 16) <= 22]
     if concurrency is not None:
@@ -43,7 +44,7 @@ def test_ranks_agree_with_a_plain_walk(
         blocks = 10_000
     chosen = limits(
         sequences=sequences, tokens=tokens, blocks=blocks, prefill_first=prefill_first, ranks=ranks,
-        router=CENTRAL if central else 1,
+        router=CENTRAL if central else 1, ahead=int(ahead),
     )  # fmt: skip
     likely = 0.8 ** np.arange(1.0, drafts + 1.0)
     usual, alone = tables(), tables(alone_s)
@@ -53,7 +54,7 @@ def test_ranks_agree_with_a_plain_walk(
     requests = [Request(at, prompt, output, number=i) for i, (at, prompt, output) in enumerate(asked)]
     plain = [
         Server(
-            step_s, sequences, tokens, 16, blocks, prefill_first, drafts=drafts,
+            step_s, sequences, tokens, 16, blocks, prefill_first, drafts=drafts, ahead=ahead,
             accepted=lambda number, left: accepted_drafts(likely, 0, number, left),
         )
         for _ in range(groups * ranks)

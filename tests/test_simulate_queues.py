@@ -94,9 +94,10 @@ def test_waiting_is_that_of_crommelin(servers: int, load: float) -> None:
         st.tuples(st.integers(0, 4000), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40
     ),
     servers=st.integers(1, 4), router=st.integers(0, 4), blocks=st.integers(22, 60), prefill_first=st.booleans(),
+    ahead=st.integers(0, 1),
 )  # fmt: skip
 def test_littles_law_to_the_last_digit(
-    rows: list[tuple[int, int, int]], servers: int, router: int, blocks: int, prefill_first: bool
+    rows: list[tuple[int, int, int]], servers: int, router: int, blocks: int, prefill_first: bool, ahead: int
 ) -> None:
     """The integral over time of the number in the system is the sum of the times in it: equal, not close, as all times
     are whole multiples of a tick."""
@@ -107,7 +108,7 @@ def test_littles_law_to_the_last_digit(
         extra_s=np.ascontiguousarray(plain.extra_s[[0, 2]][:, [0, 2]]),
     )
     asked = sorted((32.0 * TICK * at, prompt, output) for at, prompt, output in rows)
-    settings_ = limits(blocks=blocks, router=router, prefill_first=prefill_first)
+    settings_ = limits(blocks=blocks, router=router, prefill_first=prefill_first, ahead=ahead)
     tally = run(cost, settings_, [arrivals(asked)], servers).tally
     assert tally.area[0] == tally.sums[counted.END_TO_END].sum()
     assert tally.area[2] == 0.0

@@ -56,21 +56,26 @@ def same(one: Outcome, other: Outcome) -> bool:
 @examples(30)
 @given(
     rows=REQUESTS, servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
-    blocks=st.integers(22, 60), stalls=st.booleans(), router=st.integers(0, 4),
+    blocks=st.integers(22, 60), stalls=st.booleans(), router=st.integers(0, 4), ahead=st.integers(0, 1),
 )  # fmt: skip
 def test_built_in_schedulers_written_by_a_user_agree(
-    rows: Rows, servers: int, sequences: int, tokens: int, blocks: int, stalls: bool, router: int
+    rows: Rows, servers: int, sequences: int, tokens: int, blocks: int, stalls: bool, router: int, ahead: int
 ) -> None:
     own: Scheduler = prefill_first if stalls else chunked
-    built_in = limits(sequences=sequences, tokens=tokens, blocks=blocks, prefill_first=stalls, router=router)
+    built_in = limits(
+        sequences=sequences, tokens=tokens, blocks=blocks, prefill_first=stalls, router=router, ahead=ahead
+    )
     asked = built_in._replace(prefill_first=False, asks=True)
     pieces = [arrivals(asked_of(rows))]
     assert same(run(tables(), built_in, pieces, servers), run(tables(), asked, pieces, servers, scheduler=own))
 
 
 @examples(30)
-@given(rows=REQUESTS, servers=st.integers(1, 3), blocks=st.integers(22, 60), seed=st.integers(0, 99))
-def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, blocks: int, seed: int) -> None:
+@given(
+    rows=REQUESTS, servers=st.integers(1, 3), blocks=st.integers(22, 60), seed=st.integers(0, 99),
+    ahead=st.integers(0, 1),
+)  # fmt: skip
+def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, blocks: int, seed: int, ahead: int) -> None:
     """Random orders, budgets, stalls and refusals: requests, tokens and cache blocks are conserved."""
     numbers = np.random.default_rng(seed)
 
@@ -89,7 +94,7 @@ def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, block
 
     begun: set[float] = set()
     asked = [(at + 1e-6 * i, prompt, output) for i, (at, prompt, output) in enumerate(asked_of(rows))]
-    outcome = run(tables(), limits(blocks=blocks, asks=True), [arrivals(asked)], servers, scheduler=random)
+    outcome = run(tables(), limits(blocks=blocks, asks=True, ahead=ahead), [arrivals(asked)], servers, scheduler=random)
     totals = outcome.tally.totals
     assert totals[counted.ARRIVED] == totals[counted.DONE] + totals[counted.REFUSED] + totals[counted.TOO_LATE]
     assert (outcome.fleet.counts[:, FREE] == blocks).all()
@@ -103,26 +108,35 @@ def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, block
 @given(
     rows=REQUESTS, servers=st.integers(1, 2), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     blocks=st.integers(22, 60), away=st.booleans(), ttft=st.floats(0.005, 0.5), tpot=st.floats(0.005, 0.05),
+    ahead=st.booleans(),
 )  # fmt: skip
 @example(
     rows=[(87, 1, 38), (126, 65, 1), (122, 286, 12), (127, 1, 1)], servers=1, sequences=2, tokens=92, blocks=22,
-    away=True, ttft=0.125, tpot=0.03125,
+    away=True, ttft=0.125, tpot=0.03125, ahead=False,
 )  # fmt: skip
 @pytest.mark.slow
 def test_slo_aware_agrees_with_a_plain_walk(
-    rows: Rows, servers: int, sequences: int, tokens: int, blocks: int, away: bool, ttft: float, tpot: float
+    rows: Rows,
+    servers: int,
+    sequences: int,
+    tokens: int,
+    blocks: int,
+    away: bool,
+    ttft: float,
+    tpot: float,
+    ahead: bool,
 ) -> None:
     asked = [row for row in asked_of(rows) if -(-(row[1] + row[2]) // 16) <= blocks] or [(0.0, 5, 5)]
     chosen = limits(
         sequences=sequences, tokens=tokens, blocks=blocks, ttft_s=ttft, tpot_s=tpot,
-        late=TURNED_DOWN if away else BEHIND,
+        late=TURNED_DOWN if away else BEHIND, ahead=int(ahead),
     )  # fmt: skip
     tally = run(tables(), chosen, [arrivals(asked)], servers).tally
     requests = [Request(at, prompt, output) for at, prompt, output in asked]
     plain = [
         Server(
             step_s, sequences, tokens, 16, blocks, False,
-            late="away" if away else "behind", ttft=ttft, tpot=tpot,
+            late="away" if away else "behind", ttft=ttft, tpot=tpot, ahead=ahead,
         )
         for _ in range(servers)
     ]  # fmt: skip

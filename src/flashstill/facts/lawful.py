@@ -20,6 +20,7 @@ COUNTS = (
     "needed_units",
     "spare_units",
     "domain_chips",
+    "steps_ahead",
 )
 """quantities that must be whole numbers"""
 RANGES = {
@@ -44,6 +45,7 @@ RANGES = {
     "mixed_ratio": (0.0, 1.0),
     "reserved_ratio": (0.0, 1.0),
     "prefill_tokens": (1.0, 1e7),
+    "steps_ahead": (0.0, 1.0),
     "utilisation_ratio": (0.01, 1.0),
     "interest_ratio": (0.0, 1.0),
     "capital_share_ratio": (0.0, 0.95),

@@ -86,13 +86,14 @@ def dispatch(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: fl
         fleet.router[LINE_HEAD] = pool.counts[place, field.FOLLOWING]
         fleet.router[LINE_LENGTH] -= 1
         draw_line(tally, QUEUED, pool.clock[place, field.HELD_S], now, 1.0)
-        send(fleet, pool, r, place)
+        send(fleet, pool, r, place, now)
 
 
 @compiled
-def send(fleet: Fleet, pool: Pool, r: int, place: int) -> None:
+def send(fleet: Fleet, pool: Pool, r: int, place: int, now: float) -> None:
     """Put a request into a replica's own line; the replica is to notice it."""
     fleet.counts[r, field.OWED] += 1
     fleet.counts[r, field.OWED_TOKENS] += pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
     fleet.counts[r, field.CALLED] = 1
+    pool.clock[place, field.HELD_S] = now
     enqueue(fleet, pool, r, place)

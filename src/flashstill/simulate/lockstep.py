@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.ahead import last_begins
 from flashstill.simulate.compiled import compiled, with_arrays
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import Fleet, Limits
@@ -100,11 +101,13 @@ def step_together(fleet: Fleet, tables: StepTables, limits: Limits, first: int, 
         return
     if steps > 1:
         steps = steps_of_the_busiest(fleet, tables, limits, first, busiest, steps, share)
+    begun = now
     if steps > 1:
         row = mixed_row(tables, fleet.counts[busiest, field.DECODING], share)
         longest = decode_sum(tables.contexts, row, mean_context(fleet, busiest), steps)
+        begun = last_begins(limits, tables.contexts, row, mean_context(fleet, busiest), steps, now)
     for r in range(first, first + limits.ranks):
-        fleet.ends[r] = now + longest
+        fleet.ends[r], fleet.clock[r, field.BEGUN_S] = now + longest, begun
         if fleet.counts[r, field.STEPS] > 1:
             row = mixed_row(tables, fleet.counts[r, field.DECODING], share)
             fleet.clock[r, field.OWN_S] = decode_sum(tables.contexts, row, mean_context(fleet, r), steps)
@@ -198,6 +201,7 @@ def cut_jump(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
         steps = steps_until(tables.contexts, row, mean, int(fleet.counts[r, field.STEPS]), now - start)
         fleet.counts[r, field.STEPS] = steps
         fleet.ends[r] = start + decode_sum(tables.contexts, row, mean, steps)
+        fleet.clock[r, field.BEGUN_S] = last_begins(settings.limits, tables.contexts, row, mean, steps, start)
 
 
 @with_arrays
@@ -213,8 +217,9 @@ def cut_jump_of_ranks(fleet: Fleet, settings: Settings, r: int, now: float) -> N
     steps = steps_until(tables.contexts, row, mean, steps, now - start)
     share = even_share(fleet, tables, settings.limits, first)
     end = start + decode_sum(tables.contexts, row, mean, steps)
+    begun = last_begins(settings.limits, tables.contexts, row, mean, steps, start)
     for rank in range(first, first + settings.limits.ranks):
-        fleet.ends[rank] = end
+        fleet.ends[rank], fleet.clock[rank, field.BEGUN_S] = end, begun
         if fleet.counts[rank, field.STEPS]:
             fleet.counts[rank, field.STEPS] = steps
             own = mixed_row(tables, fleet.counts[rank, field.DECODING], share)

@@ -132,7 +132,7 @@ def accept(
     if r < 0:
         join_line(fleet, pool, place, now)
         return IN_LINE
-    send(fleet, pool, r, place)
+    send(fleet, pool, r, place, now)
     return r
 
 

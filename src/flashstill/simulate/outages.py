@@ -187,7 +187,7 @@ def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int
     if r == NONE:
         join_line(fleet, pool, place, now)
     else:
-        send(fleet, pool, r, place)
+        send(fleet, pool, r, place, now)
     return 0
 
 

@@ -126,6 +126,12 @@ def most_pass_tokens(conditions: Conditions, policy: Policy) -> int:
     return policy.step_tokens or int(conditions.software.prefill_tokens)
 
 
+def steps_ahead(facts: Facts, conditions: Conditions, layout: Layout) -> int:
+    """Steps ahead of which the engine schedules. In a pipeline none: SGLang turns its overlap schedule off, and
+    TensorRT-LLM has another loop; a step is a round of batches here, in which one waits for more than a batch."""
+    return 0 if float(layout.pp) > 1.0 else engine_default(facts, conditions, "steps_ahead")
+
+
 def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) -> tuple[Limits, int]:
     """The scheduler's settings, those left open as the engine has them, and the tokens of cache of one replica."""
     model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
@@ -154,6 +160,7 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
         asks=policy.function is not None,
         return_s=facts.value("engine", "return_s"),
+        ahead=steps_ahead(facts, conditions, layout),
         ranks=ranks,
     )
     if policy.preemption == SWAP:

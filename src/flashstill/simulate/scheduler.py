@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.ahead import is_unseen, last_begins, seen_until
 from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
@@ -38,11 +39,13 @@ def schedule_prompts(
     budget: int,
     reserved: int,
     admits: int,
+    seen_s: float,
     now: float,
 ) -> tuple[int, float]:
     """Give chunks of the budget to filling sequences, then to waiting ones; returns tokens and token-contexts.
 
-    reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start.
+    reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start,
+    of those that came until seen_s (ahead.py).
     """
     left, free = budget, fleet.counts[r, field.FREE] - reserved
     prompt, work, found = 0, 0.0, 0.0
@@ -71,7 +74,7 @@ def schedule_prompts(
     ):
         if limits.late:
             sort_out_late(fleet, pool, tables, limits, tally, r, budget, now)
-        if fleet.counts[r, field.QUEUED] == 0:
+        if fleet.counts[r, field.QUEUED] == 0 or is_unseen(fleet, pool, r, seen_s):
             break
         place = fleet.counts[r, field.HEAD]
         cached, units, shared = pool.counts[place, field.CACHED], 0, 0
@@ -149,7 +152,9 @@ def waits_with_idle_units(fleet: Fleet, pool: Pool, limits: Limits, r: int) -> b
 @compiled
 def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
     """Plan a replica's next step, or its next decode steps as one jump; idle if it has no request."""
+    seen_s = seen_until(fleet, limits, r)
     fleet.clock[r, field.STARTS], fleet.counts[r, field.STEPS] = now, 0
+    fleet.clock[r, field.BEGUN_S] = now
     preempted, queries = False, len(tables.accepted) + 1
     stalls = limits.prefill_first or (limits.asks and fleet.counts[r, field.MAY_DECODE] == 0)
     while True:
@@ -169,7 +174,7 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             budget = 0
         reserved = step_growth(fleet, limits, r, queries) if decodes else 0
         prompt, work = schedule_prompts(
-            fleet, pool, tables, limits, tally, r, budget, reserved, 0 if preempted else admits, now
+            fleet, pool, tables, limits, tally, r, budget, reserved, 0 if preempted else admits, seen_s, now
         )
         if prompt == 0 and stalls:
             fleet.counts[r, field.GATE] = 0
@@ -209,6 +214,8 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             most = 1  # the user's function may decide otherwise after any step
         if limits.late and waiting:
             most = 1  # who is too late, and what keeps a step within its bound, may be otherwise after any step
+        if is_unseen(fleet, pool, r, seen_s):
+            most = 1  # it is seen at the end of this step
         if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
             most = 1
         link_s = fleet.clock[r, field.LINK_S]
@@ -219,7 +226,9 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             evict(fleet, limits, tally, r, fleet.counts[r, field.FREE] - step_growth(fleet, limits, r, queries))
         fleet.clock[r, field.LINK_S] = 0.0
         fleet.clock[r, field.JOULES] += link_s * limits.swap_w
-        fleet.ends[r] = now + link_s + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
+        steps = fleet.counts[r, field.STEPS]
+        fleet.ends[r] = now + link_s + decode_sum(tables.contexts, row_s, mean, steps)
+        fleet.clock[r, field.BEGUN_S] = last_begins(limits, tables.contexts, row_s, mean, steps, now)
         return
     attended = work / prompt
     seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)

@@ -38,6 +38,7 @@ class Limits(NamedTuple):
     unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
     key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets
     a replica with a longer cached prefix exceed the least loaded one.
+    ahead: steps ahead of which the engine schedules, 0 or 1 (ahead.py).
     follows: what comes next depends on what is done (agents.py), so that the loop stops when requests leave.
     swap_s: seconds of one cache block on the link to the host, 0 where what is preempted is computed again; swap_w:
     power of a replica while it waits for that link.
@@ -66,6 +67,7 @@ class Limits(NamedTuple):
     swap_s: float = 0.0
     swap_w: float = 0.0
     follows: bool = False
+    ahead: int = 0
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -86,10 +88,10 @@ UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
 SINCE_S, PAID_S, SEEN_S = range(5, 8)
 """columns of Fleet.clock: begin of the status; seconds paid for before; busy seconds when last looked at (scaling)"""
 PROMPT_S, PROMPT_J, SHARED_S, SHARED_J, SHARED_WORK = range(8, 13)
-LINK_S = 13
+LINK_S, BEGUN_S = 13, 14
 """of Fleet.clock, for prices by kind of token (kinds.py): seconds and joules that prompts added to steps; those of them
 for attention to tokens found in a prefix cache; and the latter's token-contexts in the planned step; and seconds
-on the link to the host that the next step waits for"""
+on the link to the host that the next step waits for; start of the last of the planned steps (ahead.py)"""
 STATUS, CHANCE, INCOMING = range(23, 26)
 """columns of Fleet.counts: one of UP..OFF; random state; requests whose cache comes from a prefill replica"""
 SEND_HEAD, SEND_TAIL, SEND_LENGTH, LAND_HEAD, LAND_TAIL, LAND_LENGTH, HELD = range(26, 33)
@@ -109,7 +111,7 @@ FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
 """of a prefilling one: cached tokens, prompt tokens left and in the planned step; BORN: in order of admission"""
 ARRIVAL_S, FIRST_S, LAST_S, HELD_S = range(4)
 """columns of Pool.clock: arrival; first token, and last one before a preemption (nan: none yet); begin of a wait in the
-central line or for a transfer"""
+central line, in that of its replica, or for a transfer"""
 PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE, RETRIES = range(8)
 """columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
 next in a waiting line; the number in order of arrival; 1 for one known to be too late; failures that it has met"""
@@ -134,7 +136,7 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 14], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [5]: by the columns above.
+    clock [R, 15], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [5]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [9]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
@@ -186,7 +188,7 @@ def new_fleet(
     prefix[:, REFERENCES], prefix[:, CHAINED, :-1] = 0, np.arange(1, prefix.shape[2])
     return Fleet(
         ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
-        clock=np.zeros((total, 14)),
+        clock=np.zeros((total, 15)),
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),

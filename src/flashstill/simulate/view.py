@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.ahead import seen_until
 from flashstill.simulate.bounds import step_seconds
 from flashstill.simulate.prefix import cached_tokens
 from flashstill.simulate.state import Fleet, Limits, Pool
@@ -83,7 +85,7 @@ class ReplicaView:
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
-        """Requests in line, in order."""
+        """Requests in line that the engine sees, in order."""
         fleet, pool, limits = self._fleet, self._pool, self._limits
         clock, counts = pool.clock, pool.counts
         return tuple(
@@ -94,7 +96,7 @@ class ReplicaView:
                 cached_tokens=cached_tokens(fleet, pool, limits, self.replica, place),
                 generated_tokens=int(counts[place, field.GENERATED]),
             )
-            for place in places_in_line(fleet, pool, self.replica)
+            for place in itertools.islice(places_in_line(fleet, pool, self.replica), self.waiting_count)
         )
 
     @property
@@ -159,7 +161,7 @@ def view_of(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, r: int
     return ReplicaView(
         now_s=float(fleet.clock[r, field.STARTS]),
         replica=r,
-        waiting_count=int(counts[field.QUEUED]),
+        waiting_count=seen_in_line(fleet, pool, limits, r),
         decoding_count=int(counts[field.DECODING]),
         prefilling_count=int(counts[field.FILLING]),
         free_blocks=int(counts[field.FREE]),
@@ -174,6 +176,14 @@ def view_of(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, r: int
         _limits=limits,
         _tables=tables,
     )
+
+
+def seen_in_line(fleet: Fleet, pool: Pool, limits: Limits, r: int) -> int:
+    """How many of the requests that wait at a replica it sees; those that it does not see yet are the last ones."""
+    seen_s, count = seen_until(fleet, limits, r), int(fleet.counts[r, field.QUEUED])
+    if count == 0 or pool.clock[fleet.counts[r, field.TAIL], field.HELD_S] <= seen_s:
+        return count
+    return sum(bool(pool.clock[place, field.HELD_S] <= seen_s) for place in places_in_line(fleet, pool, r))
 
 
 def places_in_line(fleet: Fleet, pool: Pool, r: int) -> Iterator[int]:

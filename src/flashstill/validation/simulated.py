@@ -123,6 +123,7 @@ def simulated_row(
         limits, _ = limits_of(facts, alone, policy, sizes)
     except FlashstillError:
         return None
+    limits = limits if loop.ahead else limits._replace(ahead=0)
     outcome = run(
         tables,
         limits if loop.sequences else kept_waiting(limits, resolved, tables, sizes),

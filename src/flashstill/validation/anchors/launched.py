@@ -9,6 +9,7 @@ before it decodes then answers all requests of a round in step: each round is a 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ so that these are told by what was measured: first tokens grow with the output b
 concurrency (35 of 36 curves of up to 32 in flight; beyond, queues hide it).  Two other models of the same version show
 none of it, or less than half.  Predictions that users ask for know nothing of it: it only keeps the wait out of what
 is fitted."""
+AHEAD_SINCE = (0, 14)
+"""the version of vLLM since which it schedules ahead by default (release notes)"""
 WAIT_STEPS = 20
 """batch_wait_timeout_iters of TensorRT-LLM's scripts: most steps for which a prompt waits for another"""
 ROUNDS = 10
@@ -59,6 +62,7 @@ class ClosedLoop:
 
     step_tokens: most tokens of a step, where the launch command sets it; None: as the engine does.
     sequences: most requests that run at once, where they are fewer than are in flight.
+    ahead: whether steps are scheduled ahead, if the engine does so by now; False for a version that did not yet.
     """
 
     concurrency: int
@@ -68,6 +72,7 @@ class ClosedLoop:
     requests: int
     step_tokens: int | None
     sequences: int | None = None
+    ahead: bool = True
 
 
 def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
@@ -87,7 +92,18 @@ def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
         requests=ROUNDS * concurrency,
         step_tokens=isl + SPARE_TOKENS + concurrency if one_prompt else None,
         sequences=max(concurrency - 1, 1) if _is_slot_short(row) else None,
+        ahead=_schedules_ahead(row),
     )
+
+
+def _schedules_ahead(row: Mapping[str, str]) -> bool:
+    """Whether vLLM scheduled ahead: by default since 0.14; InferenceX's scripts asked for it before
+    (70b_fp8_h200_slurm.sh: async-scheduling), though not the older ones of the rows on H100 in `CACHES`."""
+    if row["backend"] != "vllm":
+        return True
+    if _is_varied(row):
+        return (row.get("model"), row.get("gpu"), "vllm") not in CACHES
+    return tuple(int(part) for part in re.findall(r"\d+", row.get("backend_version") or "")[:2]) >= AHEAD_SINCE
 
 
 def _is_varied(row: Mapping[str, str]) -> bool:
