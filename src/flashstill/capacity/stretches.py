@@ -56,6 +56,11 @@ def breaks_of(problem: Problem, run: int, most: int) -> list[int]:
 
 
 def candidates_of(problem: Problem, breaks: dict[int, list[int]], before: Values, need: Values) -> list[Stretch]:
+    """Every stretch of each run that may be chosen: from one of its break points to a later one, on each kind.
+
+    breaks: of `breaks_of`, by run.  before [K, R]: sizes until then, with which a gang may go on.  need [R]: work that
+    is left, in chip-hours of the fastest kind.
+    """
     candidates: list[Stretch] = []
     hours = problem.window * problem.step_hours * problem.weight
     for run, points in breaks.items():

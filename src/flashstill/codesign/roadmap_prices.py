@@ -68,6 +68,7 @@ def priced_memories(facts: Facts, last: int) -> list[str]:
 
 
 def reticle_mm2(facts: Facts) -> Spread:
+    """Largest area of one exposure, which no year changes."""
     width, height = facts.get("reticle", "width_mm"), facts.get("reticle", "height_mm")
     area = width.value * height.value
     return Spread(value=area, low=area, high=area, unit="mm2", basis=width.source)

@@ -156,5 +156,6 @@ def _means(pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:
 
 
 def bindings_of(parameters: Sequence[Parameter], found: Mapping[str, Any]) -> dict[str, Binding]:
+    """What binds, by objective; without those that nothing binds."""
     each = {objective: binding_of(parameters, found, objective) for objective in OBJECTIVES}
     return {objective: one for objective, one in each.items() if one is not None}

@@ -33,6 +33,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def read_machines(path: Path) -> list[Machine]:
+    """The machines of a file as machines.csv; BadInput for columns that are missing or a year that is no number."""
     machines = []
     for row in _read_csv(path, ("name", "title", "maker", "class", "year")):
         try:

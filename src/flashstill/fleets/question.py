@@ -82,6 +82,11 @@ class Sizing:
 def sizing_of(
     facts: Facts, model: Any, demand: Demand, bounds: tuple[Bound, ...], choices: Choices, told: Callable[[str], None]
 ) -> Sizing:
+    """What a sizing needs: every kind of replica priced for the requests, and how late a request may be.
+
+    told: called with lines of progress.  BadInput for bounds that the requests cannot have, InfeasiblePlan if no layout
+    is possible.
+    """
     requests, reasons = demand.requests, Counter[str]()
     mix = mix_of(requests.prompt, requests.output, requests.cached)
     if mix.decoded <= 0.0 and tightest(bounds, "tpot"):

@@ -27,6 +27,7 @@ request, so that it is not all warming up; replicas of a cell; and replicas over
 
 
 def fleet_of(best: Sized, counts: Sequence[Copies]) -> Fleet:
+    """The fleet of a sized candidate. counts: its replicas in each window."""
     prefill = best.candidate.prefill
     return Fleet(
         deployment=best.candidate.deployment,

@@ -38,6 +38,7 @@ class Started(NamedTuple):
 
 
 def vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
+    """How vLLM is started; BadInput for a configuration that it cannot run (experts over all chips or none)."""
     if point.ep not in (1, point.tp * point.dp):
         raise BadInput(f"vllm spreads experts over all chips or none: ep {point.ep} is neither 1 nor tp x dp")
     nodes, replica = nodes_of("vllm", point.chip, point.chips), point.tp * point.pp
@@ -61,6 +62,10 @@ def vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role:
 
 
 def sglang(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
+    """How SGLang is started; BadInput for what it cannot run.
+
+    With experts, dp is attention over data-parallel groups; without, whole copies.
+    """
     groups, comments = point.dp > 1 and has_experts, []
     replicas = 1 if has_experts else point.dp
     chips, batch, copies = point.chips, -(-point.batch // replicas), 1  # max-running-requests is per replica
@@ -95,6 +100,7 @@ def sglang(model: str, point: Configuration, tokens: int, has_experts: bool, rol
 
 
 def trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
+    """How TensorRT-LLM is started; BadInput for what it cannot run, such as attention on some of the chips only."""
     groups, comments = point.dp > 1 and has_experts, []
     if groups and point.tp > 1:
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")

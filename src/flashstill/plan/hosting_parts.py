@@ -99,6 +99,7 @@ def keeping_of(found: Hosted) -> dict[str, Any]:
 
 
 def footprint_of(found: Hosted, grid: str, kwh: float, requests: float) -> dict[str, Any]:
+    """CO2 and water by token and by day. kwh: at the wall, of a day with so many requests; grid: of its power."""
     carbon, water = carbon_row(found.facts, grid), water_row(found.facts)
     tokens = requests * found.middle.tokens.output
 

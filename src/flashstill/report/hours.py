@@ -157,4 +157,5 @@ def _frame(xs: Scale, ys: Scale, foot: float, top: float, y_title: str, show: Ca
 
 
 def mean_of(values: Sequence[float], steps: range) -> float:
+    """Mean of the values of some steps."""
     return sum(values[step] for step in steps) / len(steps)

@@ -61,6 +61,7 @@ def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequ
 
 
 def thought_row(point: Point) -> dict[str, str]:
+    """The cells of a row, by heading."""
     return {
         "who": point["who"],
         "how": point["how"],

@@ -66,6 +66,7 @@ def _columns_of(piece: Piece, index: int) -> Columns:
 
 
 def padding_of(token: int, count: int) -> Columns:
+    """`count` places of padding [count] that belong to no document and are not learned."""
     return Columns(
         tokens=np.full(count, token, dtype=np.int32),
         target_bytes=np.zeros(count, dtype=np.int32),
