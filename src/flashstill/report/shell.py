@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from flashstill.report.style import stylesheet
+from flashstill.report.style import stylesheet, text_of
 
 
 def render_page(template: str, script: str = "", **values: Any) -> str:
@@ -26,16 +24,11 @@ def render_page(template: str, script: str = "", **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    code = _text(script) if script else ""
+    code = text_of(script) if script else ""
     policy = f"default-src 'none'; style-src '{_hashed(stylesheet())}'" + (
         f"; script-src '{_hashed(code)}'" if code else ""
     )
     return environment.get_template(template).render(style=stylesheet(), script=code, policy=policy, **values)
-
-
-@cache
-def _text(name: str) -> str:
-    return files("flashstill.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hashed(text: str) -> str:

@@ -9,14 +9,15 @@ from importlib.resources import files
 @cache
 def stylesheet() -> str:
     """The whole sheet of a page as CSS text."""
-    return chart_style() + _text("page.css")
+    return chart_style() + text_of("page.css")
 
 
 @cache
 def chart_style() -> str:
     """What a chart needs alone: its colours and its marks."""
-    return _text("charts.css")
+    return text_of("charts.css")
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """A file of this room."""
     return files("flashstill.report").joinpath(name).read_text(encoding="utf-8")

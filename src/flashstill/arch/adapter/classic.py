@@ -53,7 +53,7 @@ def gpt_neox(fields: Fields) -> Architecture:
 
 
 def gptj(fields: Fields) -> Architecture:
-    """GPT-J: one norm for attention and FFN in parallel; the head has a bias."""
+    """GPT-J and CodeGen: one norm for attention and FFN in parallel; the head has a bias."""
     ffn = FeedForward(width=fields.count("n_inner", default=4 * fields.width), gated=False, bias=True)
     return uniform(
         fields,

@@ -161,7 +161,7 @@ def predictors(fields: Fields) -> int:
 
 
 def olmoe(fields: Fields) -> Architecture:
-    """OLMoE: norms over all query and key heads."""
+    """OLMoE and FlexOLMo: norms over all query and key heads."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="all")
     return uniform(fields, attention, routed(fields, width=("intermediate_size",)))

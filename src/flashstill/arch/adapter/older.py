@@ -64,15 +64,6 @@ def _pattern(fields: Fields) -> list[str]:
     return listed
 
 
-def codegen(fields: Fields) -> Architecture:
-    """CodeGen: GPT-J by another name."""
-    ffn = FeedForward(width=fields.count("n_inner", default=4 * fields.width), gated=False, bias=True)
-    return uniform(
-        fields, grouped(fields, kv_heads=every_head(fields)), ffn, norms=1, norm_bias=True, parallel=True,
-        extra=fields.count("vocab_size"),
-    )  # fmt: skip
-
-
 def gpt_neox_japanese(fields: Fields) -> Architecture:
     """GPT-NeoX-Japanese: only one bias, after the attention of the last block."""
     width = fields.width

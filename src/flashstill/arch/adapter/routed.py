@@ -85,13 +85,6 @@ def exaone_moe(fields: Fields) -> Architecture:
     return uniform(fields, grouped(fields, qk_norm="head"), ffn, kinds=kinds, mtp_layers=predictors(fields))
 
 
-def flex_olmo(fields: Fields) -> Architecture:
-    """FlexOLMo: OLMo 2 with experts."""
-    bias = fields.flag("attention_bias", False)
-    attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="all")
-    return uniform(fields, attention, routed(fields, width=("intermediate_size",)))
-
-
 def flint(fields: Fields) -> Architecture:
     """Flint: sinks; shared expert without a scalar gate; full attention in blocks 0, 1, every fourth and the last."""
     bias, last = fields.flag("attention_bias", False), fields.depth - 1

@@ -91,8 +91,8 @@ class Watch:
             return ""
         best = self._course.best_step
         if self.keeps and self._best:
-            self._state.put_weights(_under(WEIGHT, self._best))
-            restore_buffers(self._model, _under(BUFFER, self._best))
+            self._state.put_weights(under(WEIGHT, self._best))
+            restore_buffers(self._model, under(BUFFER, self._best))
         kept = "; its weights are kept" if self.keeps else ""
         stopped = " and training has stopped" if self.is_over else ""
         return f"{self.validation.metric} on validation text was lowest after step {best}{kept}{stopped}"
@@ -112,5 +112,6 @@ def restore_buffers(model: Model, saved: Mapping[str, Tensor]) -> None:
             own[name].copy_(buffer)
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from flashstill.distill.models import Model, decoder_layers
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.models.empty import Files
 from flashstill.distill.training.batches import Batch, Source
-from flashstill.distill.training.best import Watch, buffers, restore_buffers
+from flashstill.distill.training.best import Watch, buffers, restore_buffers, under
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import fused
 from flashstill.distill.training.metrics import Log, Metrics, Trend
@@ -112,8 +112,8 @@ def train(
         progress.say(f"{name} goes on at step {step} with {changes}: bits may differ{also}")
     if snapshot is not None:
         state.restore(snapshot.tensors, step)
-        source.restore(_under("source/", snapshot.tensors))
-        restore_buffers(model, _under("buffer/", snapshot.tensors))
+        source.restore(under("source/", snapshot.tensors))
+        restore_buffers(model, under("buffer/", snapshot.tensors))
     metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.is_main, log)
     trend = Trend(metrics.rows)
     watch = Watch(validation, metrics.rows, state, model, {} if snapshot is None else snapshot.tensors)
@@ -187,10 +187,6 @@ def _stopped(name: str, why: str, step: int, batch: Batch, recipe: TrainRecipe, 
         f" lower the learning rate {recipe.learning_rate:g} and run again in a new place, or look at these windows: the"
         f" last good checkpoint stays in {directory}"
     )
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
 
 
 def _over(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
