@@ -144,6 +144,27 @@ class TestSimulate:
         )
         assert shared.cached_tokens == spread.cached_tokens + 1024
 
+    def test_a_replica_may_have_as_many_more_requests_as_the_margin(self, tmp_path: Path) -> None:
+        """After the first request each of a burst finds its text on one replica only, until another holds it as well:
+        with a margin of 1 the second follows it there, and the third, for which it has two more, does not."""
+        text = [0, 1]
+        path = mooncake(
+            tmp_path / "trace.jsonl", [request(0, 1100, 4, text), *[request(9000, 1100, 400, text) for _ in range(3)]]
+        )
+        found = fs.simulate(**ASKED, trace=path, replicas=2, router="prefix", prefix_margin=1)
+        assert found.cached_tokens == 2 * 1024
+
+    def test_texts_that_nobody_has_go_where_fewer_requests_are(self, tmp_path: Path) -> None:
+        """Though the margin would allow to leave one replica idle: two at a time take no longer than one."""
+        apart, together = (
+            mooncake(tmp_path / f"{gap}.jsonl", [request(gap * i, 1100, 300, [2 * i, 2 * i + 1]) for i in range(2)])
+            for gap in (60_000, 0)
+        )
+        alone, both = (
+            fs.simulate(**ASKED, trace=path, replicas=2, router="prefix", prefix_margin=9) for path in (apart, together)
+        )
+        assert both.latencies["tpot_s"].mean_s == pytest.approx(alone.latencies["tpot_s"].mean_s, rel=1e-6)
+
     @pytest.mark.parametrize(
         ("more", "sentence"),
         [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flashstill.simulate import saturated as saturated_module
 from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
@@ -59,6 +60,37 @@ def test_the_closed_form_is_the_throughput_of_a_line_that_never_empties(
     assert met == binds
     assert form == pytest.approx(found.value, rel=0.03)
     assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("prefill_first", "running", "again"),
+    [
+        # room for 100 - 40 prompt tokens in a step: 110 on average of 160, lost over and over 110 / (110/60 + 3/2) = 33
+        (False, 40.0, 20 * 100 / (160 * 40) * 33.0),
+        # 90 of a step are free, and half of 20 sequences' blocks are not set aside
+        (False, 10.0, 20 * 70 / (160 * 10) * 125.0 / (125.0 / 90.0 + 1.5) + 10.0),
+        # prompts first: nothing is set aside, and all that was computed of a prompt is lost
+        (True, 40.0, 20 * 60 / (160 * 40) * 130.0 + 20.0),
+    ],
+)
+def test_what_preemption_computes_again(prefill_first: bool, running: float, again: float) -> None:
+    """Prompts of 160 tokens and answers of 20, with 100 tokens in a step at the most (saturated.py, its table)."""
+    mix = mix_of(*(np.full(10, value, dtype=np.int64) for value in (160, 21, 0)))
+    assert (mix.prompt, mix.decoded) == (160.0, 20.0)
+    asked = limits(tokens=100, prefill_first=prefill_first)
+    assert saturated_module._again(asked, mix, running) == pytest.approx(again)
+
+
+@pytest.mark.parametrize(
+    ("seconds_of_a_sequence", "binds"),
+    [(0.0, "sequences"), (1e-2, "compute")],
+)
+def test_a_limit_binds_only_if_more_of_it_helps(seconds_of_a_sequence: float, binds: str) -> None:
+    """Steps as long whatever they hold, or that take as long as their sequences one after another."""
+    cost = tables(lambda b, s, p, a: (1e-2 + seconds_of_a_sequence * b if b else 0.0) + 1e-9 * p)
+    requests = lengths(2, 400)
+    mix = mix_of(requests.prompt, requests.output, requests.cached)
+    assert saturated(cost, limits(sequences=60), mix).binds == binds
 
 
 def test_every_output_token_is_in_the_time_line() -> None:

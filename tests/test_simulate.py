@@ -146,6 +146,15 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         assert tally.sums[metric].sum() == pytest.approx(sum(values), rel=1e-8, abs=1e-9)
 
 
+def test_the_better_of_two_is_of_two_different_ones() -> None:
+    """With two replicas both are drawn, so that whoever comes second goes to the idle one and does not wait."""
+    rows = [(10.0 * i + at, 100, 20) for i in range(20) for at in (0.0, 0.001)]
+    alone = run(tables(), limits(router=2, sequences=1), [arrivals(rows[:1])], 2).tally
+    outcome = run(tables(), limits(router=2, sequences=1), [arrivals(rows)], 2)
+    mean = alone.sums[counted.END_TO_END].sum()
+    assert outcome.tally.sums[counted.END_TO_END].sum() == pytest.approx(40 * mean, rel=1e-9)
+
+
 @examples(60)
 @given(rows=REQUESTS, servers=st.integers(1, 4), router=st.integers(0, 4), seed=st.integers(0, 99))
 def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router: int, seed: int) -> None:
