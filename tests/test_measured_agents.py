@@ -135,7 +135,9 @@ def test_files_of_a_measurement(server: FakeStream, tmp_path: Path, capsys: pyte
     question = json.loads((tmp_path / "a" / "question.json").read_text())
     assert (question["turns"], question["fan_out"], question["shared_prefix"]) == (2, 2, 7)
     main([*command, "--concurrency", "2", "--requests", "4", "--out", str(tmp_path / "b")])
-    assert not {"turns", "fan_out", "agents"} & set(json.loads((tmp_path / "b" / "question.json").read_text()))
+    assert not {"turns", "fan_out", "agents", "turn_lengths"} & set(
+        json.loads((tmp_path / "b" / "question.json").read_text())
+    )
 
 
 @pytest.mark.parametrize(

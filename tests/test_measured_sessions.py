@@ -20,6 +20,7 @@ from flashstill.progress import Silent
 from flashstill.simulate.traces import pieces_of
 from flashstill.simulate.traffic import Traffic as Replay
 from flashstill.traces.reader import Trace
+from flashstill.traces.reading import Reading
 from tests.commands import refuse
 from tests.fake_stream import FakeStream
 
@@ -141,3 +142,12 @@ def test_no_trace_is_held_beyond_a_bound(tmp_path: Path, monkeypatch: pytest.Mon
         Traffic.of(pieces_of(Trace(path)), None, 0)
     with pytest.raises(BadInput, match="the trace has over 4 requests, which would be held in memory"):
         Traffic.of_turns(turns, replay, None, 0)
+
+
+def test_a_directory_from_before_delays_goes_on(server: FakeStream, tmp_path: Path) -> None:
+    """What a setting that is not used would add to the question is not in it."""
+    reading = Reading(trace_until_s=0.1)
+    measure_server(asked(server, tmp_path / "trace.csv", reading=reading), Silent(), tmp_path / "out")
+    question = json.loads((tmp_path / "out" / "question.json").read_text())
+    assert question["trace_until_s"] == 0.1
+    assert "turn_lengths" not in question

@@ -56,6 +56,8 @@ def _question(asked: LoadTest) -> dict[str, Any]:
     """What makes two measurements the same: not which levels or how many runs, of which more may be added."""
     plain = dataclasses.asdict(asked)
     reading = plain.pop("reading")
+    if asked.reading.turn_lengths is None:  # so that what was measured before there was such a setting goes on
+        reading.pop("turn_lengths")
     plain |= reading if asked.reading != DEFAULT else {}
     if asked.replay == OPEN_LOOP:
         plain.pop("replay")

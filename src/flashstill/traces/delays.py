@@ -41,7 +41,7 @@ def check_lengths(shown: str, form: Format, columns: Sequence[str], lengths: str
     """BadInput where nobody says what the tokens of later turns are, or where that cannot be followed."""
     has_delays = bool(form.delay) and form.delay in columns
     if has_delays and lengths is None:
-        replay = "" if with_turns else " and --replay in-order or closed-loop"
+        replay = "" if with_turns else " and --replay in-order or closed-loop (of simulate and measure)"
         raise BadInput(
             f"does {form.prompt} of later turns in {shown} count the tokens that they add, as AIPerf sends them, or"
             f" whole prompts? say it with --turn-lengths added or whole{replay}"
@@ -50,8 +50,8 @@ def check_lengths(shown: str, form: Format, columns: Sequence[str], lengths: str
         raise BadInput(f"turn_lengths is of conversations, and {shown} has no column that names them")
     if lengths == ADDED and not with_turns:
         raise BadInput(
-            f"turns of {shown} that tell the tokens they add can only be replayed in their conversations: give --replay"
-            " in-order or closed-loop"
+            f"turns of {shown} that tell the tokens they add can only be replayed in their conversations: give simulate"
+            " or measure --replay in-order or closed-loop"
         )
 
 
