@@ -31,6 +31,12 @@ def states_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
     return parts(model).hidden(tokens)
 
 
+def assert_near(states: torch.Tensor, expected: torch.Tensor) -> None:
+    """But for rounding, which grows with the states from step to step, and on some machines depends on how many rows
+    are multiplied at a time. Another position or document is as far off as the states are large."""
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
 @torch.no_grad()
 def test_unrolled_steps_are_those_of_drafting_from_each_position() -> None:
     model = made("llama")
@@ -40,7 +46,7 @@ def test_unrolled_steps_are_those_of_drafting_from_each_position() -> None:
     for begin in (0, 3, 6):  # the target's states up to `begin` are known, and the tokens after them
         states, past = eagle.read(hidden[:, : begin + 1], tokens[:, 1 : begin + 2], None)
         for step in range(4):
-            torch.testing.assert_close(states[:, -1], unrolled[step][:, begin + 1 + step], rtol=1e-4, atol=1e-5)
+            assert_near(states[:, -1], unrolled[step][:, begin + 1 + step])
             states, past = eagle.read(states[:, -1:], tokens[:, begin + 2 + step, None], past)
 
 
@@ -53,7 +59,7 @@ def test_documents_of_a_window_do_not_see_each_other() -> None:
     hidden = torch.cat([states_of(model, tokens[:, :6]), states_of(model, tokens[:, 6:])], 1)
     alone = list(eagle.unrolled(hidden[:, 6:], tokens[:, 6:], 3))
     for step, states in enumerate(eagle.unrolled(hidden, tokens, 3, starts)):
-        torch.testing.assert_close(states[:, 6 + step + 1 :], alone[step][:, step + 1 :], rtol=1e-4, atol=1e-5)
+        assert_near(states[:, 6 + step + 1 :], alone[step][:, step + 1 :])
 
 
 def test_a_draft_changes_no_greedy_text_of_its_target() -> None:

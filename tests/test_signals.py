@@ -168,7 +168,8 @@ class TestTopK:
         assert said.tail
         expected = probabilities(teacher, packed, [19, 4]).topk(16)
         assert same_but_for_ties(said.ids, expected.indices, said.weights)
-        assert torch.allclose(said.weights, expected.values, rtol=0.01)
+        # A logit between 2 and 4 is rounded to 1/64 in bfloat16, and on some machines otherwise in other batches.
+        assert torch.allclose(said.weights, expected.values, rtol=0.05)
 
     @pytest.mark.slow
     def test_the_whole_vocabulary_is_exact(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
