@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flashstill.distill.data import rendering
 from flashstill.distill.data.chats import EMPTY, whole_pieces
 from flashstill.distill.data.layouts import Columns, document_of
+from flashstill.distill.data.left_out import UNTHOUGHT
 from flashstill.distill.data.rows import Unusable
 from flashstill.distill.data.templates import template_of
 from flashstill.errors import BadInput
@@ -82,7 +82,7 @@ def test_what_is_rendered_otherwise_is_not_lost() -> None:
 def test_empty_answers_and_lost_thoughts_are_told() -> None:
     assert pieces(CHATML, [ASKED, {"role": "assistant", "content": " "}, *CALLED[::3]])[1] == {EMPTY: 1}
     thought = [ASKED, {**CALLED[-1], "reasoning_content": "hm"}]
-    assert pieces(CHATML, thought)[1] == {rendering.UNTHOUGHT: 1}
+    assert pieces(CHATML, thought)[1] == {UNTHOUGHT: 1}
     shown = CHATML.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")
     assert pieces(shown, thought) == ("hmIt is 4.<|im_end|>\n", {})
 

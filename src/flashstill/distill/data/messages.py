@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.bounded import lone_surrogate
-from flashstill.distill.data.rendering import THOUGHTS
+from flashstill.distill.data.left_out import THOUGHTS
 from flashstill.distill.data.rows import Unusable
 
 ROLES = {

@@ -12,7 +12,10 @@ tokens that some templates append are not compared.  Where a template rewrites e
 thinking) it does not, and each answer becomes a text of its own, as a model reads the conversation when it writes it.
 
 What a template leaves out would be trained on in silence, as a call of a tool that becomes an empty answer: without
-the text of a message, its calls or the tools, the rendered text must be another (`_left_out`).
+the text of a message, its calls or the tools, the rendered text must be another (left_out.py).
+
+Long conversations of templates that write turn by turn take time in proportion to their length (turns.py); those of
+others the square of it, up to a limit of processor time, above which a conversation is refused.
 
 Input: a line of JSON, the job; then a conversation per line.  Output: {"texts": [{"text", "spans"}], "apart", "note"},
 with spans as pairs of characters, or {"refused": why}.
@@ -21,19 +24,22 @@ with spans as pairs of characters, or {"refused": why}.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Any
 
+from flashstill.distill.data.left_out import PROBE, left_out, note_on_thoughts
+from flashstill.distill.data.turns import LEAST_ANSWERS, checked_places, spans_in_turn
 from flashstill.errors import first_line
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-THOUGHTS = ("reasoning_content", "thinking", "reasoning")
-UNTHOUGHT = "their thoughts (reasoning_content) are left out by the chat template"
-PROBE = "a probe of the template"
+LONGEST_S = 5.0
+"""limit of processor time for a conversation"""
 MOST_TRIMMED = 4
 """special tokens at the end of a text that are not compared"""
 Messages = Sequence[dict[str, Any]]
@@ -52,19 +58,24 @@ class Renderer:
         self._variables = {**job["tokens"], **job["arguments"]}
         self._specials = sorted((each for each in job["specials"] if each), key=len, reverse=True)
         self._as_parts: bool | None = None
+        self._until = math.inf
 
     def texts(self, chat: dict[str, Any]) -> dict[str, Any]:
         """The texts of a conversation with the spans to learn; Refused if there are none."""
         messages = chat["messages"]
+        self._until = time.process_time() + LONGEST_S
         if self._as_parts is None:
             self._as_parts = self._needs_parts()
         if chat["prompt"]:
             return {"texts": [{"text": self._prompt(messages, chat), "spans": []}], "apart": False}
         whole, tagged = self._render(messages, chat)[0], bool(GENERATION.search(self._template(chat)))
-        if left_out := self._left_out(messages, chat, whole):
-            raise Refused(f"has {left_out} that the chat template leaves out")
+        if missing := left_out(messages, chat, whole, self._text):
+            raise Refused(f"has {missing} that the chat template leaves out")
         made = self._by_tags(messages, chat["answers"], chat) if tagged else None
-        return {**(made or self._by_spans(messages, chat["answers"], chat, whole)), "note": self._note(messages, chat)}
+        return {
+            **(made or self._by_spans(messages, chat["answers"], chat, whole)),
+            "note": note_on_thoughts(messages, chat, self._text),
+        }
 
     def _by_tags(self, messages: Messages, answers: Sequence[int], chat: dict[str, Any]) -> dict[str, Any] | None:
         text, spans = self._render(messages, chat, tags=True)
@@ -78,60 +89,56 @@ class Renderer:
     def _template(self, chat: dict[str, Any]) -> str:
         return str(self._with_tools if chat.get("tools") else self._plain)
 
-    def _left_out(self, messages: Messages, chat: dict[str, Any], whole: str) -> str:
-        """What the template renders nothing of; empty if all is there."""
-        if chat.get("tools") and self._same(whole, messages, {**chat, "tools": None}):
-            return "tools"
-        for place, message in enumerate(messages):
-            changed = [*messages]
-            if message.get("tool_calls"):
-                changed[place] = {key: value for key, value in message.items() if key != "tool_calls"}
-                if self._same(whole, changed, chat):
-                    return f"a call of a tool in message {place + 1}"
-            said = message["content"].strip()
-            if said and said not in whole:  # it may be written in another way, or be thoughts of an earlier turn
-                changed[place] = {**message, "content": PROBE}
-                own, other = messages[: place + 1], changed[: place + 1]
-                if self._same(whole, changed, chat) and self._same(self._text(own, chat), other, chat, True):
-                    return f"the text of message {place + 1} (from {message['role'][:40]!r})"
-        return ""
-
-    def _note(self, messages: Messages, chat: dict[str, Any]) -> str:
-        """That thoughts are left out of all answers, as the template has no place for them; else empty."""
-        thoughts = [place for place in chat["answers"] if any(messages[place].get(key) for key in THOUGHTS)]
-        for place in thoughts:
-            plain = {key: value for key, value in messages[place].items() if key not in THOUGHTS}
-            own = messages[: place + 1]
-            if not self._same(self._text(own, chat), [*own[:-1], plain], chat):
-                return ""
-        return UNTHOUGHT if thoughts else ""
-
     def _text(self, messages: Messages, chat: dict[str, Any]) -> str | None:
+        """The text of messages; None if the template refuses them, as some do with the beginning of a conversation."""
         try:
             return self._render(messages, chat)[0]
-        except Exception:  # templates refuse some beginnings of a conversation
+        except Refused:
+            raise
+        except Exception:
             return None
-
-    def _same(self, text: str | None, messages: Messages, chat: dict[str, Any], or_refused: bool = False) -> bool:
-        """Whether messages are rendered as `text`; or_refused: also where the template refuses either."""
-        other = self._text(messages, chat)
-        return or_refused if text is None or other is None else text == other
 
     def _by_spans(self, messages: Messages, answers: Sequence[int], chat: dict[str, Any], whole: str) -> dict[str, Any]:
         if not answers:
             return {"texts": [{"text": whole, "spans": []}], "apart": False}
+        if found := self._in_turn(messages, answers, chat, whole):
+            return {"texts": [{"text": whole, "spans": found}], "apart": False}
         texts, spans = [], []
         for place in answers:
-            is_last = place == len(messages) - 1
-            text = whole if is_last else self._render(messages[: place + 1], chat)[0]
-            begin = self._begin(messages[:place], text, chat)
-            if begin >= len(text.rstrip()):
-                raise Refused(f"has an answer in message {place + 1} that the chat template leaves out")
+            text, begin = self._answer(messages, place, chat, whole)
             texts.append({"text": text, "spans": [(begin, len(text))]})
             spans.append((begin, self._end(text, whole)))
         if all(begin < end for begin, end in spans) and all(first[1] <= second[0] for first, second in pairwise(spans)):
             return {"texts": [{"text": whole, "spans": spans}], "apart": False}
         return {"texts": texts, "apart": True}
+
+    def _answer(self, messages: Messages, place: int, chat: dict[str, Any], whole: str) -> tuple[str, int]:
+        """The text of the conversation up to an answer, and where the answer begins in it."""
+        text = whole if place == len(messages) - 1 else self._render(messages[: place + 1], chat)[0]
+        begin = self._begin(messages[:place], text, chat)
+        if begin >= len(text.rstrip()):
+            raise Refused(f"has an answer in message {place + 1} that the chat template leaves out")
+        return text, begin
+
+    def _in_turn(
+        self, messages: Messages, answers: Sequence[int], chat: dict[str, Any], whole: str
+    ) -> list[Span] | None:
+        """The spans of the answers of a long conversation, if its turns are written one by one."""
+        if len(answers) < LEAST_ANSWERS:
+            return None
+        try:
+            spans = spans_in_turn(
+                messages, answers, whole, lambda given, begins: self._render(given, chat, begins=begins)[0]
+            )
+        except Refused:
+            raise
+        except Exception:  # templates refuse some conversations
+            return None
+        for place in checked_places(answers) if spans else ():
+            text, begin = self._answer(messages, answers[place], chat, whole)
+            if spans and spans[place] != (begin, self._end(text, whole)):
+                return None
+        return spans
 
     def _begin(self, before: Messages, text: str, chat: dict[str, Any]) -> int:
         """Where the answer begins in `text`, which ends with it."""
@@ -140,6 +147,8 @@ class Renderer:
             return len(prompt)
         try:
             plain = self._render(before, chat)[0] if before else ""
+        except Refused:
+            raise
         except Exception:  # templates refuse some beginnings of a conversation
             plain = prompt
         least = self._end(plain, text)
@@ -151,6 +160,8 @@ class Renderer:
     def _prompt(self, before: Messages, chat: dict[str, Any]) -> str:
         try:
             return self._render(before, chat, begins=True)[0]
+        except Refused:
+            raise
         except Exception:
             if before and chat["prompt"]:
                 raise
@@ -176,6 +187,8 @@ class Renderer:
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        if time.process_time() > self._until:
+            raise Refused(f"takes more than {LONGEST_S:g} s to render with this chat template")
         given = [self._with_parts(each) for each in messages] if self._as_parts else list(messages)
         made = render_jinja_template(
             conversations=[given], tools=chat.get("tools") or None, chat_template=self._template(chat),

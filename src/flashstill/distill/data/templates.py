@@ -20,8 +20,9 @@ from flashstill.distill.data.rows import Unusable
 from flashstill.distill.isolated import Flooded, Isolated, start
 from flashstill.errors import BadInput, shortened, shown
 
-START_S, LONGEST_S = 60.0, 10.0
-"""time limits: to import the renderer on a busy machine, and to render one conversation, which normally takes 1 ms"""
+START_S, LONGEST_S = 60.0, 30.0
+"""time limits: to import the renderer on a busy machine, and to render one conversation, which normally takes 1 ms; a
+long one gives up by itself after a shorter time of the processor (rendering.py), unless the template loops"""
 MOST_TEMPLATE_BYTES = 2**20
 MOST_ANSWER_BYTES = 2**28
 LEARN = ("assistant", "last", "all")
