@@ -43,7 +43,8 @@ def add_ends(student: Any, tokenizer: Any, packed: Packed, shape: ShapeRecipe) -
     before = [] if known is None else list(known) if isinstance(known, list | tuple) else [known]
     learned: list[int] = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     if packed.target_mask is not None:
-        rows = np.linspace(0, packed.windows - 1, min(packed.windows, MOST_WINDOWS)).round().astype(np.int64)
-        learned += ends_of_turns(packed.taken(rows), list(special_ids(tokenizer)))
-    wanted = list(dict.fromkeys([*before, *learned]))
+        spread = np.linspace(0, packed.windows - 1, min(packed.windows, MOST_WINDOWS)).round().astype(np.int64)
+        learned += ends_of_turns(packed.taken(spread), list(special_ids(tokenizer)))
+    rows = student.get_input_embeddings().weight.shape[0]
+    wanted = [each for each in dict.fromkeys([*before, *learned]) if 0 <= each < rows]  # others are never written
     settings.eos_token_id = wanted[0] if len(wanted) == 1 else wanted or None

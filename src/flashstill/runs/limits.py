@@ -36,7 +36,8 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         if not teacher.served:
             read.append((f"the teacher {Path(teacher.model).name}", check_directory(directory)))
             local.append(directory)
-            check_top(recipe, stated_size(read[-1][1], VOCABULARY), read[-1][0])
+            check_top(recipe, rows := stated_size(read[-1][1], VOCABULARY), read[-1][0])
+            check_end(load_tokenizer(directory), rows, read[-1][0])
         else:
             check_top(recipe, len(load_tokenizer(directory)), f"the teacher {teacher.name}")
     origin = read[0] if read else None
@@ -134,6 +135,17 @@ def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:
     for key, count in asked.items():
         if vocabulary is not None and count > vocabulary:
             raise BadInput(f"{key} is {count:,}, but {name} knows only {vocabulary:,} tokens; give at most that many")
+
+
+def check_end(tokenizer: Any, rows: int | None, name: str) -> None:
+    """Raises BadInput if a model's tokenizer ends texts with a token that the model does not know. rows: of its
+    embedding."""
+    end = tokenizer.eos_token_id
+    if end is not None and rows is not None and end >= rows:
+        raise BadInput(
+            f"the end-of-text token {tokenizer.eos_token!r} of {name} has the id {end:,}, but it knows only {rows:,}"
+            " tokens: name another in tokenizer_config.json (eos_token), or give the tokenizer that goes with the model"
+        )
 
 
 def check_view(tokens: int, teacher: TeacherRecipe, directory: Path) -> None:

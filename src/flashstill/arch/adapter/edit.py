@@ -23,6 +23,8 @@ from flashstill.arch.adapter.sizes import (
 from flashstill.errors import BadInput
 
 Changes = dict[str, Any]
+UNTIED: Changes = {"tie_word_embeddings": False}
+"""what a configuration says if the LM head is not the embedding"""
 OF_ITS_WEIGHTS = (
     "architectures",
     "transformers_version",

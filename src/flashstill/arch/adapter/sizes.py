@@ -12,14 +12,16 @@ from flashstill.arch.adapter.fields import CHOSEN, CONTEXT, DEPTH, HEADS, WIDTH,
 from flashstill.arch.adapter.text import HOLDERS
 
 __all__ = [
-    "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "VOCABULARY", "WIDTH", "attention_window",
-    "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
+    "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "QUANTISATION", "VOCABULARY", "WIDTH",
+    "attention_window", "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
     "size", "stated_size", "value",
 ]  # fmt: skip
 
 KEY_HEADS = ("num_key_value_heads",)
 FEED_FORWARD = ("intermediate_size",)
 VOCABULARY = ("vocab_size",)
+QUANTISATION = "quantization_config"
+"""how the weights of a checkpoint are quantised: an object"""
 KIND = "model_type"
 HEAD_WIDTH = "head_dim"
 _EXPERT_WIDTH = ("moe_intermediate_size", *FEED_FORWARD)  # the latter in kinds without dense FFNs
@@ -82,7 +84,7 @@ def is_tied(configuration: Any) -> bool:
 
 def is_quantised(configuration: Any) -> bool:
     """Whether the checkpoint's weights are stored in a packed quantised format."""
-    return bool(value(configuration, "quantization_config"))
+    return bool(value(configuration, QUANTISATION))
 
 
 def value(configuration: Any, name: str) -> Any:

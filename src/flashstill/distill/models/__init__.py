@@ -13,6 +13,7 @@ from flashstill.distill.models.loading import (
     load_tokenizer,
     quiet,
     save_model,
+    write_model,
 )
 from flashstill.distill.models.parts import Parts, parts
 from flashstill.distill.models.shallower import keep_layers
@@ -35,4 +36,5 @@ __all__ = [
     "quiet",
     "save_model",
     "tokenizer_fingerprint",
+    "write_model",
 ]

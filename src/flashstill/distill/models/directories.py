@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
 from flashstill.distill.data.templates import MOST_TEMPLATE_BYTES
+from flashstill.distill.models.quantised import check_settings
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.distill.models.text_part import auto_class
 from flashstill.errors import BadInput, first_line, shown
@@ -46,6 +47,8 @@ NUMBERS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), (int | float, "a number")),
 }
 """what engines read of GENERATION; a student inherits it"""
+POINTER = b"version https://git-lfs"
+"""beginning of the text that a clone without git-lfs has in the place of a large file"""
 LARGER, LARGER_PACKED = 2, 16
 """largest ratio of parameters to stored elements, plain and quantised (a tied head is stored once; an int32 can pack
 eight 4-bit values)"""
@@ -66,15 +69,26 @@ def check_directory(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise BadInput(f"model {path} is not a directory; give a Hugging Face directory or a .gguf file")
     if not (path / "config.json").exists():
-        raise BadInput(f"model directory {path} has no config.json")
+        raise BadInput(f"model directory {path} has no config.json{_instead(path)}")
     config = read_json(path / "config.json")
+    check_settings(path, config)
     if (path / "adapter_config.json").exists():
         raise BadInput(f"model directory {path} holds an adapter (adapter_config.json); merge it into its model first")
     if not list(path.glob("*.safetensors")):
         pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)]
         instead = f", only {pickles[0]}, and pickles can run code" if pickles else ""
-        raise BadInput(f"model directory {path} has no safetensors weights{instead}; convert it to safetensors first")
+        mend = _instead(path) or "; convert it to safetensors first"
+        raise BadInput(f"model directory {path} has no safetensors weights{instead}{mend}")
     return config
+
+
+def _instead(path: Path) -> str:
+    """What to give instead of a directory that holds GGUF files or is the output of a run."""
+    files = sorted(file.name for file in path.glob("*.gguf"))
+    if files:
+        return f"; to use {files[0]} give that file itself"
+    student = path / "student"
+    return f"; its student is in {student}" if (student / "config.json").is_file() else ""
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
@@ -162,6 +176,11 @@ def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             for name in opened.keys():  # noqa: SIM118 - not a dictionary
                 yield name, tuple(opened.get_slice(name).get_shape())
     except (SafetensorError, OSError, ValueError) as error:
+        with file.open("rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                raise BadInput(
+                    f"{file} is a pointer of git-lfs, not the file itself; fetch it (git lfs pull)"
+                ) from error
         raise BadInput(f"{file} is not a whole safetensors file ({first_line(error)})") from error
 
 

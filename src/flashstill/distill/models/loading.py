@@ -21,12 +21,14 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # hide transformers' progress bars; 
 
 import torch
 
-from flashstill.arch.adapter.sizes import is_quantised
+from flashstill.arch.adapter.edit import UNTIED
+from flashstill.arch.adapter.sizes import is_quantised, is_tied
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.causality import check_decoder
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
 from flashstill.distill.models.devices import current
 from flashstill.distill.models.directories import (
+    GENERATION,
     check_directory,
     check_size,
     check_small_files,
@@ -35,6 +37,7 @@ from flashstill.distill.models.directories import (
 )
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.placement import placement
+from flashstill.distill.models.quantised import in_dtype, read_as
 from flashstill.distill.models.rebuild import Undrawn
 from flashstill.distill.models.text_part import auto_class, check_text_part, is_multimodal, text_model
 from flashstill.errors import BadInput, first_line
@@ -59,23 +62,36 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     quiet()
     stored, config = shapes(path), plain_config(path)
     check_size(path, config, stored)
-    placed = placement(path, dtype, may_spread)
+    quantised, placed = read_as(path, config), placement(path, dtype, may_spread)
     try:
         with Undrawn():
             model, info = auto_class(config).from_pretrained(
                 path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
-                output_loading_info=True, ignore_mismatched_sizes=True, **placed,
+                output_loading_info=True, ignore_mismatched_sizes=True, **placed, **quantised,
             )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     check_loaded(path, model, info)
     check_decoder(path, model)
     restore_padding(path, model)
+    if quantised:
+        in_dtype(model, dtype)
+    untie(model)
     if is_multimodal(config):
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
     keep_weights(model)
     return (model if placed else model.to(current())).eval()
+
+
+def untie(model: Model) -> None:
+    """Let a configuration say that the head is not the embedding, if the weights say so: transformers reads both."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or not is_tied(model.config.get_text_config()) or head.weight is embedding.weight:
+        return
+    if head.weight.shape == embedding.weight.shape and not torch.equal(head.weight, embedding.weight):
+        for configuration in (model.config, model.config.get_text_config()):
+            configuration.update(UNTIED)
 
 
 def keep_weights(model: Model) -> None:
@@ -102,6 +118,7 @@ def check_tensors(path: Path) -> Model | None:
     quiet()
     check_size(path, config := plain_config(path), shapes(path))
     if is_quantised(config):
+        read_as(path, config)
         return None
     try:
         with Undrawn():
@@ -155,11 +172,37 @@ def save_model(model: Model, tokenizer: Any, path: Path) -> None:
     """
     formats = {name: parameter.dtype for name, parameter in model.named_parameters()}
     with replacing_directory(path) as temporary:
-        cast(model, STORED).save_pretrained(temporary, safe_serialization=True)
+        write_model(cast(model, STORED), temporary)
         tokenizer.save_pretrained(temporary)
         write_checksums(temporary)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(formats[name])
+
+
+def write_model(model: Model, directory: Path) -> None:
+    """Write weights and settings, in their dtypes.
+
+    Generation settings that transformers reads but refuses to write, as a temperature beside do_sample = false in
+    several published models, are written as they are.
+    """
+    settings: Any = getattr(model, "generation_config", None)
+    if settings is None or _is_writable(settings):
+        model.save_pretrained(directory, safe_serialization=True)
+        return
+    model.generation_config = type(settings)()
+    try:
+        model.save_pretrained(directory, safe_serialization=True)
+    finally:
+        model.generation_config = settings
+    settings.to_json_file(directory / GENERATION)
+
+
+def _is_writable(settings: Any) -> bool:
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def cast(model: Model, dtype: torch.dtype) -> Model:

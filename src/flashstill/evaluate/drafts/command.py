@@ -75,7 +75,8 @@ def measure_acceptance(
     model = load_model(directory, used.dtype)
     loaded = [load_draft(name, place, model, digest, counted) for name, place in places.items()]
     records: list[AcceptanceRecord] = []
-    stop, vocabulary = (int(tokenizer.eos_token_id),), shared_ids(model, loaded, tokenizer)
+    stop = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+    vocabulary = shared_ids(model, loaded, tokenizer)
     for each in settings:
         sampling = Sampling(
             new_tokens=new_tokens, temperature=each.temperature, top_p=top_p, seed=seed, stop=stop,

@@ -26,7 +26,7 @@ from flashstill.arch.adapter.edit import with_own_head
 from flashstill.arch.adapter.sizes import is_tied
 from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
-from flashstill.distill.models import Model
+from flashstill.distill.models import Model, write_model
 from flashstill.distill.teachers.served.client import STEPS_KEPT, Conversation, Server, completed, together
 from flashstill.distill.teachers.served.making import scores_of
 from flashstill.distill.teachers.served.questions import sampled
@@ -85,7 +85,7 @@ class ServedStudent:
         self._handed += 1
         place = self.folder / f"weights-{self._handed % 2}"
         with replacing_directory(place) as temporary:
-            student.save_pretrained(temporary, safe_serialization=True)  # in its own dtype: nothing is rounded here
+            write_model(student, temporary)  # in its own dtype: nothing is rounded here
             untie(student, temporary)
             self.tokenizer.save_pretrained(temporary)
         return place.resolve()

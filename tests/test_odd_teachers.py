@@ -1,0 +1,202 @@
+"""Odd but likely model directories: each is read as what it is, or refused in one sentence before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import flashstill as fs
+from flashstill.distill.drafts import is_eagle
+from flashstill.distill.models import check_tensors, keep_layers, load_model, load_tokenizer, save_model
+from flashstill.distill.models.directories import check_directory
+from flashstill.errors import BadInput
+from flashstill.recipes.distillation import ShapeRecipe
+from flashstill.runs.ends import add_ends
+from flashstill.runs.limits import check_end
+from tests.distillations import written
+
+QUANTISED = "quantization_config"
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture
+def model(tiny_teacher: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny teacher, which may be changed."""
+    return Path(shutil.copytree(tiny_teacher, tmp_path / "model"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    fields = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**fields, **changes}))
+
+
+def stored(model: Path) -> Tensors:
+    return load_file(model / "model.safetensors")
+
+
+def rewrite(model: Path, tensors: Tensors) -> None:
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+
+
+def in_fp8(model: Path, suffix: str, by_row: bool) -> Tensors:
+    """Quantise the linear layers of a directory; returns what their weights are then."""
+    tensors, plain = stored(model), {}
+    for name in [each for each in tensors if each.endswith("_proj.weight")]:
+        weight = tensors[name].float()
+        scale = weight.abs().amax(1, keepdim=True) / 448 if by_row else (weight.abs().amax() / 448).reshape(1, 1)
+        tensors[name] = (weight / scale).to(torch.float8_e4m3fn)
+        tensors[name.replace(".weight", suffix)] = scale
+        plain[name] = tensors[name].float() * scale
+    rewrite(model, tensors)
+    return plain
+
+
+FINE = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128], "fmt": "e4m3"}
+ROWS = {
+    "quant_method": "compressed-tensors", "format": "float-quantized", "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+        "num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suffix", "by_row", "settings"),
+    [
+        (".weight_scale_inv", False, FINE),
+        pytest.param(".weight_scale", True, ROWS, marks=pytest.mark.slow),
+    ],
+    ids=["blocks", "compressed-tensors"],
+)
+def test_fp8_weights_are_read_as_plain_ones(model: Path, suffix: str, by_row: bool, settings: dict[str, Any]) -> None:
+    plain = in_fp8(model, suffix, by_row)
+    edit(model / "config.json", **{QUANTISED: settings})
+    for dtype in (torch.float32, torch.bfloat16):
+        read = load_model(model, dtype)
+        assert {parameter.dtype for parameter in read.parameters()} == {dtype}
+        weights = read.state_dict()
+        assert all(torch.allclose(weights[name].float(), plain[name], rtol=2**-7, atol=1e-6) for name in plain)
+    assert not getattr(read.config, QUANTISED, None)  # so that students are saved as what they are
+    with torch.no_grad():
+        read(torch.tensor([[5, 6, 7]]))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes"])
+def test_formats_whose_packages_are_missing_are_refused_before_work(model: Path, method: str) -> None:
+    edit(model / "config.json", **{QUANTISED: {"quant_method": method, "bits": 4, "load_in_4bit": True}})
+    for read in (check_tensors, load_model):
+        with pytest.raises(BadInput, match=rf"are quantised \({method}\), and cannot be read here: .*plain weights"):
+            read(model)
+
+
+def test_settings_of_quantisation_that_are_no_object(model: Path) -> None:
+    edit(model / "config.json", **{QUANTISED: ["fp8"]})
+    with pytest.raises(BadInput, match=r"config.json: quantization_config is \['fp8'\], not an object"):
+        check_directory(model)
+
+
+def test_an_untied_head_under_a_configuration_that_says_tied(model: Path) -> None:
+    """Both are read, and a student that is made of it keeps both."""
+    tensors = stored(model)
+    tensors["lm_head.weight"] = -tensors["model.embed_tokens.weight"]
+    rewrite(model, tensors)
+    read = load_model(model)
+    assert not read.config.tie_word_embeddings
+    student = keep_layers(read, [0, 1, 2])
+    assert torch.equal(student.lm_head.weight, tensors["lm_head.weight"])
+    assert torch.equal(student.model.embed_tokens.weight, tensors["model.embed_tokens.weight"])
+
+
+def test_a_tied_head_stays_tied(model: Path) -> None:
+    read = load_model(model)
+    assert read.config.tie_word_embeddings
+    assert read.lm_head.weight is read.model.embed_tokens.weight
+
+
+def test_generation_settings_that_transformers_does_not_write(model: Path, tmp_path: Path) -> None:
+    """As a temperature beside do_sample = false: the training is over when a student is saved."""
+    edit(model / "generation_config.json", temperature=0.5, top_p=0.25, do_sample=False)
+    read = load_model(model)
+    save_model(read, load_tokenizer(model), tmp_path / "saved")
+    written_down = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert (written_down["temperature"], written_down["top_p"], written_down["do_sample"]) == (0.5, 0.25, False)
+    again = load_model(tmp_path / "saved")
+    assert again.generation_config.temperature == read.generation_config.temperature == 0.5
+
+
+def test_a_student_stops_at_tokens_that_it_knows(loaded_teacher: Any, model: Path, packed: Any) -> None:
+    import copy
+
+    student = copy.deepcopy(loaded_teacher)
+    student.generation_config.eos_token_id = [99_999, -1, 7]
+    add_ends(student, load_tokenizer(model), packed, ShapeRecipe(kind="copy"))
+    assert student.generation_config.eos_token_id == [7, 0]
+
+
+def test_an_end_of_text_that_the_model_does_not_know(model: Path) -> None:
+    edit(model / "tokenizer_config.json", eos_token="<never>")
+    tokenizer = load_tokenizer(model)
+    with pytest.raises(BadInput, match="'<never>' of the teacher has the id 384, but it knows only 384 tokens"):
+        check_end(tokenizer, 384, "the teacher")
+    check_end(tokenizer, 448, "the teacher")
+    check_end(tokenizer, None, "the teacher")
+
+
+def gguf_alone(model: Path) -> None:
+    shutil.rmtree(model)
+    model.mkdir()
+    (model / "small.gguf").write_bytes(b"GGUF")
+
+
+def gguf_beside(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "small.gguf").write_bytes(b"GGUF")
+
+
+def of_a_run(model: Path) -> None:
+    model.rename(model.parent / "student")
+    model.mkdir()
+    (model.parent / "student").rename(model / "student")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (gguf_alone, "has no config.json; to use small.gguf give that file itself"),
+        (gguf_beside, "has no safetensors weights; to use small.gguf give that file itself"),
+        (of_a_run, "has no config.json; its student is in"),
+    ],
+)
+def test_directories_that_hold_something_else(model: Path, change: Callable[[Path], None], said: str) -> None:
+    change(model)
+    with pytest.raises(BadInput, match=said):
+        check_directory(model)
+
+
+def test_a_pointer_of_git_lfs(model: Path) -> None:
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(BadInput, match=r"is a pointer of git-lfs, not the file itself; fetch it \(git lfs pull\)"):
+        check_tensors(model)
+    assert not is_eagle(model)
+
+
+@pytest.mark.slow
+def test_a_student_of_fp8_weights(model: Path, tmp_path: Path, text_file: Path) -> None:
+    """From signals to evaluation; the student has plain weights."""
+    in_fp8(model, ".weight_scale_inv", by_row=False)
+    edit(model / "config.json", **{QUANTISED: FINE})
+    edit(model / "generation_config.json", temperature=0.5, do_sample=False)
+    path = written(tmp_path / "distill.toml", model, text_file)
+    summary = fs.distill(path, tmp_path / "out").summary
+    assert summary["steps"] > 0
+    config = json.loads((tmp_path / "out" / "student" / "config.json").read_text())
+    assert QUANTISED not in config
+    assert {each.dtype for each in stored(tmp_path / "out" / "student").values()} == {torch.bfloat16}
