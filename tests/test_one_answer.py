@@ -87,7 +87,9 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
     """In every time and in the rate. An engine that prefills before it decodes buys first tokens with slower others,
     so first tokens are compared between engines that mix both in their steps; and there with a little room, as the
     prompts of slower answers come less often, and wait less for each other. Through a pipeline a prompt by itself takes
-    its way a little sooner than one with sequences that decode: times and rates of either kind are compared there."""
+    its way a little sooner than one with sequences that decode: times and rates of either kind are compared there.  Where
+    a power limit binds, joules decide, and products that an engine runs in 0.9 of the time of those timed alone are
+    active for less of it: a thousandth of room."""
     names = ("none", "vllm", "sglang", "trtllm")
     alone, *others = predict(FACTS, [case.but(engine=name) for name in names])
     for engine, other in zip(names[1:], others, strict=True):
@@ -97,9 +99,9 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
         staged = not mixes and (case.deployment.pp or 1) > 1
         for name in ("decode_step_s",) if staged else ("ttft_s", "tpot_s", "decode_step_s")[not mixes :]:
             ours, theirs = getattr(alone, name), getattr(other, name)
-            room = 0.08 if name == "ttft_s" else 1e-9
+            room = 0.08 if name == "ttft_s" else 1e-3
             assert ours is None or ours <= theirs * (1 + room), name
-        rate = (alone.output_tokens_per_s or 0.0) * (1 + 1e-9)
+        rate = (alone.output_tokens_per_s or 0.0) * (1 + 1e-3)
         assert staged or rate >= (other.output_tokens_per_s or 0.0)
 
 
