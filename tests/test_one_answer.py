@@ -87,9 +87,9 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
     """In every time and in the rate. An engine that prefills before it decodes buys first tokens with slower others,
     so first tokens are compared between engines that mix both in their steps; and there with a little room, as the
     prompts of slower answers come less often, and wait less for each other. Through a pipeline a prompt by itself takes
-    its way a little sooner than one with sequences that decode: times and rates of either kind are compared there.  Where
-    a power limit binds, joules decide, and products that an engine runs in 0.9 of the time of those timed alone are
-    active for less of it: a thousandth of room."""
+    its way a little sooner than one with sequences that decode: times and rates of either kind are compared there.
+    Where a power limit binds, joules decide, and products that an engine runs in 0.9 of the time of those timed alone
+    are active for less of it: a thousandth of room."""
     names = ("none", "vllm", "sglang", "trtllm")
     alone, *others = predict(FACTS, [case.but(engine=name) for name in names])
     for engine, other in zip(names[1:], others, strict=True):
