@@ -144,15 +144,16 @@ class TestSimulate:
         )
         assert shared.cached_tokens == spread.cached_tokens + 1024
 
-    def test_a_replica_may_have_as_many_more_requests_as_the_margin(self, tmp_path: Path) -> None:
-        """After the first request each of a burst finds its text on one replica only, until another holds it as well:
-        with a margin of 1 the second follows it there, and the third, for which it has two more, does not."""
+    @pytest.mark.parametrize(("burst", "margin", "found"), [(2, 0, 1), (2, 1, 2), (3, 1, 2), (3, 2, 3)])
+    def test_a_replica_may_have_as_many_more_requests_as_the_margin(
+        self, tmp_path: Path, burst: int, margin: int, found: int
+    ) -> None:
+        """One replica holds the text of a burst: as many find it there as it may have more than the other, and one."""
         text = [0, 1]
-        path = mooncake(
-            tmp_path / "trace.jsonl", [request(0, 1100, 4, text), *[request(9000, 1100, 400, text) for _ in range(3)]]
-        )
-        found = fs.simulate(**ASKED, trace=path, replicas=2, router="prefix", prefix_margin=1)
-        assert found.cached_tokens == 2 * 1024
+        rows = [request(0, 1100, 4, text), *[request(9000, 1100, 400, text) for _ in range(burst)]]
+        path = mooncake(tmp_path / "trace.jsonl", rows)
+        answer = fs.simulate(**ASKED, trace=path, replicas=2, router="prefix", prefix_margin=margin)
+        assert answer.cached_tokens == found * 1024
 
     def test_texts_that_nobody_has_go_where_fewer_requests_are(self, tmp_path: Path) -> None:
         """Though the margin would allow to leave one replica idle: two at a time take no longer than one."""

@@ -58,6 +58,16 @@ class TestCentralLine:
         assert failed == 0
 
 
+@pytest.mark.parametrize(("bound_s", "first_s", "late"), [(0.056, 0.0, 0), (0.054, 0.0, 1), (0.056, 0.002, 1)])
+def test_too_late_is_told_by_a_request_s_own_prefill_and_the_engine_s_constant(
+    bound_s: float, first_s: float, late: int
+) -> None:
+    """1,000 tokens that attend to 2,000 found ones and to 500 of their own: 10 + 1,000 (0.02 + 2,500 / 1e5) = 55 ms."""
+    asked = limits(tokens=4096, late=TURNED_DOWN, ttft_s=bound_s, first_s=first_s)
+    outcome = run(tables(), asked, [arrivals([(0.0, 3000, 4)], cached=2000)])
+    assert counts_of(outcome) == (1 - late, late, 0)
+
+
 def test_pools_with_prefix_caches_that_fail_free_their_blocks() -> None:
     """A transfer that is called off leaves the prefix cache of the receiver as it was."""
     asked = limits(unit=16, unit_blocks=1, blocks=400)

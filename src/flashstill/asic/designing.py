@@ -21,6 +21,7 @@ from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smalle
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
 from flashstill.asic.givens import Givens, Wanted, givens_of
 from flashstill.asic.rows import rows_of, with_design
+from flashstill.asic.watts import peak_watts
 from flashstill.cost import Precisions, precisions_of
 from flashstill.cost.conditions import CACHE_OF
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
@@ -153,14 +154,14 @@ def _counted(designs: Iterable[Sized], built: list[int]) -> Iterator[Sized]:
 
 
 def with_needed_watts(facts: Facts, design: ChipDesign) -> ChipDesign:
-    """The design with its power limit lowered to what multipliers and memory draw when all are at their peak."""
+    """The design with its power limit lowered to what multipliers, memory and links draw when all are at their peak."""
     chip = chip_from_facts(with_design(facts, design), design.name)
-    macs = max(
-        rate / 2.0 * (chip.joules_per_mac[name] + chip.operand_joules_per_mac[name])
-        for name, rate in chip.flops_per_s.items()
+    needed = peak_watts(
+        chip.idle_w,
+        chip.flops_per_s,
+        {name: chip.joules_per_mac[name] + chip.operand_joules_per_mac[name] for name in chip.flops_per_s},
+        chip.memory.bytes_per_s * chip.memory.joules_per_byte_total,
+        chip.topology.link_bytes_per_s * chip.topology.link_joules_per_byte,
+        chip.active_w / chip.power_limit_w,
     )
-    moved = chip.memory.bytes_per_s * chip.memory.joules_per_byte_total
-    links = chip.topology.link_bytes_per_s * chip.topology.link_joules_per_byte
-    busy = chip.active_w / chip.power_limit_w
-    needed = (chip.idle_w + macs + moved + links) / (1.0 - busy)
-    return replace(design, power_limit_w=min(design.power_limit_w, needed))
+    return replace(design, power_limit_w=min(design.power_limit_w, float(needed)))

@@ -21,6 +21,7 @@ import numpy as np
 
 from flashstill.asic.area import CARRIER, POWER, RETICLE, Content, area_parts
 from flashstill.asic.nre import nre_for
+from flashstill.asic.watts import peak_watts
 from flashstill.codesign.block_facts import BlockFacts, rates_of
 from flashstill.codesign.design_chips import sram_rate
 from flashstill.codesign.designs import (
@@ -157,17 +158,14 @@ def _needed_w(
     links: Values,
     lanes: Values,
 ) -> Values:
-    """Watts with multipliers, memory and links all at their peaks, as `asic` counts them."""
+    """Watts with multipliers, memory and links all at their peaks."""
     facts, block, draw, numbers = block_facts.facts, block_facts.block, block_facts.draw, block_facts.memory
-    math_w: Values = np.zeros(1)
-    for name, peak in flops.items():
-        math_w = np.maximum(math_w, peak / FLOPS_PER_MAC * draw.mac_joules[name])
     wire = draw.byte_wire * np.sqrt(silicon)
     rate = sram_rate(facts, block, sram) if block.on_sram else numbers.bytes_per_s[memory]
     moved_w = rate * (draw.byte_joules[memory] + wire)
     moved_w = moved_w + numbers.weights_bytes_per_s[memory] * (draw.weights_byte_joules[memory] + wire)
     sent_w = lanes * facts.value(f"node-{block.node_nm}", "lane_bytes_per_s") * draw.link_joules[links]
-    return (idle + math_w + moved_w + sent_w) / (1.0 - draw.active_ratio)
+    return np.asarray(peak_watts(idle, flops, draw.mac_joules, moved_w, sent_w, draw.active_ratio))
 
 
 def _dollars(
