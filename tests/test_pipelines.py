@@ -17,9 +17,10 @@ from tests.round import round_conditions
 STEP_S, TOKENS, BATCHES = 0.01, 1000.0, 8000
 
 
-def passes_one_by_one(stages: int, each_s: float, prompts: float, mixes: bool) -> float:
-    """Seconds between two steps of the same sequences: `stages` batches go round, and prompts come at random."""
-    draw, part_s = random.Random(5), STEP_S / stages
+def passes_one_by_one(stages: int, each_s: float, prompts: float, mixes: bool, pieces: int = 1) -> float:
+    """Seconds between two steps of the same sequences: `stages` batches go round, and prompts come at random, the
+    pieces of each in passes one after the other."""
+    draw, part_s, left = random.Random(5), STEP_S / stages, 0
     free, done = [0.0] * stages, [0.0] * (stages + BATCHES)
 
     def through(start: float, seconds: float) -> float:
@@ -29,7 +30,8 @@ def passes_one_by_one(stages: int, each_s: float, prompts: float, mixes: bool) -
         return start
 
     for batch in range(stages, stages + BATCHES):
-        comes = draw.random() < prompts / stages
+        left += pieces if draw.random() < prompts / stages else 0
+        comes, left = left > 0, max(left - 1, 0)
         if comes and not mixes:
             through(free[0], each_s / stages)
         done[batch] = through(done[batch - stages], each_s / stages if comes and mixes else part_s)
@@ -51,3 +53,24 @@ def test_a_prompt_delays_all_that_follows_it_through_a_pipeline(stages: int, pro
     layout = Layout(pp=float(stages))
     found = closed_form(round_conditions(software=engine), layout, load, others + 1.0, paces)
     assert float(found.tpot_s) == pytest.approx(passes_one_by_one(stages, long_s, prompts, mixes), rel=0.13)
+
+
+@pytest.mark.parametrize(("stages", "pieces", "prompts"), [(1, 4, 0.1), (4, 3, 0.3), (4, 8, 0.2), (8, 2, 1.0)])
+def test_pieces_of_a_prompt_follow_each_other(stages: int, pieces: int, prompts: float) -> None:
+    """They delay what follows, and the first token of their own, for pieces + pp - 1 stages, not pieces pp."""
+    long_s, whole_s = 20 * STEP_S, 20 * STEP_S * pieces
+    others = prompts * (TOKENS - 1.0)
+    engine: Software = dataclasses.replace(NO_SOFTWARE, interference_ratio=1.0, mixed_ratio=1.0)
+    paces = Paces(
+        step_s=STEP_S, step_joules=1.0, mixed_s=long_s - STEP_S, mixed_joules=1.0, mixed_timed_joules=0.5,
+        pass_s=whole_s, pass_joules=1.0, pass_timed_joules=0.5, prompts=np.float64(1.0),
+    )  # fmt: skip
+    layout, chunk = Layout(pp=float(stages)), int(1000 / pieces)
+    load = Load(isl=float(chunk * pieces), osl=TOKENS, concurrency=others + 1.0, chunk=chunk)
+    found = closed_form(round_conditions(software=engine), layout, load, others + 1.0, paces)
+    passes = passes_one_by_one(stages, long_s, prompts, True, pieces)
+    assert float(found.tpot_s) == pytest.approx(passes, rel=0.13)
+    alone = closed_form(
+        round_conditions(software=engine), layout, dataclasses.replace(load, concurrency=1.0), 1.0, paces
+    )
+    assert float(alone.ttft_s) == pytest.approx(whole_s * (pieces + stages - 1) / (pieces * stages))

@@ -8,7 +8,8 @@ throughput and energy.
     s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/(c pp)  prefill passes that delay each decode step: of pp
             stages each does its part of one, and of others at the same time
     n     = min(s, interference) where prompts join decode steps, else s;  q = (s - n) T_p / pieces
-    m     = min(n, 1) pp / (1 + min(n, 1) (pp - 1)): what follows a pass in a pipeline cannot overtake it (load.py)
+    m     = min(n, 1) pp / (1 + min(n, 1) (pp - 1)): what follows a pass in a pipeline cannot overtake it (load.py);
+            with (pp - 1) / pieces for pp - 1 where prompts are in pieces, which also shortens their own T_p
     w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join,
             else max(n T_p / pieces, m (T_p / pieces - T_d))
     tpot  = (T_d + draft steps + w) / E,  E = E[tokens per step]
@@ -45,6 +46,7 @@ from flashstill.cost.load import (
     other_requests,
     passes_of,
     pieces_of,
+    prefill_share,
     prefilling_stages,
     prompts_of_a_pass,
 )
@@ -139,7 +141,8 @@ def closed_form(
     # A request alone finds no step running.
     running_s = np.minimum(other_requests(layout, batch), 1.0) * (1.0 + load.batching_steps) * step_s
     waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
-    started = software.first_token_s + running_s + software.first_ratio * paces.pass_s + waiting_s
+    own_s = prefill_share(layout, pieces) * paces.pass_s
+    started = software.first_token_s + running_s + software.first_ratio * own_s + waiting_s
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
     started = np.where(steps > 0, started, software.first_token_s + np.maximum(software.first_ratio, local) * prompt_s)
     started = started * software.ttft_ratio

@@ -100,19 +100,27 @@ def passes_of(software: Software, layout: Layout, prefills: Quantity, pieces: Qu
     joined = np.minimum(beside, software.mixed_ratio)
     together = np.minimum(prefills, 1.0) * software.mixed_ratio
     return Passes(
-        joined=_share_behind(layout, joined),
+        joined=_share_behind(layout, joined, pieces),
         delaying=(beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces,
         queued=(software.mixed_ratio * prefills - beside) / pieces,
         mixed=np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0),
     )
 
 
-def _share_behind(layout: Layout, passes: Quantity) -> Quantity:
+def _share_behind(layout: Layout, passes: Quantity, pieces: Quantity) -> Quantity:
     """Share of tokens that come behind a pass with prompts all the way through a pipeline, as they cannot overtake it.
 
-    passes: for each step of a stage, at most 1, at random; in the time of a token all pp stages' sequences step once.
+    passes: for each step of a stage, at most 1; in the time of a token all pp stages' sequences step once.  Prompts
+    come at random; the chunks of one follow each other, so that its `pieces` passes take pieces + pp - 1 stages.
     """
-    share: Quantity = passes * layout.pp / (1.0 + passes * (layout.pp - 1.0))
+    later = (layout.pp - 1.0) / pieces
+    share: Quantity = passes * (1.0 + later) / (1.0 + passes * later)
+    return share
+
+
+def prefill_share(layout: Layout, pieces: Quantity) -> Quantity:
+    """Seconds of a prompt's own prefill over those of its pieces one by one: in a pipeline they follow each other."""
+    share: Quantity = (pieces + layout.pp - 1.0) / (pieces * layout.pp)
     return share
 
 
@@ -125,7 +133,7 @@ def delay_seconds(
     With one stage this is never the longer of both.
     """
     alone = np.minimum((1.0 - software.mixed_ratio) * passes.delaying * pieces, 1.0)
-    through: Quantity = _share_behind(layout, alone) * (pass_s / pieces - step_s)
+    through: Quantity = _share_behind(layout, alone, pieces) * (pass_s / pieces - step_s)
     delay: Quantity = np.maximum(passes.delaying * pass_s, through)
     return delay
 
