@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +76,28 @@ def test_a_trial_is_a_process_with_bounds(tmp_path: Path, monkeypatch: pytest.Mo
     assert "MemoryError" in ran.stderr
     monkeypatch.setattr(flashstill.cli, "main", lambda arguments: endless())
     assert run(TRIAL, tmp_path, Bounds(seconds=0.2)).timed_out
+
+
+@pytest.mark.slow
+def test_an_interruption_is_heard_wherever_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is depends on the pace of the machine, and Python drops what is raised in some places."""
+
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                pass
+
+    def work(arguments: Sequence[str] | None = None) -> None:
+        Dying()
+        try:
+            time.sleep(60.0)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    monkeypatch.setattr(flashstill.cli, "main", work)
+    ran = run(TRIAL, tmp_path, Bounds(seconds=120.0))
+    assert (ran.code, ran.stderr) == (130, "")
 
 
 def endless() -> None:

@@ -113,6 +113,9 @@ def _child(trial: Trial, folder: Path, out: Path, err: Path, bounds: Bounds) -> 
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from flashstill.cli import main
+        from flashstill.cli.interrupts import watch
+
+        watch()  # a Ctrl-C that comes where Python drops what is raised is sent again
 
         try:
             main(list(trial.arguments))
