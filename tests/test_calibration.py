@@ -161,6 +161,12 @@ class TestRows:
         gpu = kind_rows(kind, np.log(1.5))[-1]
         assert (gpu.low, gpu.high) == (2e-6, 4.5e-6)
 
+    def test_chips_of_another_maker_say_nothing_of_the_class(self) -> None:
+        kind = FittedKind(
+            kind="experts", condition="mxfp4", chip_class="", together=fitted(3e-6), alone={"mi355x": fitted(3e-6)}
+        )
+        assert [row.name for row in kind_rows(kind, np.log(1.5))] == ["mi355x"]
+
     def test_digits_follow_the_spread(self) -> None:
         assert rounded(0.123456, 0.5) == 0.12
         assert rounded(0.123456, 0.01) == 0.123

@@ -8,7 +8,7 @@ import pytest
 from flashstill.facts import load
 from flashstill.hardware import Kernel, chip_from_facts
 from flashstill.validation.anchors.experts import experts
-from flashstill.validation.anchors.routing import routed
+from flashstill.validation.anchors.routing import at_random, routed
 from flashstill.validation.anchors.tables import KernelSet
 from flashstill.validation.kernel_times import kernel_seconds
 from flashstill.workload import Experts
@@ -53,6 +53,39 @@ class TestBalanced:
         """One token takes experts 0 and 4, two take 0, 2, 4 and 6; the first group always has one."""
         assert routed(1, 8, 2, 4, None) == (1.0, 1.0, 1.0)
         assert routed(2, 8, 2, 2, None) == (2.0, 2.0, 2.0)
+
+
+class TestAtRandom:
+    def test_a_token_takes_any_of_the_experts(self) -> None:
+        """Of 8 experts two tokens with 2 each miss one with (6/8)^2; both are in one half with 4/8 3/7."""
+        assert at_random(2, 8, 2, 1) == (4.0, pytest.approx(8 * (1 - 0.75**2)), 2.0)
+        assert at_random(2, 8, 2, 2) == (2.0, pytest.approx(4 * (1 - 0.75**2)), pytest.approx(2 * (1 - 3 / 14)))
+        assert at_random(1, 8, 8, 1) == (8.0, 8.0, 1.0)
+
+    def test_a_draw_agrees(self) -> None:
+        taken = np.random.default_rng(1).random((2000, 6, 16)).argsort(axis=2)[:, :, :3]
+        distinct = np.mean([len(np.unique(each)) for each in taken])
+        visiting = (taken < 8).any(axis=2).sum(axis=1).mean()
+        assert at_random(6, 16, 3, 1)[1] == pytest.approx(distinct, rel=0.01)
+        assert at_random(6, 16, 3, 2)[2] == pytest.approx(visiting, rel=0.01)
+
+
+class TestAmdsTables:
+    def test_sorting_and_scales_are_added_to_the_products(self) -> None:
+        found = read("kernels_mi355x_aiter_moe", "mi355x", distribution="random", moe_dtype="mxfp4")
+        assert (found.engine, found.precision) == ("aiter", "mxfp4")
+        assert found.seconds.tolist() == [pytest.approx(0.5e-3 + 17.7e-6)]
+
+    @pytest.mark.parametrize("precision", ["fp8-block", "fp8", "mxfp4", "fp4"])
+    def test_experts_of_the_die_are_not_those_of_another_maker(self, precision: str) -> None:
+        """AITER's tables: 26 to 37 us for one token beside sorting, 0.7 of the bandwidth with all experts read."""
+        die, twin, other = (
+            chip_from_facts(load(), name).calibration.kernel("experts", precision, "vllm")
+            for name in ("mi355x", "mi350x", "mi300x")
+        )
+        assert die == twin
+        assert die.memory_efficiency > 2 * other.memory_efficiency
+        assert die.floor_s + 2.56 * die.expert_s < 45e-6
 
 
 class TestPowerLaw:

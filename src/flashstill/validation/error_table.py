@@ -28,7 +28,7 @@ from flashstill.validation.anchors.training_unseen import compare_unseen_trainin
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import Apart
 from flashstill.validation.calibration.doubtful import credible, doubtful
-from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
+from flashstill.validation.calibration.selection import by_kind, by_maker, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
 from flashstill.validation.own_gpu import compare_own
@@ -144,9 +144,13 @@ def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
     """Comparisons by kernel kind, precision and file."""
     groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray, str, str]]] = {}
     timed_sets = [(chip_from_facts(facts, item.chip), item) for item in kernel_sets(facts, anchors)]
-    selected = {named: chosen(named[0], items) for named, items in by_kind(timed_sets).items()}
-    fitted = {(item.anchor, item.kind, item.precision) for used, _ in selected.values() for _, item in used}
-    hosts = {(kind, condition, name) for (kind, condition), (_, names) in selected.items() for name in names}
+    selected = [
+        (named, chosen(named[0], items))
+        for of_maker in by_maker(timed_sets)
+        for named, items in by_kind(of_maker).items()
+    ]
+    fitted = {(item.anchor, item.kind, item.precision) for _, (used, _) in selected for _, item in used}
+    hosts = {(kind, condition, name) for (kind, condition), (_, names) in selected for name in names}
     labels: dict[tuple[str, str], str] = {}
     for chip, whole in timed_sets:
         by_the_host = (whole.kind, whole.precision, f"{whole.anchor} on {whole.chip}") in hosts

@@ -5,6 +5,7 @@ Symbols: T tokens, k experts a token, E experts in g groups (one a chip), a the 
     balanced       token t takes experts t + i s, i = 0 to k-1, s = ceil(E/k); T < s tokens are spread evenly
     power law      each expert's share is drawn from the density x^-a, from 1 to 0.8 T tokens (0.01 to 2 where
                    T k <= E), scaled to T k pairs, at most T an expert; of each of five draws the busiest group is timed
+    random         each token takes any k of the experts (AMD's tables); the mean over groups
 
 So a group holds more pairs than T k / g, and reaches fewer experts than a random router would.  Source: balanced_logits
 and power_law_logits_v3 of NVIDIA's aiconfigurator (collector/helper.py), which made the tables.  Rounding to whole
@@ -14,6 +15,7 @@ tokens is spread over groups at once here, expert by expert there.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +42,13 @@ def routed(tokens: int, experts: int, chosen: int, groups: int, exponent: float 
     elsewhere = np.prod(1.0 - np.minimum(busiest / tokens, 1.0), axis=1)
     visiting = tokens * (1.0 - elsewhere)
     return float(busiest.sum(1).mean()), float((busiest > 0).sum(1).mean()), float(visiting.mean())
+
+
+def at_random(tokens: int, experts: int, chosen: int, groups: int) -> tuple[float, float, float]:
+    """The same counts where each token takes any `chosen` of the experts."""
+    missed = (1.0 - chosen / experts) ** tokens
+    none_here = math.prod((experts - experts / groups - i) / (experts - i) for i in range(chosen))
+    return tokens * chosen / groups, experts / groups * (1.0 - missed), tokens * (1.0 - max(none_here, 0.0))
 
 
 def _balanced(tokens: int, experts: int, chosen: int) -> npt.NDArray[np.int64]:

@@ -140,8 +140,8 @@ def anchors_of(kind: str, directory: Path) -> Iterator[None]:
 
 
 def engine_in_name(anchor: str) -> str:
-    """The engine that a file name names; TensorRT-LLM for the first tables, which name none."""
-    return next((engine for engine in ("trtllm", "sglang", "vllm") if engine in anchor), "trtllm")
+    """The engine, or AMD's library of kernels, that a file name names; TensorRT-LLM for the first tables."""
+    return next((engine for engine in ("trtllm", "sglang", "vllm", "aiter") if engine in anchor), "trtllm")
 
 
 def machine_named(facts: Facts, device: str) -> str:

@@ -28,7 +28,7 @@ APART_SHARE = 0.8
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedKind:
     """Fits of one kind of kernel or collective under one condition: of each chip, and of the class, together over all
-    chips or `typical` of them."""
+    chips or `typical` of them.  chip_class: "" where the chips of another maker stand for the class."""
 
     kind: str
     condition: str
@@ -74,6 +74,8 @@ def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
             fitted_row(chip, f"{kind_fit.kind}.{name}", kind_fit.condition, fit, name, source, note, per="chip")
             for name in fit.values
         ]
+    if not kind_fit.chip_class:
+        return rows
     chips = ", ".join(sorted(kind_fit.alone))
     for name, value in kind_fit.together.values.items():
         own = [fit.values[name] for fit in kind_fit.alone.values()]

@@ -35,7 +35,7 @@ from flashstill.validation.calibration.kernels import (
 )
 from flashstill.validation.calibration.modules import fit_modules
 from flashstill.validation.calibration.rows import FittedKind, apart, kind_rows, typical
-from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
+from flashstill.validation.calibration.selection import Timed, by_kind, by_maker, chosen, for_the_class
 from flashstill.validation.calibration.training import FRAMEWORKS, training_rows
 
 MIXERS, ENGINES, ENERGY, TRAINING = "mixers", "engines", "energy", "training"
@@ -106,20 +106,25 @@ def _stage(row: Fact) -> str:
 
 
 def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*ALONE, *COLLECTIVES)) -> list[Fact]:
-    """Fact rows of single kernels and collectives, for every timed chip and its class."""
+    """Fact rows of single kernels and collectives, for every timed chip, and for its class from those of one maker."""
     if not any(kind in (*KINDS, *COLLECTIVES) for kind in kinds):
         return []
     chips: dict[str, Chip] = {}
     timed = [
         (chips.setdefault(item.chip, chip_from_facts(facts, item.chip)), item) for item in kernel_sets(facts, anchors)
     ]
-    sets = {named: chosen(named[0], items) for named, items in by_kind(timed).items()}
-    fitted = [
-        _fitted(facts, kind, condition, *sets[kind, condition])
-        for kind in kinds
-        for known, condition in sorted(sets)
-        if known == kind and sets[kind, condition][0]
-    ]
+    fitted: list[FittedKind] = []
+    classes: set[str] = set()
+    for of_maker in by_maker(timed):
+        chip_class = facts.machine(of_maker[0][0].name).chip_class
+        sets = {named: chosen(named[0], items) for named, items in by_kind(of_maker).items()}
+        fitted += [
+            _fitted("" if chip_class in classes else chip_class, kind, condition, *sets[kind, condition])
+            for kind in kinds
+            for known, condition in sorted(sets)
+            if known == kind and sets[kind, condition][0]
+        ]
+        classes.add(chip_class)
     between = apart(fitted)
     print(f"coefficients of chips of a class lie a factor of {2.718281828**between:.2f} apart", file=sys.stderr)
     return [row for each in fitted for row in kind_rows(each, between)]
@@ -137,7 +142,7 @@ def mixer_rows(facts: Facts, anchors: Path) -> list[Fact]:
     return [row for each in fitted for row in kind_rows(each, between)]
 
 
-def _fitted(facts: Facts, kind: str, condition: str, items: Timed, hosts: Sequence[str]) -> FittedKind:
+def _fitted(chip_class: str, kind: str, condition: str, items: Timed, hosts: Sequence[str]) -> FittedKind:
     names = sorted({chip.name for chip, _ in items})
     alone = {name: _fit(kind, condition, [pair for pair in items if pair[0].name == name]) for name in names}
     if len(names) == 1:
@@ -151,7 +156,7 @@ def _fitted(facts: Facts, kind: str, condition: str, items: Timed, hosts: Sequen
     return FittedKind(
         kind=kind,
         condition=condition,
-        chip_class=facts.machine(names[0]).chip_class,
+        chip_class=chip_class,
         together=together,
         alone=alone,
         note=f"left out, as they time the host: {', '.join(hosts)}" if hosts else "",

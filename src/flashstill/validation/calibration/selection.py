@@ -26,6 +26,14 @@ UNLIKE = ("experts", "decode-attention", "prompt-attention", "latent-attention",
 Timed = Sequence[tuple[Chip, KernelSet]]
 
 
+def by_maker(items: Timed) -> list[Timed]:
+    """The sets by maker's class, that of the most chips first: one maker's kernels tell nothing of another's."""
+    makers: dict[str, list[tuple[Chip, KernelSet]]] = defaultdict(list)
+    for chip, item in items:
+        makers[chip.maker_class].append((chip, item))
+    return sorted(makers.values(), key=lambda group: -len({chip.name for chip, _ in group}))
+
+
 def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], list[tuple[Chip, KernelSet]]]:
     """Sets that share coefficients, by kind and condition.
 
