@@ -58,8 +58,8 @@ class TestBalanced:
 class TestAtRandom:
     def test_a_token_takes_any_of_the_experts(self) -> None:
         """Of 8 experts two tokens with 2 each miss one with (6/8)^2; both are in one half with 4/8 3/7."""
-        assert at_random(2, 8, 2, 1) == (4.0, pytest.approx(8 * (1 - 0.75**2)), 2.0)
-        assert at_random(2, 8, 2, 2) == (2.0, pytest.approx(4 * (1 - 0.75**2)), pytest.approx(2 * (1 - 3 / 14)))
+        assert at_random(2, 8, 2, 1) == pytest.approx((4.0, 8 * (1 - 0.75**2), 2.0))
+        assert at_random(2, 8, 2, 2) == pytest.approx((2.0, 4 * (1 - 0.75**2), 2 * (1 - 3 / 14)))
         assert at_random(1, 8, 8, 1) == (8.0, 8.0, 1.0)
 
     def test_a_draw_agrees(self) -> None:
