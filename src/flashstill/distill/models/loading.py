@@ -86,12 +86,19 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
 
 def untie(model: Model) -> None:
     """Let a configuration say that the head is not the embedding, if the weights say so: transformers reads both."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or not is_tied(model.config.get_text_config()) or head.weight is embedding.weight:
+    head, embedding = (getattr(each, "weight", None) for each in (model.get_output_embeddings(), _embedding(model)))
+    if head is None or embedding is None or head is embedding or not is_tied(model.config.get_text_config()):
         return
-    if head.weight.shape == embedding.weight.shape and not torch.equal(head.weight, embedding.weight):
+    if head.shape == embedding.shape and not torch.equal(head, embedding.to(head.device)):
         for configuration in (model.config, model.config.get_text_config()):
             configuration.update(UNTIED)
+
+
+def _embedding(model: Model) -> Any:
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:  # of classes with several
+        return None
 
 
 def keep_weights(model: Model) -> None:
