@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flashstill.simulate import knee as knee_module
 from flashstill.simulate import saturated as saturated_module
 from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.engine import Outcome, run
@@ -93,6 +94,15 @@ def test_a_limit_binds_only_if_more_of_it_helps(seconds_of_a_sequence: float, bi
     assert saturated(cost, limits(sequences=60), mix).binds == binds
 
 
+def test_requests_that_no_replica_holds_are_left_out_and_their_share_is_told() -> None:
+    """Ten blocks of 16 tokens: 160 tokens fit, 161 do not."""
+    rows = [(0.1 * i, 150, 10 + (i % 5 == 0)) for i in range(10)]
+    kept, share = knee_module._read([arrivals(rows[:5]), arrivals(rows[5:])], limits(blocks=10))
+    assert share == 0.8
+    assert kept.output.tolist() == [10] * 8
+    assert kept.arrival_s.tolist() == [row[0] for row in rows if row[2] == 10]
+
+
 def test_every_output_token_is_in_the_time_line() -> None:
     numbers = np.random.default_rng(4)
     rows = [(0.01 * i, int(numbers.integers(1, 500)), int(numbers.integers(1, 9))) for i in range(200)]
@@ -154,7 +164,7 @@ def test_a_knee_needs_no_rate(cli: Cli) -> None:
 
 @pytest.mark.slow
 def test_the_knee_of_a_trace_is_a_speed(tmp_path: Path) -> None:
-    """Twice the replicas serve the same trace at twice the speed; a request larger than the cache is left out."""
+    """Twice the replicas serve the same trace at twice the speed; one longer than the model's context is no part."""
     import flashstill as fs
 
     path = tmp_path / "trace.csv"
@@ -162,7 +172,7 @@ def test_the_knee_of_a_trace_is_a_speed(tmp_path: Path) -> None:
     path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), encoding="utf-8")
     asked: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "trace": path, "sequences": 8}
     one, two = (fs.knee(**asked, replicas=count) for count in (1, 2))
-    assert one.speed == pytest.approx(one.rate * 400 / 401 / 10.0, rel=0.01)
+    assert one.speed == pytest.approx(one.rate / 10.0)
     assert two.closed_form == pytest.approx(2.0 * (one.closed_form or 0.0), rel=1e-12)
     assert two.low <= 2.0 * one.high
     assert two.high >= 2.0 * one.low

@@ -68,6 +68,14 @@ def test_too_late_is_told_by_a_request_s_own_prefill_and_the_engine_s_constant(
     assert counts_of(outcome) == (1 - late, late, 0)
 
 
+def test_chunks_shrink_as_what_they_attend_to_grows() -> None:
+    """Beside a sequence that decodes, each chunk of 4,000 tokens is what keeps a step within 20 ms."""
+    asked = limits(tokens=1024, tpot_s=0.02, late=TURNED_DOWN)
+    outcome = run(tables(), asked, [arrivals([(0.0, 16, 12), (0.021, 4000, 1)])])
+    mean = outcome.tally.sums[counted.TPOT].sum()  # of the one that has a second token
+    assert 0.018 < mean < 0.02
+
+
 def test_pools_with_prefix_caches_that_fail_free_their_blocks() -> None:
     """A transfer that is called off leaves the prefix cache of the receiver as it was."""
     asked = limits(unit=16, unit_blocks=1, blocks=400)
