@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.capacity.finish import finishes
 from flashstill.capacity.plan import CapacityPlan, ChipKind, Product
 from flashstill.errors import BadInput
 from tests.marks import slow
@@ -151,3 +153,19 @@ def test_windows_do_not_forget_what_typical_days_left_undone(work: float, status
     tree = {**PLAN, "horizon_hours": 48.0, "runs": [run(work, 24.0)]}
     assert fs.capacity(tree, rolling_hours=12.0).status == status
     assert fs.capacity(tree).status == status
+
+
+def test_runs_that_end_together_share_the_chips_that_are_idle() -> None:
+    """Two runs of 6 chip-hours have done 5; in the next hour each has a chip of its own, and of two idle ones one.
+    A run that ends alone has all idle chips, and one of a gang none."""
+    ones = np.ones((2, 2))
+    problem: Any = SimpleNamespace(
+        work=np.array([6.0, 6.0]), speed=np.ones((1, 2)), step_hours=1.0, starts=np.array([0.0, 1.0]), window=ones,
+        open=ones, gangs=np.array([False, False]),
+    )  # fmt: skip
+    done, idle = np.array([[5.0, 1.0], [5.0, 1.0]]), np.array([[0.0, 2.0]])
+    assert finishes(problem, done) == [2.0, 2.0]
+    assert finishes(problem, done, idle) == [1.5, 1.5]
+    assert finishes(problem, np.array([[5.0, 1.0], [6.0, 0.0]]), idle) == [pytest.approx(1.0 + 1 / 3), 1.0]
+    problem.gangs = np.array([True, False])
+    assert finishes(problem, done, idle) == [2.0, pytest.approx(1.0 + 1 / 3)]

@@ -6,6 +6,7 @@ import itertools
 import json
 import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,8 +56,13 @@ def test_the_slower_side_decides_how_long_a_cache_travels() -> None:
     assert seconds == pytest.approx(hop_s + max(moved / rates[0], moved / 2.0 / rates[1]))
     back_pools = Pools(prefill=Layout(tp=2.0), instances=1.0, decode=Layout())
     assert transfer(model, slow, back_pools, 1000.0, fast)[1] == pytest.approx(seconds)
-    joules = [each.chip.system.scale_out_joules_per_byte for each in (slow, fast)]
-    assert transfer_joules_per_byte(fast, slow) == pytest.approx(sum(joules) / 2.0)
+    own = fast.chip.system.scale_out_joules_per_byte
+    system = replace(slow.chip.system, scale_out_joules_per_byte=3.0 * own)
+    thirsty = replace(slow, chip=replace(slow.chip, system=system))
+    assert (
+        transfer_joules_per_byte(fast, thirsty) == transfer_joules_per_byte(thirsty, fast) == pytest.approx(2.0 * own)
+    )
+    assert transfer_joules_per_byte(fast) == own
     far = Pools(prefill=Layout(), instances=1e3, decode=Layout(tp=2.0))  # beyond any domain of fast links
     assert transfer(model, fast, far, 1000.0) == transfer(model, fast, far, 1000.0, fast)
 
