@@ -331,6 +331,13 @@ def test_evaluation_scores_answers_alone(tmp_path: Path) -> None:
     assert by_metric["bits_per_byte"].value == pytest.approx(nll / tokens / np.log(2), rel=1e-4)
 
 
+def student_that_ends_at(ends: Any, rows: int = 300) -> Any:
+    """What is looked at of a student: its settings of generation, and how many tokens it has rows for."""
+    embedding = SimpleNamespace(weight=np.zeros((rows, 1)))
+    settings = SimpleNamespace(eos_token_id=ends)
+    return SimpleNamespace(generation_config=settings, get_input_embeddings=lambda: embedding)
+
+
 @pytest.mark.parametrize("before", [256, [256, 7], None])
 def test_a_student_stops_where_its_answers_end(tmp_path: Path, before: Any) -> None:
     """modelscope/ms-swift#9526: made from a base model that ends texts with another token, it would never stop."""
@@ -341,14 +348,17 @@ def test_a_student_stops_where_its_answers_end(tmp_path: Path, before: Any) -> N
         for piece in whole_pieces(document_of(row, "x", Columns()), reading_of(CHATML))
     ]
     packed = pack_pieces(pieces, 64, 4)
-    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=before))
+    student = student_that_ends_at(before)
     add_ends(student, tokenizer, packed, ShapeRecipe(kind="copy"))
     known = [] if before is None else before if isinstance(before, list) else [before]
     assert student.generation_config.eos_token_id == [*known, *([] if 256 in known else [256]), turn]
     plain = dataclasses.replace(packed, target_mask=None)
-    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=256))
+    student = student_that_ends_at(256)
     add_ends(student, tokenizer, plain, ShapeRecipe(kind="copy"))
     assert student.generation_config.eos_token_id == 256
+    student = student_that_ends_at([7, 256], rows=256)
+    add_ends(student, tokenizer, plain, ShapeRecipe(kind="copy"))
+    assert student.generation_config.eos_token_id == 7, "a token without a row is never written"
 
 
 @pytest.mark.parametrize(("more", "ends"), [({}, 256), ({"eos_token_id": 7}, [7, 256])])
@@ -356,7 +366,7 @@ def test_a_student_from_scratch_stops_at_its_tokenizers_end(tmp_path: Path, more
     """And not at the token that the class of its configuration assumes, which is another tokenizer's."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "llama", **more}))
-    student = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=more.get("eos_token_id", 2)))
+    student = student_that_ends_at(more.get("eos_token_id", 2))
     packed = pack_pieces(
         [Piece(tokens=np.arange(9, dtype=np.int32), target_bytes=np.ones(9, dtype=np.int32), name="a")], 8, 1
     )
