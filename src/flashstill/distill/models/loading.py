@@ -62,7 +62,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     quiet()
     stored, config = shapes(path), plain_config(path)
     check_size(path, config, stored)
-    quantised, placed = read_as(path, config), placement(path, dtype, may_spread)
+    quantised, placed = read_as(path, config, stored), placement(path, dtype, may_spread)
     try:
         with Undrawn():
             model, info = auto_class(config).from_pretrained(
@@ -123,9 +123,9 @@ def check_tensors(path: Path) -> Model | None:
     other work.  Directories of quantised weights, and of families that cannot be made so, are left to `load_model`.
     """
     quiet()
-    check_size(path, config := plain_config(path), shapes(path))
+    check_size(path, config := plain_config(path), stored := shapes(path))
     if is_quantised(config):
-        read_as(path, config)
+        read_as(path, config, stored)
         return None
     try:
         with Undrawn():

@@ -9,6 +9,7 @@ checkpoint is refused before any work.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from flashstill.arch.adapter.sizes import QUANTISATION, value
 from flashstill.errors import BadInput, first_line, shown
 
+MISREAD = "weight.weight"
+"""in a name that transformers does not make plain, as that of its layer ends like that of a weight (Qwen4-Exp); such
+weights stay compressed"""
 BITSANDBYTES = "bitsandbytes"
 """a name for two formats of transformers"""
 
 
-def read_as(path: Path, config: Any) -> dict[str, Any]:
-    """Keyword arguments of from_pretrained for the weights of a directory; none for plain ones.
+def read_as(path: Path, config: Any, stored: Iterable[str]) -> dict[str, Any]:
+    """Keyword arguments of from_pretrained for the weights of a directory; none for plain ones. stored: their names.
 
     Raises BadInput if its format needs a package that is missing.
     """
@@ -33,6 +37,8 @@ def read_as(path: Path, config: Any) -> dict[str, Any]:
         return {QUANTISATION: FineGrainedFP8Config(dequantize=True)}
     if method == "compressed-tensors":
         _check_environment(path, config, method)
+        if any(MISREAD in name for name in stored):
+            return {}
         return {QUANTISATION: CompressedTensorsConfig(run_compressed=False)}
     if method == "mxfp4":
         return {QUANTISATION: Mxfp4Config(dequantize=True)}
