@@ -44,7 +44,7 @@ def both(stages: int, traffic: Traffic) -> tuple[Means, Means]:
 @pytest.mark.parametrize(
     ("stages", "traffic"),
     [
-        (4, {"concurrency": 16, "isl": 1024, "osl": 24, "requests": 160}),
+        (4, {"concurrency": 16, "isl": 2048, "osl": 24, "requests": 160}),
         *slow(
             (1, {"concurrency": 16, "isl": 2048, "osl": 24, "requests": 160}),
             (2, {"concurrency": 32, "isl": 1024, "osl": 64, "requests": 320}),
