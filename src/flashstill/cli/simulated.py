@@ -12,14 +12,13 @@ if TYPE_CHECKING:
 
 def print_simulation(model: str, answer: Simulation) -> None:
     """A summary, the percentiles as a table, and warnings."""
+    from flashstill.fleets.copies import layout_name
     from flashstill.printing import print_notes, print_table
     from flashstill.units import SECONDS_PER_HOUR, show
 
     used = answer.deployment
     replicas = f"{answer.policy.replicas} x " if answer.policy.replicas > 1 else ""
-    click.echo(
-        f"{model} on {replicas}{used.chips} x {used.chip} (tp{used.tp}), {used.engine}: {answer.requests:,} requests"
-    )
+    click.echo(f"{model} on {replicas}{layout_name(used)}, {used.engine}: {answer.requests:,} requests")
     click.echo(
         f"in {show(answer.seconds, 's')}: {answer.output_tokens_per_s:,.0f} output tokens/s, {answer.mean_running:.1f}"
         f" running on average, busy {answer.utilisation:.0%}, {answer.preemptions:,} preemptions"
