@@ -349,3 +349,10 @@ def test_flags_hold_for_rows_that_say_nothing(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         main(arguments)
     assert "has no column model" in capsys.readouterr().err
+
+
+def test_a_file_for_the_answer_of_one_question_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "--model", "qwen3-32b", "--chip", "h100-sxm", "--out", str(tmp_path / "answer.csv")])
+    assert stopped.value.code == 2
+    assert "--out is where the answers of --cases go" in capsys.readouterr().err

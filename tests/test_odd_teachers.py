@@ -15,8 +15,8 @@ from torch import Tensor
 
 import flashstill as fs
 from flashstill.distill.drafts import is_eagle
-from flashstill.distill.models import check_tensors, keep_layers, load_model, load_tokenizer, save_model
-from flashstill.distill.models.directories import check_directory
+from flashstill.distill.models import check_tensors, directories, keep_layers, load_model, load_tokenizer, save_model
+from flashstill.distill.models.directories import check_directory, shapes
 from flashstill.errors import BadInput
 from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.runs.ends import add_ends
@@ -200,3 +200,17 @@ def test_a_student_of_fp8_weights(model: Path, tmp_path: Path, text_file: Path) 
     config = json.loads((tmp_path / "out" / "student" / "config.json").read_text())
     assert QUANTISED not in config
     assert {each.dtype for each in stored(tmp_path / "out" / "student").values()} == {torch.bfloat16}
+
+
+def test_weights_that_may_not_be_read_are_refused_in_a_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path.open
+
+    def refused(path: Any, *arguments: Any, **named: Any) -> Any:
+        if Path(path).suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+        return own(path, *arguments, **named)
+
+    monkeypatch.setattr(directories, "safe_open", refused)
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(BadInput, match="Permission denied"):
+        shapes(model)

@@ -96,6 +96,8 @@ def predict(
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
+    if out is not None:
+        raise BadInput("--out is where the answers of --cases go; of one question --json prints the answer")
     scenario, deployment = Case.of(**flags)
     try:
         answer = api.predict(scenario, deployment, price=price, simulated=simulated, facts=facts)

@@ -176,12 +176,18 @@ def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             for name in opened.keys():  # noqa: SIM118 - not a dictionary
                 yield name, tuple(opened.get_slice(name).get_shape())
     except (SafetensorError, OSError, ValueError) as error:
-        with file.open("rb") as stream:
-            if stream.read(len(POINTER)) == POINTER:
-                raise BadInput(
-                    f"{file} is a pointer of git-lfs, not the file itself; fetch it (git lfs pull)"
-                ) from error
+        if _is_pointer(file):
+            raise BadInput(f"{file} is a pointer of git-lfs, not the file itself; fetch it (git lfs pull)") from error
         raise BadInput(f"{file} is not a whole safetensors file ({first_line(error)})") from error
+
+
+def _is_pointer(file: Path) -> bool:
+    """Whether a file is a pointer of git-lfs; one that cannot be read is none."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(POINTER)) == POINTER
+    except OSError:
+        return False
 
 
 def plain_config(path: Path) -> Any:
