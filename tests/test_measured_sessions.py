@@ -113,7 +113,11 @@ def test_it_is_said_which_loop_it_was(server: FakeStream, tmp_path: Path, capsys
     path = tmp_path / "trace.csv"
     path.write_text(TALK)
     command = ["measure", "--server", server.base, "--trace", str(path), "--runs", "1", "--time-limit", "2min"]
-    main([*command, "--replay", "closed-loop"])
+    main([*command, "--replay", "closed-loop", "--out", str(tmp_path / "out")])
+    assert len((tmp_path / "out" / "measured.csv").read_text().splitlines()) == 1, "no case: a cache holds its prompts"
+    assert {json.loads(line)["phase"] for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()} <= {
+        "output token"
+    }
     assert "closed-loop: 3 turns waited for the one before them, and" in capsys.readouterr().out
     main(command)
     printed = capsys.readouterr()

@@ -317,6 +317,17 @@ def test_an_unknown_unit_is_not_left_out(tmp_path: Path) -> None:
         read_own(path)
 
 
+@pytest.mark.parametrize(("replay", "load"), [(None, "agents"), ("in-order", "trace"), ("closed-loop", "trace")])
+def test_prompts_that_a_cache_holds_are_no_case(tmp_path: Path, replay: str | None, load: str) -> None:
+    level = {"load": load, "latencies": {"ttft_s": {"mean": 0.1}}, "prompt_tokens": 900.0, "output_tokens": 9.0}
+    path, given = tmp_path / "summary.json", {"model": "qwen3-8b", "chip": "h100-sxm", "concurrency": "4"}
+    path.write_text(json.dumps({"definitions": {}, "replay": replay, "levels": [level]}), encoding="utf-8")
+    with pytest.raises(BadInput, match="most of the prompts of agents and of conversations are in a server's prefix"):
+        read_own(path, given)
+    path.write_text(json.dumps({"definitions": {}, "replay": "open-loop", "levels": [{**level, "load": "trace"}]}))
+    assert len(read_own(path, given)) == 1
+
+
 def test_numbers_that_no_float_holds_are_none(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps({**VLLM, "mean_ttft_ms": 10**400, "levels": [3], "definitions": {}}), encoding="utf-8")

@@ -171,6 +171,16 @@ def test_what_is_read() -> None:
         loads_of(bare)
 
 
+def test_traces_and_agents_are_no_loads() -> None:
+    """Their requests do not follow from the mean lengths that a summary has."""
+    for kind, value in (("trace", {"speed": 1.0}), ("agents", {"agents": 1})):
+        other = summary(2)
+        del other["levels"][0]["concurrency"]
+        other["levels"][0] |= {"load": kind, **value}
+        assert [each.traffic.concurrency for each in loads_of(other)] == [4]
+        assert loads_of({**other, "levels": other["levels"][:1]}) == []
+
+
 @pytest.mark.slow
 def test_calibrate_and_simulate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(summary(2)))

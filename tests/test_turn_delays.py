@@ -73,6 +73,15 @@ def test_a_part_begins_with_first_turns(tmp_path: Path) -> None:
     assert [row.prompt for _, row in rows] == [1000, 1190, 1610, 600]
 
 
+def test_sorting_keeps_turns_behind_those_before_them(tmp_path: Path) -> None:
+    """A turn without a time stands in the file behind an earlier first turn of another conversation."""
+    later = {**CHAT[1], "session_id": "b", "input_length": 5}
+    path = written(tmp_path / "trace.jsonl", [CHAT[2], CHAT[0], later, CHAT[1]])
+    rows = list(Trace(path, Reading(turn_lengths="added", trace_sort=True), with_turns=True).rows())
+    assert [row.prompt for _, row in rows] == [1000, 1190, 600, 615]
+    assert [row.arrival_s for _, row in rows] == [0.0, 0.0, 0.1, 0.1]
+
+
 @pytest.mark.parametrize("replay", ["closed-loop", "in-order"])
 def test_a_delay_is_a_think_time(tmp_path: Path, replay: str) -> None:
     """The same as an own trace in a closed loop whose published answers and times say so; later by speed."""

@@ -3,7 +3,8 @@
     points/point_N.yaml            tps_per_user = 1000 / tpot_p90_ms (MLPerf Endpoints, metrics and regions)
     results/LEVEL.json             the fields of `vllm bench serve --save-result --save-detailed`
     measured.csv                   a row of `flashstill validate --measured` and `calibrate` per level: means; none of
-                                   agents, most of whose prompts a prefix cache holds, which a case does not tell
+                                   agents and conversations, most of whose prompts a prefix cache holds, which a case
+                                   does not tell
     records.jsonl                  MeasuredRecords: seconds to the first token and per output token, medians of runs
 
 A point without enough requests for its 90th percentiles is not written.
@@ -128,9 +129,9 @@ def _prompt(reply: Any) -> int:
 def measured_cases(found: Measurement, case: Mapping[str, str]) -> list[dict[str, str]]:
     """A row of measured cases per level with requests that ended well: means over requests, as predictions are."""
     rows = []
-    for level in found.levels:
+    for level in () if found.asked.repeats else found.levels:
         ttft, tpot = (level.latencies.get(name) for name in ("ttft_s", "tpot_s"))
-        if ttft is None or level.level.kind == "agents":
+        if ttft is None:
             continue
         prompt = level.prompt_tokens or level.wanted_prompt_tokens
         rows.append(
@@ -166,7 +167,7 @@ def measured_records(found: Measurement, case: Mapping[str, str]) -> list[Measur
         prompt, output = level.prompt_tokens or level.wanted_prompt_tokens, level.output_tokens or 0.0
         for name, phase in SERVED_PHASES.items():
             runs = [run[f"{name.removesuffix('_s')}_median_s"] for run in level.runs if f"{name[:-2]}_median_s" in run]
-            cached = level.level.kind == "agents" and name == "ttft_s"  # no time of a whole prompt
+            cached = found.asked.repeats and name == "ttft_s"  # no time of a whole prompt
             if runs and min(runs) > 0.0 and not cached:
                 records.append(
                     MeasuredRecord(

@@ -167,6 +167,11 @@ class LoadTest:
             raise BadInput(f"from fewer than {few} requests nobody can tell whether waiting grows; give more requests")
 
     @property
+    def repeats(self) -> bool:
+        """Whether prompts repeat what was said before, so that a server's prefix cache holds most of them."""
+        return bool(self.agents) or self.replay != OPEN_LOOP
+
+    @property
     def address(self) -> str:
         """The base URL with /v1 and without a slash at its end."""
         plain = self.base.rstrip("/")

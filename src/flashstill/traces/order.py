@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from flashstill.errors import BadInput
 from flashstill.traces.formats import DATE, Format
@@ -43,13 +45,22 @@ def checked_blocks(rows: Requests, block: int, where: Callable[[int], str]) -> R
 
 
 def in_order_of_time(rows: Requests, path: Path) -> Requests:
-    """All requests in order of arrival, held in memory. BadInput for too many of them."""
-    held: list[tuple[int, Row, int]] = []
+    """All requests in order of arrival, held in memory; a turn without a time stays behind the turn before it.
+
+    BadInput for too many of them.
+    """
+    held: list[tuple[float, tuple[int, Row, int]]] = []
+    known: dict[Any, float] = {}
     for each in rows:
         if len(held) == MOST_SORTED:
             raise BadInput(f"{path} has over {MOST_SORTED:,} requests, too many to sort here; sort them by time")
-        held.append(each)
-    return iter(sorted(held, key=lambda each: each[1].arrival_s))
+        arrival_s, turn = each[1].arrival_s, each[1].turn
+        if turn is not None:
+            if not turn.has_time:  # its own is that of the line above it, of another conversation perhaps
+                arrival_s = known.get(turn.name, arrival_s)
+            known[turn.name] = arrival_s
+        held.append((arrival_s, each))
+    return (each for _, each in sorted(held, key=itemgetter(0)))
 
 
 def from_start(

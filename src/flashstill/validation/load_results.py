@@ -25,6 +25,7 @@ from typing import Any
 from flashstill.bounded import read_bounded
 from flashstill.checked import LARGEST, json_object
 from flashstill.errors import BadInput, one_line
+from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
 
 Cells = dict[str, str]
 TPOT, TTFT, NOTE = "measured_tpot_ms", "measured_ttft_ms", "note"
@@ -136,6 +137,11 @@ def _flashstill(tree: Mapping[str, Any]) -> Iterator[Cells]:
     for level in levels if isinstance(levels, list) and "definitions" in tree else []:
         if not isinstance(level, dict):
             continue
+        if level.get("load") == "agents" or tree.get("replay") in (IN_ORDER, CLOSED_LOOP):
+            raise BadInput(
+                "most of the prompts of agents and of conversations are in a server's prefix cache, which a case does"
+                " not tell; measure with --concurrency or --rate"
+            )
         ttft, tpot = (_number(_inside(level, "latencies", name), "mean") for name in ("ttft_s", "tpot_s"))
         many = _number(level, "concurrency") or _number(_inside(level, "over_runs", "in_flight"), "median")
         burst = level.get("burst_share")

@@ -36,6 +36,8 @@ from flashstill.simulate.tables import with_served_steps
 from flashstill.simulate.traffic import Traffic
 
 LATENCIES, PERCENTILES = ("ttft_s", "tpot_s"), (50, 90)
+SIMULATED = ("concurrency", "rate")
+"""loads whose requests follow from their number and lengths"""
 SPREAD, WIDE = 0.05, 1.0
 """logs: of percentiles between runs of a load, and of the cost model's error of a machine that was not calibrated"""
 SEEDS, FEWEST_LOADS = 3, 2
@@ -89,9 +91,12 @@ def fit_measured(facts: Facts, path: Path, given: Mapping[str, str], policy: Pol
 
 
 def loads_of(summary: Mapping[str, Any]) -> list[Load]:
-    """The loads of a `measure --server` document. BadInput if it holds none with percentiles, or one without a rate."""
+    """The loads of a `measure --server` document that are made from lengths alone, not of a trace or of agents.
+
+    BadInput if none of them has percentiles, or one no rate.
+    """
     found = []
-    levels = summary["levels"]
+    levels = [level for level in summary["levels"] if level["load"] in SIMULATED]
     for level in levels:
         measured = {
             (name, percentile): float(value)
@@ -99,7 +104,7 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
             for percentile in PERCENTILES
             if (value := (level["latencies"].get(name, {}).get(f"p{percentile}") or {}).get("value"))
         }
-        if not measured or level["load"] == "trace":
+        if not measured:
             continue
         rate = level["over_runs"].get("output_tokens_per_s", {}).get("median")
         if rate is None:
@@ -115,7 +120,7 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
             **asked,
         )
         found.append(Load(traffic=traffic, measured=measured, output_tokens_per_s=float(rate)))
-    if not found:
+    if levels and not found:
         raise BadInput("the measurement holds no load with percentiles; measure --server with more requests writes one")
     return found
 
