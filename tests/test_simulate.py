@@ -344,7 +344,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
-            ("", "has no column 'arrival_s'"),
+            ("", "is empty; a line for each request is expected"),
             ("arrival,input_tokens,output_tokens\n", "has no column 'arrival_s'; is it 'arrival'?"),
             ("arrival_s,input_tokens,output_tokens\n", "holds no requests"),
             ("arrival_s,input_tokens,output_tokens\n1,5,5\n-2,5,5\n", "line 3: arrival_s is '-2', not a time"),

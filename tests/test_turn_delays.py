@@ -82,6 +82,12 @@ def test_sorting_keeps_turns_behind_those_before_them(tmp_path: Path) -> None:
     assert [row.arrival_s for _, row in rows] == [0.0, 0.0, 0.1, 0.1]
 
 
+def test_tokens_of_a_turn_without_a_time_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "trace.jsonl", [CHAT[0], {**CHAT[1], "input_length": 0}])
+    with pytest.raises(fs.BadInput, match="line 2: input_length is '0', not a whole number of at least 1"):
+        list(Trace(path, Reading(turn_lengths="added"), with_turns=True).rows())
+
+
 @pytest.mark.parametrize("replay", ["closed-loop", "in-order"])
 def test_a_delay_is_a_think_time(tmp_path: Path, replay: str) -> None:
     """The same as an own trace in a closed loop whose published answers and times say so; later by speed."""

@@ -152,10 +152,12 @@ class Trace:
         self, line: int, cells: Sequence[Any], seconds: Callable[[Any], float], time: str, unit: str, least: int
     ) -> BadInput:
         """What is wrong with a request's time or tokens."""
+        waits = bool(self.form.delay) and cells[0] in NO_TIME
         try:
-            seconds(cells[0])
+            if not (waits and self.with_turns):
+                seconds(cells[0])
         except (ValueError, TypeError):
-            if self.form.delay and cells[0] in NO_TIME:
+            if waits:
                 return BadInput(
                     f"{self.where(line)}: {time} is missing; a turn with a delay in its place follows an answer, as"
                     " --replay in-order or closed-loop (of simulate and measure) has it"

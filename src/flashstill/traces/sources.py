@@ -71,7 +71,9 @@ def source_of(path: Path) -> Iterator[Source]:
         io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
     ):
         lines = _lines(path, text)
-        first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+        first = next(((number, line) for number, line in lines if line.strip()), None)
+        if first is None:
+            raise BadInput(f"{path} is empty; a line for each request is expected, below a heading or as JSON")
         yield _json_lines(path, first, lines) if first[1].lstrip().startswith("{") else _csv(path, first, lines)
 
 
