@@ -50,13 +50,12 @@ def test_one_row_helps_its_stack_and_harms_no_other(
 ) -> None:
     out = tmp_path / "facts"
     main(["calibrate", str(measured), "--out", str(out)])
-    assert "1.29" in capsys.readouterr().out
+    trust = 0.165**2 / (0.165**2 + 0.093**2)  # of one row
+    assert f"{(4 / 3) ** trust:.4g}"[:4] in capsys.readouterr().out
     own = load([out])
     for more in ({}, {"concurrency": 64}, {"tp": 8}, {"isl": 4096}):
         before, after = (predict(facts, [CASE.but(**more)])[0] for facts in (FACTS, own))
-        assert after.tpot_s == pytest.approx(
-            (before.tpot_s or 0) * (4 / 3) ** (0.25**2 / (0.25**2 + 0.09**2)), rel=1e-3
-        )
+        assert after.tpot_s == pytest.approx((before.tpot_s or 0) * (4 / 3) ** trust, rel=1e-3)
         assert (before.ttft_s or 0) < (after.ttft_s or 0) < (before.ttft_s or 0) * 4 / 3
         stay = (after.ttft_s or 0) + 511 * (after.tpot_s or 0)
         assert (after.output_tokens_per_s or 0) * stay == pytest.approx(more.get("concurrency", 16) * 512)
@@ -239,7 +238,7 @@ def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest
 @pytest.mark.slow
 def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
     """Served rows, each stack left out of the fit: one row brings the others' mean error of the time per token below
-    10 %, five below 8 %; without any it is above 11 %."""
+    10 %, five below 8 %; without any it is a fifth larger than with one, and more."""
     from flashstill.validation.anchors.left_out import stored_rows
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
     from flashstill.validation.anchors.serving import Served, groups, served
@@ -264,7 +263,7 @@ def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
                 offset = stack_offset(FACTS, "tpot_s", list(logs[order[:given]])) if given else 0.0
                 errors[given] += list(np.abs(np.expm1(offset - logs[order[given:]])))
     means = {given: float(np.mean(values)) for given, values in errors.items()}
-    assert means[0] > 0.11
+    assert means[0] > 1.2 * means[1]
     assert means[1] < 0.10
     assert means[5] < 0.08
 
