@@ -201,7 +201,7 @@ def test_what_a_user_says(tmp_path: Path, text: str, said: dict[str, Any], expec
         ("window_start_s,rate\n0,5\n", {}, "give it as --daily"),
         ('{"request_id": 0, "type": "text", "input_length": 61, "output_length": 2370, "duration": 14000}\n', {},
          "without times of arrival; give it as --lengths"),
-        ("", {}, "has no column"),
+        ("", {}, "is empty; a line for each request is expected"),
     ],
 )  # fmt: skip
 def test_mistakes(tmp_path: Path, text: str, said: dict[str, Any], sentence: str) -> None:
