@@ -49,7 +49,8 @@ class Doubtful(Apart):
 
 def doubtful(facts: Facts, rows: Sequence[Served]) -> list[Doubtful]:
     """The rows in doubt, in order."""
-    reasons = {**_contradicted(facts, rows), **_held_back(facts, rows), **_impossible(facts, rows)}
+    blocks = trials(facts, rows)
+    reasons = {**_contradicted(facts, rows), **_held_back(blocks, rows), **_impossible(blocks, rows)}
     return [
         Doubtful(row=rows[index], case=rows[index].case, stack=stack_name(facts, rows[index]), reason=reason)
         for index, reason in sorted(reasons.items())
@@ -62,10 +63,10 @@ def credible(facts: Facts, rows: Sequence[Served]) -> list[Served]:
     return [row for row in rows if id(row) not in apart]
 
 
-def _impossible(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
+def _impossible(blocks: Sequence[Trial], rows: Sequence[Served]) -> dict[int, str]:
     """Rows faster than a perfect machine, by place."""
     found = {}
-    for block in trials(facts, rows):
+    for block in blocks:
         for index, least_s in zip(block.rows, perfect_step_seconds(block), strict=True):
             measured = rows[index].tpot_s
             if measured < least_s:
@@ -73,13 +74,13 @@ def _impossible(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
     return found
 
 
-def _held_back(facts: Facts, rows: Sequence[Served]) -> dict[int, str]:
+def _held_back(blocks: Sequence[Trial], rows: Sequence[Served]) -> dict[int, str]:
     """Rows of which few run at once though memory holds more, by place.
 
     Where R of c in flight run, a request waits (c / R - 1) answers in the steady state.
     """
     found = {}
-    for block in trials(facts, rows):
+    for block in blocks:
         setup, software = block.setup, block.setup.conditions.software
         least = replace(software, usable_ratio=software.usable_ratio - UNKNOWN_MEMORY)
         conditions = replace(setup.conditions, software=least)
