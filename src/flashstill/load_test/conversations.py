@@ -17,6 +17,7 @@ from flashstill.load_test.client import Reply
 from flashstill.load_test.prompts import Prompts
 from flashstill.load_test.talk import Marks, Said, answered
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
+from flashstill.simulate.turns import wait_after
 from flashstill.traces.requests import Row
 
 LATE_S = 1e-3
@@ -80,12 +81,9 @@ def _wait_s(row: Row, before: Row, replay: str) -> float:
     """Seconds from an answer to the turn after it: its delay, or as they were published."""
     assert row.turn is not None
     assert before.turn is not None
-    if not math.isnan(row.turn.delay_s) and (replay == CLOSED_LOOP or not row.turn.has_time):
-        return row.turn.delay_s
-    if replay == IN_ORDER:
-        return 0.0
     answer_s = 0.0 if math.isnan(before.turn.answer_s) else before.turn.answer_s
-    return max(row.arrival_s - before.arrival_s - answer_s, 0.0)
+    published_s = row.arrival_s - before.arrival_s - answer_s
+    return wait_after(replay, row.turn.delay_s, row.turn.has_time, published_s)
 
 
 class Talk:

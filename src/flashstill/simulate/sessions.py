@@ -29,7 +29,7 @@ from flashstill.simulate.loop import NO_KEYS, Arrivals
 from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.state import Limits
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER, Traffic
-from flashstill.simulate.turns import Sent, Turns
+from flashstill.simulate.turns import Sent, Turns, wait_after
 from flashstill.traces.reader import Trace
 
 BATCH, MOST_HELD, MOST_TOKENS = 64, 2_000_000, 2**40
@@ -152,13 +152,11 @@ class Sessions:
 
     def _time_after(self, before: Sent, sent: Sent) -> float:
         """When a turn comes whose earlier one has left."""
-        soonest = before.left_s + self._return_s
-        if not math.isnan(sent.delay_s) and (self._traffic.replay == CLOSED_LOOP or not sent.has_time):
-            return soonest + sent.delay_s
-        if self._traffic.replay == IN_ORDER:
-            return max(sent.published_s, soonest)
         start_s = before.published_s if math.isnan(before.answered_s) else before.answered_s
-        return soonest + max(sent.published_s - start_s, 0.0)
+        replay = self._traffic.replay
+        wait_s = wait_after(replay, sent.delay_s, sent.has_time, sent.published_s - start_s)
+        time_s = before.left_s + self._return_s + wait_s
+        return max(sent.published_s, time_s) if replay == IN_ORDER else time_s
 
     def _comes(self, sent: Sent, time_s: float) -> None:
         if sent.follows:

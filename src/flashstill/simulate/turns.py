@@ -13,11 +13,23 @@ from typing import Any
 
 from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.texts import Text, Texts
+from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
 from flashstill.traces.reader import Trace
 from flashstill.traces.requests import Row
 
 REMEMBERED = 2**17
 """requests that have left and are known"""
+
+
+def wait_after(replay: str, delay_s: float, has_time: bool, published_s: float) -> float:
+    """Seconds from an answer to the turn after it: its delay (nan: none is known), or as they were published.
+
+    published_s: from that answer's published end, or else its request's time, to the turn's.  In order, a turn that has
+    a time comes at it or at once, whichever is later.
+    """
+    if not math.isnan(delay_s) and (replay == CLOSED_LOOP or not has_time):
+        return delay_s
+    return 0.0 if replay == IN_ORDER else max(published_s, 0.0)
 
 
 @dataclass(slots=True, eq=False)
