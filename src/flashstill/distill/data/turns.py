@@ -63,9 +63,7 @@ def _turns(messages: Messages, first: int, last: int) -> Iterator[Span]:
 
 def _window(messages: Messages, place: int, head: int) -> int:
     """The last answer before a place, from where roles alternate as behind the first message of the user."""
-    start = place
-    while start > head and messages[start]["role"] != "assistant":
-        start -= 1
-    if start == place and place > head:
-        return _window(messages, place - 1, head)
-    return start
+    for is_answer in (True, False):
+        while place > head and (messages[place]["role"] == "assistant") == is_answer:
+            place -= 1
+    return place
