@@ -20,6 +20,7 @@ from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
 from flashstill.validation.anchors.rated import band_of
 from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.anchors.training_unseen import UNSEEN as TABLES
 from flashstill.validation.anchors.training_unseen import compare_unseen_training
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import apart_cells
@@ -87,6 +88,8 @@ def test_a_directory_without_the_table_has_none(tmp_path: Path) -> None:
         ("serving_unseen_second", 124, 15, 30, 5),
         # a time per token of Nemotron 3 Super, whose experts work in a narrower space
         ("serving_unseen_third", 79, 12, 20, 1),
+        # nine times per token and three first tokens of MiniMax-M3, a rate whose prefill pool keeps weights at the host
+        ("serving_unseen_fourth", 91, 20, 25, 13),
     ],
 )
 def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_few(
@@ -118,6 +121,19 @@ def test_a_second_table_is_compared_apart_and_by_its_joules(tmp_path: Path) -> N
     assert found["serving_unseen_second", "tpot_s"].predicted.tolist() == [answer.tpot_s]
 
 
+def test_every_column_that_a_case_has_can_be_one_of_a_row(tmp_path: Path) -> None:
+    heading, first = UNSEEN.splitlines()[:2]
+    added = "draft,draft_tokens,acceptance,chunk"
+    table = f"{heading},{added}\n{first},new-heads,3,0.7,256\n{first.replace('a,', 'e,', 1)},,,,\n"
+    (tmp_path / "serving_unseen_fourth.csv").write_text(table, encoding="utf-8")
+    found = {each.quantity: each for each in compare_unseen(FACTS, tmp_path)}
+    asked = {"model": "llama-3.1-8b", "chip": "tpu-v6e", "tp": 2, "isl": 512, "osl": 64, "concurrency": 4}
+    drafts = {"draft": "new-heads", "draft_tokens": 3, "acceptance": 0.7, "chunk": 256}
+    cases = [Case.of(**asked, **more, engine="vllm", burst_share=0.0) for more in (drafts, {})]
+    assert found["tpot_s"].predicted.tolist() == [each.tpot_s for each in predict(FACTS, cases)]
+    assert found["tpot_s"].predicted[0] < found["tpot_s"].predicted[1]
+
+
 TRAINED = (
     "id,source,quoted,apart,framework,model,hidden,heads,blocks,ff,vocabulary,chip,chips,precision,batch,microbatch,length,tp,pp,"
     "cp,ep,fsdp,interleave,recompute,measured_tokens_per_s_per_chip\n"
@@ -146,13 +162,26 @@ def test_training_steps_are_priced_in_their_layout_with_their_framework(tmp_path
     assert compare_unseen_training(FACTS, tmp_path / "elsewhere") == []
 
 
+def test_a_training_rows_edits_are_numbers_of_its_own_chip(tmp_path: Path) -> None:
+    heading, first = TRAINED.splitlines()[:2]
+    table = f"{heading},edits\n{first},\n{first.replace('a,', 'e,', 1)},h100-sxm.power_limit_w=300\n"
+    (tmp_path / "training_unseen_second.csv").write_text(table, encoding="utf-8")
+    (found,) = compare_unseen_training(FACTS, tmp_path)
+    assert found.anchor == "training_unseen_second"
+    assert found.predicted[1] < 0.7 * found.predicted[0]
+
+
 def test_the_shipped_training_steps_are_all_answered() -> None:
     with unpacked(SHIPPED) as directory:
-        rows = read_rows(directory / "training_unseen.csv")
-        (found,) = compare_unseen_training(FACTS, directory)
-    assert all(row["source"] and row["quoted"] for row in rows)
-    assert len({row["id"] for row in rows}) == len(rows) == 50
-    assert (len(found.measured), found.unanswered) == (46, 0)
+        tables = [read_rows(directory / f"{name}.csv") for name in TABLES]
+        found = compare_unseen_training(FACTS, directory)
+    for rows, count in zip(tables, (50, 22), strict=True):
+        assert all(row["source"] and row["quoted"] for row in rows)
+        assert len({row["id"] for row in rows}) == len(rows) == count
+    assert [(each.anchor, len(each.measured), each.unanswered) for each in found] == [
+        (TABLES[0], 46, 0),
+        (TABLES[1], 22, 0),
+    ]
 
 
 def all_reduce_seconds(name: str, chips: float) -> float:

@@ -1,8 +1,9 @@
-"""Published training steps on chips and frameworks that the other anchors lack (training_unseen.csv).
+"""Published training steps on chips and frameworks that the other anchors lack (training_unseen*.csv).
 
 They were written down from their sources before the first of them was predicted, and no coefficient is fitted to one.
 Rows give the layout; an empty degree is 1, and replicas fill the chips.  A framework that is not named is the default,
-nemo.  Rows with a reason in the column `apart` do not say how they were measured, and are not counted.
+nemo.  Rows with a reason in the column `apart` do not say how they were measured, and are not counted.  `edits` are the
+numbers in which a row's chip differs from that of the facts (facts/edits.py).
 """
 
 from __future__ import annotations
@@ -20,22 +21,26 @@ from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.anchors.trained import TrainedRun, chip_label, compared, predicted
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
-UNSEEN = "training_unseen"
+UNSEEN = ("training_unseen", "training_unseen_second")
+"""the tables in the order of their writing"""
 RATE = "tokens/s per chip, training"
 DEFAULT = "nemo"
 Row = Mapping[str, str]
 
 
 def compare_unseen_training(facts: Facts, directory: Path) -> list[Comparison]:
-    """Rates of a chip; empty without the file."""
-    path = directory / f"{UNSEEN}.csv"
-    runs = [_run(facts, row) for row in read_rows(path) if not row["apart"]] if path.exists() else []
-    return compared(runs, predicted(facts, runs), "", NOT_FITTED)
+    """Rates of a chip, by table; empty without a file."""
+    comparisons = []
+    for name in UNSEEN:
+        path = directory / f"{name}.csv"
+        runs = [_run(facts, name, row) for row in read_rows(path) if not row["apart"]] if path.exists() else []
+        comparisons += compared(runs, predicted(facts, runs), "", NOT_FITTED)
+    return comparisons
 
 
-def _run(facts: Facts, row: Row) -> TrainedRun:
+def _run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
     return TrainedRun(
-        anchor=UNSEEN,
+        anchor=anchor,
         quantity=RATE,
         framework=row["framework"] or DEFAULT,
         model=row["model"],
@@ -49,6 +54,7 @@ def _run(facts: Facts, row: Row) -> TrainedRun:
 
 def unseen_cost(facts: Facts, row: Row) -> TrainingCost:
     """The predicted step of a row; FlashstillError if model or chip is unknown."""
+    facts = facts.edited(tuple(row.get("edits", "").split()))
     software = software_of(facts, row["framework"] or DEFAULT)
     conditions = make_conditions(
         chip_from_facts(facts, row["chip"]), uniform(row["precision"], "bf16"), software=software
