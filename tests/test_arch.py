@@ -65,6 +65,7 @@ def test_published_totals() -> None:
         ("phi-3.5-moe", 6.6),
         ("gemma-4-26b-a4b", 3.8),
         ("deepseek-v4-flash", 13.8),
+        ("minimax-m3", 26.0),
     ],
 )
 def test_active_parameters_of_experts(name: str, billions: float) -> None:

@@ -16,6 +16,7 @@ from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_of, software_on
 from flashstill.parallel import Exchange
 from flashstill.parallel.training import TrainingPlan
+from flashstill.plan.bands import COMBINATION, NEW_MODEL, NEW_MODEL_AND_CHIP, STACK, _bands, _ends
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
 from flashstill.validation.anchors.rated import band_of
@@ -88,8 +89,7 @@ def test_a_directory_without_the_table_has_none(tmp_path: Path) -> None:
         ("serving_unseen_second", 124, 15, 30, 5),
         # a time per token of Nemotron 3 Super, whose experts work in a narrower space
         ("serving_unseen_third", 79, 12, 20, 1),
-        # nine times per token and three first tokens of MiniMax-M3, a rate whose prefill pool keeps weights at the host
-        ("serving_unseen_fourth", 91, 20, 25, 13),
+        ("serving_unseen_fourth", 91, 20, 25, 0),
     ],
 )
 def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_few(
@@ -245,6 +245,25 @@ def test_bands_are_narrow_only_where_something_was_measured() -> None:
         assert high > measured[1]
     assert ends("h100-sxm", "vllm", "ttft_s")[0] > 0.5 > ends("rtx-4090", "vllm", "ttft_s")[0]
     assert ends("mi300x", "sglang", "tpot_s") == pytest.approx((0.7, 1.9))
+
+
+def test_bands_of_nvidias_chips_widen_with_what_is_new_and_are_no_narrower_than_an_engines_own() -> None:
+    chip = chip_from_facts(FACTS, "b200")
+    for engine in ("vllm", "sglang", "trtllm"):
+        own = {
+            basis: _ends(FACTS, (f"engine-{engine}",), "tpot", basis)
+            for basis in (STACK, COMBINATION, NEW_MODEL, NEW_MODEL_AND_CHIP)
+        }
+        found = {basis: _bands(FACTS, basis, chip, engine) for basis in own}
+        for basis, ends_of_engine in own.items():
+            assert ends_of_engine is not None
+            assert found[basis].tpot[0] <= ends_of_engine[0]
+            assert found[basis].tpot[1] >= ends_of_engine[1]
+        assert found[STACK].tpot == own[STACK]
+        widths = [bands.tpot[1] / bands.tpot[0] for bands in found.values()]
+        assert widths == sorted(widths)
+        assert found[NEW_MODEL].tpot == pytest.approx((0.68, 1.75))
+        assert found[NEW_MODEL].output_rate[1] <= 1.25  # as measured, not the inverse of the time per token's low end
 
 
 def test_wormholes_are_joined_by_their_own_links_up_to_a_galaxy() -> None:

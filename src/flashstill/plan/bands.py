@@ -17,7 +17,7 @@ that were fitted to are of one node.
 
 The rows are facts (quantities such as tpot_low, the basis as condition), written by scripts/calibrate, of the engine
 or of the chip or its class, which come first and are not widened, as they were estimated there; those of `engine` are
-the defaults.  What a class says of its new chips holds for any engine, so that it is no narrower than an engine's own.
+the defaults.  What a class says of its chips holds for any engine, so that it is no narrower than an engine's own.
 Where a chip or class has a band of the time per token only, its output rate has the inverse.
 """
 
@@ -43,6 +43,8 @@ NEW_CLASS = "class not measured"
 KERNELS = "kernels alone"
 BASES = (STACK, COMBINATION, NEW_MODEL, NEW_CHIP, NEW_MODEL_AND_CHIP, NEW_ENGINE)
 """bases that have rows of their own, from little to much that is new"""
+WIDENED = (COMBINATION, NEW_MODEL, NEW_CHIP, NEW_MODEL_AND_CHIP)
+"""bases where the band of a chip or its class, which holds for any engine, is no narrower than the engine's own"""
 BANDED = ("tpot", "ttft", "output_rate", "joules")
 """quantities with a band: the rows are called tpot_low, tpot_high and so on"""
 MEASURED = "serving_measurements"
@@ -161,7 +163,7 @@ def _bands(facts: Facts, basis: str, chip: Chip, engine: str) -> Bands:
             raise MissingFact(f"no fact row gives {name}_low and {name}_high of {chip.name} for {condition!r}")
         if basis == NEW_CLASS and engine == ALONE and (new := _ends(facts, ("engine",), name, NEW_ENGINE)):
             general = _wider(general, new)
-        if basis in (NEW_CHIP, NEW_MODEL_AND_CHIP) and (of_engine := _ends(facts, (f"engine-{engine}",), name, basis)):
+        if basis in WIDENED and (of_engine := _ends(facts, (f"engine-{engine}",), name, basis)):
             general = _wider(general, of_engine)
         found[name] = general if own[name] else (general[0] ** power, general[1] ** power)
     return Bands(basis=basis, **found)
