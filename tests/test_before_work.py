@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import flashstill as fs
-from flashstill.distill.models import text_part
+from flashstill.distill.models import load_tokenizer, text_part
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
@@ -19,6 +19,7 @@ from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.limits import check_parts
 from tests import zoo
+from tests.chatting import CHATML, write_lines
 from tests.distillations import written
 from tests.remote_configs import LING
 
@@ -151,3 +152,34 @@ def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(fs.BadInput, match="unknown metric 'acuracy'"):
         fs.evaluate("smollm2-135m-instruct", "cpython-docs", metrics="acuracy")
+
+
+@pytest.mark.parametrize("use", ["text", "chat", "not used"])
+def test_a_text_with_tokens_that_the_teacher_does_not_know(
+    recipe: Path, tiny_teacher: Path, tmp_path: Path, text_file: Path, use: str
+) -> None:
+    """A tokenizer may have more tokens than its model: the first document that holds one is named, before any later
+    one is packed; tokens that no text uses are no matter."""
+    model = Path(shutil.copytree(tiny_teacher, tmp_path / "added"))
+    tokenizer = load_tokenizer(model)
+    tokenizer.add_tokens(["<|mine|>"])
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(model)
+    lines = text_file.read_text().split("\n\n")
+    rows: list[dict[str, Any]] = [{"text": line} for line in lines[:40]]
+    word = "word" if use == "not used" else "<|mine|>"
+    if use == "chat":
+        user = {"role": "user", "content": "?"}
+        rows = [{"messages": [user, {"role": "assistant", "content": f"{place} {word}"}]} for place in range(40)]
+    else:
+        rows[7]["text"] = f"a {word} in the middle"
+    data = write_lines(tmp_path / "rows.jsonl", rows)
+    written(recipe, model, data)
+    recipe.write_text(recipe.read_text().replace("window_tokens = 32", "window_tokens = 96"))
+    if use == "not used":
+        run_distillation(read_distillation(recipe), tmp_path / "out", Silent())
+        return
+    sentence = refused(recipe)
+    where = "rows.jsonl:8 holds" if use == "text" else "holds"
+    assert where in sentence
+    assert "holds token '<|mine|>', which has the id 384, but the teacher added knows only 384 tokens" in sentence

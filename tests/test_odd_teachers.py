@@ -17,11 +17,14 @@ import flashstill as fs
 from flashstill.distill.drafts import is_eagle
 from flashstill.distill.models import check_tensors, directories, keep_layers, load_model, load_tokenizer, save_model
 from flashstill.distill.models.directories import check_directory, shapes
+from flashstill.distill.models.placement import weight_bytes
+from flashstill.distill.students import Format
 from flashstill.errors import BadInput
 from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.runs.ends import add_ends
 from flashstill.runs.limits import check_end
 from tests.distillations import written
+from tests.packing import both
 
 QUANTISED = "quantization_config"
 Tensors = dict[str, Tensor]
@@ -214,3 +217,25 @@ def test_weights_that_may_not_be_read_are_refused_in_a_sentence(model: Path, mon
     monkeypatch.setattr(Path, "open", refused)
     with pytest.raises(BadInput, match="Permission denied"):
         shapes(model)
+
+
+@pytest.mark.parametrize(("format_", "group"), [("int4", 16), ("ternary", 16), ("fp8", 16)])
+def test_what_a_packed_teacher_takes_in_memory(
+    loaded_teacher: Any, tiny_teacher: Path, tmp_path: Path, format_: str, group: int
+) -> None:
+    """It is read as plain weights: as many bytes as the plain model, not as its files, in which eight weights of four
+    bits are one number."""
+    import copy
+
+    plain, packed, _ = both(copy.deepcopy(loaded_teacher), Format(name=format_, group=group), tiny_teacher, tmp_path)
+    read = load_model(packed)
+    taken = sum(weight.numel() * weight.element_size() for weight in read.parameters())
+    assert weight_bytes(packed, torch.bfloat16) == weight_bytes(plain, torch.bfloat16) == taken
+    assert weight_bytes(packed, torch.float32) == 2 * taken
+
+
+def test_what_a_teacher_that_stays_packed_takes_in_memory(model: Path) -> None:
+    """Its own kernels read its files as they are, whatever the dtype of the rest."""
+    edit(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
+    size = (model / "model.safetensors").stat().st_size
+    assert {weight_bytes(model, dtype) for dtype in (torch.bfloat16, torch.float32)} == {size}

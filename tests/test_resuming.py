@@ -63,7 +63,9 @@ class TestRecipes:
         study = dataclasses.asdict(
             ThinkingStudy(name="s", study="deep-think", task=TaskRecipe(source="gym:a"), chip="c", seeds=1)
         )
-        keys |= {f"{table}.{name}" for table in ("teach", "learn", "policy", "think") for name in study[table]}
+        tables = ("teach", "learn", "policy", "think", "teacher", "student")
+        keys |= {"teacher", *(f"{table}.{name}" for table in tables for name in study[table])}  # of studies of language
+        keys |= {f"{table}.{name}" for table in ("student", "students") for name in dataclasses.asdict(ONE.student)}
         own = {*dataclasses.asdict(ONE.student), *dataclasses.asdict(ONE)}
         assert {rule.key for rule in RULES} <= keys | own
         assert loop_keys() <= {entry.name for entry in dataclasses.fields(TrainTable)}

@@ -56,6 +56,11 @@ class LanguageStudy(StudyRecipe):
         for arm in self.arms(0).values():
             yield from problems(arm)
 
+    def models(self) -> Mapping[str, str]:
+        """The teacher, unless it is trained here."""
+        teacher = getattr(self, "teacher", None)
+        return {"teacher": teacher} if isinstance(teacher, str) else {}
+
     def located(self, where: Path) -> StudyRecipe:
         """Paths that exist beside the file become absolute, so that the study can be resumed from anywhere."""
         paths = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}

@@ -45,17 +45,20 @@ class Rule:
     alone: bool = False
 
 
-def has_moved(change: Change) -> bool:
-    """Whether a teacher's directory has another place now; that it is the same model is for its fingerprint to say.
+_MODELS = re.compile(r"((students\[\d+\]\.)?teachers\[\d+\]|student|students\[\d+\]|teacher)\.model|teacher")
+_CONFIGURATIONS = re.compile(r"(student|students\[\d+\])\.config")
+"""keys of what a run is made from, of which it notes the fingerprints (runs/origins.py)"""
 
-    Of a single student or a family; teachers of studies have keys of other names, and stay where they are.
-    """
-    if not re.fullmatch(r"(students\[\d+\]\.)?teachers\[\d+\]\.model", change.key) or _MISSING in (
-        change.was,
-        change.now,
-    ):
+
+def has_moved(change: Change) -> bool:
+    """Whether what a run is made from has another place now: a model's directory, or the configuration of a student
+    from scratch. That it is the same one is for its fingerprint to say."""
+    was, now = str(change.was), str(change.now)
+    if not (change.was and change.now) or _MISSING in (was, now) or is_address(was):
         return False
-    return not is_address(str(change.was)) and (Path(str(change.now)) / "config.json").is_file()
+    if _CONFIGURATIONS.fullmatch(change.key):
+        return Path(now).is_file()
+    return _MODELS.fullmatch(change.key) is not None and Path(now).exists()
 
 
 STUDIED = ("teach", "learn", "policy")
@@ -90,18 +93,35 @@ RULES = (
     ),
     Rule(key="log", follows="a new logger gets the metrics of all steps; one that is left out keeps what it has"),
     Rule(key="signals.dir", follows="signals that are not there are made again"),
-    Rule(
-        key="teachers.model",
-        follows="the server of the same model is asked at its new address",
-        why_not=lambda change: "" if is_address(str(change.was)) and is_address(str(change.now)) else "another teacher",
+    *(
+        Rule(
+            key=f"{table}.model",
+            follows="the server of the same model is asked at its new address",
+            why_not=lambda change: (
+                "" if is_address(str(change.was)) and is_address(str(change.now)) else "another teacher"
+            ),
+        )
+        for table in ("teachers", "teacher")
     ),
-    Rule(
-        key="teachers.model",
-        follows="the same model, by its fingerprint, is read from its new place",
-        why_not=lambda change: "" if has_moved(change) else "another teacher",
+    *(
+        Rule(
+            key=key,
+            follows="the same model, by its fingerprint, is read from its new place",
+            why_not=lambda change: "" if has_moved(change) else "another model",
+        )
+        for key in (
+            *("teachers.model", "teacher.model", "teacher"),
+            *("student.model", "students.model", "student.config", "students.config"),
+        )
     ),
-    Rule(key="teachers.in_flight", follows="nothing but more or fewer requests at a time"),
-    Rule(key="teachers.time_limit_s", follows="nothing but other patience with a server"),
+    *(
+        Rule(key=f"{table}.in_flight", follows="nothing but more or fewer requests at a time")
+        for table in ("teachers", "teacher")
+    ),
+    *(
+        Rule(key=f"{table}.time_limit_s", follows="nothing but other patience with a server")
+        for table in ("teachers", "teacher")
+    ),
     Rule(key="regime.rollouts.server", follows="the student's next texts are sampled there"),
     Rule(key="regime.rollouts.name", follows="the student's next texts are sampled there"),
     Rule(key="regime.rollouts.in_flight", follows="nothing but more or fewer requests at a time"),

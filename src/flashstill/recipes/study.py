@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,10 @@ class StudyRecipe:
     def problems(self) -> Iterator[str]:
         """Errors in the recipe, as sentences."""
         yield from ()
+
+    def models(self) -> Mapping[str, str]:
+        """The models that it begins with, by the key that names them: directories, names or ids."""
+        return {}
 
     def located(self, where: Path) -> StudyRecipe:
         """The recipe with paths relative to its file's directory made absolute; BadInput for a device or a pipe."""

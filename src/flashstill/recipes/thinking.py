@@ -202,6 +202,16 @@ class ThinkingStudy(StudyRecipe):
             if not (net.model or net.keep_layers) and net.hidden % (2 * net.heads):
                 yield f"{name}.hidden is {net.hidden}, which {net.heads} heads of an even size do not fill"
 
+    def models(self) -> Mapping[str, str]:
+        """Teacher and student, unless they are trained here; of a served teacher the directory of its tokenizer."""
+        teacher = (
+            {"teacher.tokenizer": self.teacher.tokenizer}
+            if self.teacher.served
+            else {"teacher.model": self.teacher.model}
+        )
+        named = {**teacher, "student.model": self.student.model}
+        return {key: value for key, value in named.items() if value}
+
     def located(self, where: Path) -> ThinkingStudy:
         """The recipe with task files and models relative to the recipe file's directory, if they exist there."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.arch.adapter.sizes import CONTEXT, stated_size
+from flashstill.arch.adapter.sizes import CONTEXT, VOCABULARY, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -56,6 +56,7 @@ def write_windows(
     own, teacher: directories of the tokenizers; that of the teacher also has its config.json.  Raises BadInput if a row
     is longer than the teacher's context.
     """
+    from flashstill.distill.data.chats import check_known
     from flashstill.distill.data.teacher_windows import teacher_windows
     from flashstill.distill.models import load_tokenizer
     from flashstill.distill.models.directories import check_directory
@@ -67,6 +68,9 @@ def write_windows(
             f"a window of {packed.length} tokens of the student is up to {windows.packed.length} tokens of"
             f" {teacher.name}, which was made for {most}; lower text.window_tokens"
         )
+    rows = stated_size(check_directory(teacher), VOCABULARY, teacher.name)
+    if rows is not None:
+        check_known(windows.packed.tokens, rows, teacher.name, load_tokenizer(teacher), f"the {part} text")
     if not notes.spans:
         raise BadInput(f"no span of the {part} text is the same in both tokenizers; raise text.window_tokens")
     windows.save(*files_of(folder, part))

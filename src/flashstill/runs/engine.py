@@ -38,7 +38,7 @@ from flashstill.runs.students import (
     student_to_train,
 )
 from flashstill.runs.texts import pack_texts
-from flashstill.runs.tokenizers import check_cut
+from flashstill.runs.tokenizers import check_cut, known_ids
 from flashstill.runs.validating import validation_of, validation_signals
 from flashstill.runs.views import label_of, view_for
 from flashstill.runs.workdir import DOMAINS, Workdir
@@ -93,7 +93,8 @@ class Distillation:
     def text(self) -> None:
         """Pack training, held-out and out-of-domain text."""
         if self.world.is_main:
-            pack_texts(self.recipe, self.own, self.workdir.data, self.progress, self.directories[0])
+            known = known_ids(self.recipe, self.directories)
+            pack_texts(self.recipe, self.own, self.workdir.data, self.progress, self.directories[0], known)
             check_cut(self.directories, self.workdir.packing("train"))
         self.world.barrier()
 

@@ -6,7 +6,7 @@ origins.json   fingerprint of every model and tokenizer that the run is made fro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,18 +32,57 @@ def check_origins(
     from flashstill.distill.models.loaded_tensors import check_finite
 
     path = out / name
-    recorded = json_object(path) if path.is_file() else {}
     current = _origins(recipe, directories, models, prefix)
-    for key, (place, fingerprint) in current.items():
-        if recorded.get(key, fingerprint) != fingerprint:
-            raise BadInput(
-                f"{key} ({place}) has changed since {out} was begun, which would mix two models; put it back as it was,"
-                " or give another --out"
-            )
+    recorded = _compared(current, path)
     served = {f"{prefix}teachers[{place}]" for place, teacher in enumerate(recipe.teachers) if teacher.served}
     new = current.keys() - recorded.keys() - served
     for place in sorted({current[key][0] for key in new if key.endswith(("]", "student.model"))}):
         check_finite(place)  # all of it has just been read for its fingerprint
+    _noted(current, recorded, path)
+
+
+def check_models(named: Mapping[str, str], out: Path, moved: Sequence[str]) -> None:
+    """The same for the models of a study, which its recipe names by `named`: key -> model.
+
+    moved: keys of models that have another place now. Raises BadInput for one that is not on record, as it cannot be
+    known then whether it is the same model.
+    """
+    from flashstill.distill.models import fingerprint, tokenizer_fingerprint
+    from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
+    from flashstill.progress import Silent
+
+    path = out / FILE
+    current: dict[str, tuple[Path, str]] = {}
+    for key, name in named.items():
+        if key.endswith("tokenizer"):
+            place = resolve_tokenizer(name, Silent())
+        else:
+            place = resolve_teacher(name, Silent(), key)
+            current[key] = place, fingerprint(place)
+        current[f"{key}, tokenizer"] = place, tokenizer_fingerprint(place)
+    recorded = _compared(current, path)
+    for key in moved:
+        if key not in recorded:
+            raise BadInput(
+                f"{out} was begun by a version that noted no fingerprint of its {key}: whether the one in its new place"
+                " is the same cannot be known; put it back where it was, or give another --out"
+            )
+    _noted(current, recorded, path)
+
+
+def _compared(current: Mapping[str, tuple[Path, str]], path: Path) -> dict[str, str]:
+    """What is on record in a file; BadInput names what has changed since. current: key -> path and fingerprint."""
+    recorded: dict[str, str] = json_object(path) if path.is_file() else {}
+    for key, (place, fingerprint) in current.items():
+        if recorded.get(key, fingerprint) != fingerprint:
+            raise BadInput(
+                f"{key} ({place}) has changed since {path.parent} was begun, which would mix two models; put it back as"
+                " it was, or give another --out"
+            )
+    return recorded
+
+
+def _noted(current: Mapping[str, tuple[Path, str]], recorded: Mapping[str, str], path: Path) -> None:
     wanted = {**recorded, **{key: fingerprint for key, (_, fingerprint) in current.items()}}
     if wanted != recorded:
         write_text(path, json.dumps(wanted, indent=1))

@@ -32,10 +32,18 @@ RECORDS = "records.json"
 """counts of the records that were read, beside the packed texts"""
 
 
-def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress, teacher: Path) -> None:
+def pack_texts(
+    recipe: DistillRecipe,
+    tokenizer_of: Path,
+    folder: Path,
+    progress: Progress,
+    teacher: Path,
+    known: tuple[int, str] | None = None,
+) -> None:
     """Pack the recipe's texts with the tokenizer of a model directory, unless all exist.
 
     teacher: the first teacher's directory; a recipe that aligns two tokenizers also packs the texts with that one.
+    known: number of ids that all models of the run know, and which of them knows no more (`Reading`).
     """
     from flashstill.distill.data.mixtures import mixture, shares
     from flashstill.distill.data.packing import joined
@@ -60,7 +68,7 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
     counts = shares(recipe.weights, max(1, text.train_tokens // length)) if recipe.mixture else []
     splits: list[dict[str, Packed]] = []
     views: list[dict[str, list[View]]] = []
-    with reading_of(recipe, tokenizer, tokenizer_of.name, tally, systems) as reading:
+    with reading_of(recipe, tokenizer, tokenizer_of.name, tally, systems, known) as reading:
         for place, source in enumerate(sources):
             part = recipe.weights[place] / sum(recipe.weights)
             sizes = Sizes(
@@ -111,7 +119,12 @@ def view_path(folder: Path, part: str, system: str) -> Path:
 
 @contextlib.contextmanager
 def reading_of(
-    recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally, systems: tuple[str, ...] = ()
+    recipe: DistillRecipe,
+    tokenizer: Any,
+    named: str,
+    tally: Tally,
+    systems: tuple[str, ...] = (),
+    known: tuple[int, str] | None = None,
 ) -> Iterator[Reading]:
     """How a recipe reads its records with a tokenizer; `named` is its directory, for messages."""
     from flashstill.distill.data.chats import Reading
@@ -126,5 +139,5 @@ def reading_of(
     with renderer_of(template_of(tokenizer, chat.template, chat.arguments)) as renderer:
         yield Reading(
             tokenizer=tokenizer, renderer=renderer, named=named, learn=chat.learn, long=chat.long,
-            systems=systems, columns=columns, tally=tally,
+            systems=systems, columns=columns, known=known, tally=tally,
         )  # fmt: skip

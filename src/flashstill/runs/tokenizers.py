@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flashstill.arch.adapter.sizes import VOCABULARY, stated_size
 from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes import DistillRecipe
 
 WINDOWS_COMPARED = 64
 """windows of the text that all tokenizers of an ensemble must cut in the same way"""
@@ -22,6 +25,33 @@ def tokenizers_differ(directory: Path, other: Path, texts: Iterable[str] = ()) -
     if tokenizer_fingerprint(directory) == tokenizer_fingerprint(other):
         return ""
     return first_difference(load_tokenizer(directory), load_tokenizer(other), texts)
+
+
+def known_ids(recipe: DistillRecipe, directories: Sequence[Path]) -> tuple[int, str] | None:
+    """The least number of ids of the models that read the packed text, and which model that is; None if none says.
+
+    directories: of the teachers.
+    """
+    from flashstill.distill.models.directories import check_directory
+    from flashstill.distill.teachers import resolve_teacher
+
+    named: list[tuple[str, Path]] = []
+    if recipe.align != "spans":  # else teachers read the text in their own tokens
+        named += [
+            (f"the teacher {Path(teacher.model).name}", directory)
+            for teacher, directory in zip(recipe.teachers, directories, strict=True)
+            if not teacher.served
+        ]
+    student = recipe.student
+    if student.model:
+        named.append(
+            (
+                f"student.model, {Path(student.model).name},",
+                resolve_teacher(student.model, Silent(), "student.model", student.base),
+            )
+        )
+    stated = [(stated_size(check_directory(place), VOCABULARY, name), name) for name, place in named]
+    return min(((rows, name) for rows, name in stated if rows is not None), default=None)
 
 
 def check_cut(directories: Sequence[Path], packing: Path) -> None:

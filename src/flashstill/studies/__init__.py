@@ -17,9 +17,11 @@ from typing import Any
 
 from flashstill.files import make_directory, remove_leftovers, write_text
 from flashstill.progress import Progress
+from flashstill.recipes.resuming import has_moved
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import write_study_report
 from flashstill.runs import kept
+from flashstill.runs.origins import check_models
 from flashstill.runs.run_lock import adopt, claim, free_if_unused, lock
 from flashstill.studies import (
     classifiers,
@@ -72,6 +74,9 @@ def run_study(
     study = STUDIES[recipe.study]
     changes = claim(recipe, out, RECIPE)
     with lock(out), free_if_unused(out, RECIPE):
+        moved = [change.key for change in changes if has_moved(change)]
+        if moved or not all((out / f"seed-{seed}" / RESULT).exists() for seed in seeds):
+            check_models(recipe.models(), out, moved)
         adopt(recipe, out, RECIPE, changes, progress)
         remove_leftovers(out)
         run, results = list(seeds), [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]

@@ -43,7 +43,8 @@ TOO_LONG = "is longer than a window before its first answer"
 class Reading:
     """How conversations are read. renderer: of the chat template, None if there is none; named: the tokenizer, for
     messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; systems: prompts
-    that only teachers see; columns: names of the entries of a record; tally: counts what could not be used."""
+    that only teachers see; columns: names of the entries of a record; known: ids that a model of the run has not, from
+    here on, and its name in messages; tally: counts what could not be used."""
 
     tokenizer: Any
     renderer: Renderer | None = None
@@ -52,6 +53,7 @@ class Reading:
     long: str = "cut"
     systems: tuple[str, ...] = ()
     columns: Columns = field(default_factory=Columns)
+    known: tuple[int, str] | None = None
     tally: Tally = field(default_factory=Tally)
 
 
@@ -60,8 +62,31 @@ def pieces_of(
 ) -> Iterator[Piece]:
     """Documents of any kind as pieces. most_tokens: of a conversation; most_per_text: of a text, from its middle.
 
-    Conversations that cannot be used are counted in the tally, which the caller checks at the end.
+    Conversations that cannot be used are counted in the tally, which the caller checks at the end.  Raises BadInput at
+    the first token that a model of the run does not know.
     """
+    for piece in _pieces_of(documents, reading, most_tokens, most_per_text):
+        if reading.known:
+            for tokens in (piece.tokens, *(seen.tokens for seen in piece.seen)):
+                check_known(tokens, *reading.known, reading.tokenizer, piece.name)
+        yield piece
+
+
+def check_known(tokens: npt.NDArray[Any], known: int, who: str, tokenizer: Any, where: str) -> None:
+    """BadInput if tokens hold an id that a model does not know. known: number of its ids; who: its name; where: of the
+    text, for messages."""
+    largest = int(tokens.max(initial=0))
+    if largest >= known:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise BadInput(
+            f"{where} holds token {token!r}, which has the id {largest:,}, but {who} knows only {known:,} tokens: leave"
+            " such texts out, or give the tokenizer that goes with the model"
+        )
+
+
+def _pieces_of(
+    documents: Iterable[Document], reading: Reading, most_tokens: int, most_per_text: int | None
+) -> Iterator[Piece]:
     for is_whole, group in itertools.groupby(documents, key=lambda document: document.is_whole):
         if not is_whole:
             yield from text_pieces(group, reading.tokenizer, most_per_text)

@@ -1,7 +1,7 @@
 """Where a model that is only run, a teacher, is put: on the device of this process, or spread over all GPUs.
 
-Decided from the bytes of its weights before any are read.  A spread model runs its blocks one GPU after another
-(accelerate's device_map): no faster than one GPU, but it fits.
+Decided from the bytes that its weights take here, before any are read.  A spread model runs its blocks one GPU after
+another (accelerate's device_map): no faster than one GPU, but it fits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from flashstill.distill.models.devices import current
-from flashstill.distill.models.directories import shapes
+from flashstill.distill.models.directories import read_json, shapes
+from flashstill.distill.models.host_memory import parameters_of
+from flashstill.distill.models.quantised import is_made_plain, method_of
 from flashstill.errors import BadInput
 from flashstill.units import show
 
@@ -24,7 +26,14 @@ SHARE = 0.85
 
 
 def weight_bytes(path: Path, dtype: torch.dtype) -> float:
-    """Bytes of a directory's weights in a dtype, from the headers of its files."""
+    """Bytes that a directory's weights take in memory: from the headers of its files, of packed ones that are read as
+    plain weights from its config.json, and of those that stay packed from the sizes of its files."""
+    fields = read_json(path / "config.json")
+    method = method_of(fields)
+    if method and not is_made_plain(method, shapes(path)):
+        return float(sum(file.stat().st_size for file in path.glob("*.safetensors")))
+    if method:
+        return float(parameters_of(fields, path.name) * dtype.itemsize)
     return float(sum(math.prod(shape) for shape in shapes(path).values()) * dtype.itemsize)
 
 

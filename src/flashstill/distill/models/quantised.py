@@ -32,19 +32,21 @@ def read_as(path: Path, config: Any, stored: Iterable[str]) -> dict[str, Any]:
     """
     from transformers import CompressedTensorsConfig, FineGrainedFP8Config, Mxfp4Config
 
-    method = _method(path, config)
-    if method == "fp8":
-        return {QUANTISATION: FineGrainedFP8Config(dequantize=True)}
+    method = method_of(config)
+    if method and method not in ("fp8", "mxfp4"):
+        _check_environment(path, config, method)
+    if not is_made_plain(method, stored):
+        return {}
     if method == "compressed-tensors":
-        _check_environment(path, config, method)
-        if any(MISREAD in name for name in stored):
-            return {}
         return {QUANTISATION: CompressedTensorsConfig(run_compressed=False)}
-    if method == "mxfp4":
-        return {QUANTISATION: Mxfp4Config(dequantize=True)}
-    if method:
-        _check_environment(path, config, method)
-    return {}
+    return {QUANTISATION: (FineGrainedFP8Config if method == "fp8" else Mxfp4Config)(dequantize=True)}
+
+
+def is_made_plain(method: str, stored: Iterable[str]) -> bool:
+    """Whether the weights of a format are read as plain ones. method: its name; stored: the names of the weights."""
+    return method in ("fp8", "mxfp4") or (
+        method == "compressed-tensors" and not any(MISREAD in name for name in stored)
+    )
 
 
 def in_dtype(model: Any, dtype: torch.dtype) -> None:
@@ -63,7 +65,7 @@ def check_settings(path: Path, fields: dict[str, Any]) -> None:
         raise BadInput(f"{path / 'config.json'}: {QUANTISATION} is {shown(settings)}, not an object")
 
 
-def _method(path: Path, config: Any) -> str:
+def method_of(config: Any) -> str:
     """Name of the format; empty for plain weights, and for a name that transformers does not know and ignores."""
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
