@@ -134,6 +134,24 @@ def test_a_frozen_head_gets_no_gradient() -> None:
     assert head.grad is None
 
 
+def test_states_that_are_wider_than_the_head() -> None:
+    """Bodies that add in float32 (Mamba 2) give states of float32 to a head of bfloat16: they are rounded as by the
+    model's own head, and their gradient has their own dtype."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, head = (torch.randn(size, 16, generator=generator) for size in (12, 40))
+    targets, weights = torch.arange(12), torch.full((12,), 1 / 12)
+    wide, narrow, head = hidden.requires_grad_(), hidden.detach().bfloat16().requires_grad_(), head.bfloat16()
+    values = []
+    for states in (wide, narrow):
+        value, _ = head_loss(states, head, [Term(teacher=one_hot(targets))], weights)
+        value.backward()
+        values.append(value.detach())
+    assert torch.equal(*values)
+    assert wide.grad is not None and narrow.grad is not None
+    assert (wide.grad.dtype, narrow.grad.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(wide.grad.bfloat16(), narrow.grad)
+
+
 def test_different_vocabularies_are_refused_with_their_sizes() -> None:
     teacher = DenseTeacher(hidden=(logits(2, 4, 2),), heads=(logits(3, 7, 2),))
     with pytest.raises(ValueError, match="student 6, teacher 7"):

@@ -198,6 +198,7 @@ def head_loss(
     Raises ValueError if vocabularies differ and `vocabulary` is not given, or if it exceeds a head.
     """
     student = as_head(head)
+    hidden = hidden.to(student.dtype)  # Mamba's body, and others that add in float32, are wider than a head in 16 bits
     spans = [term for term in terms if isinstance(term.teacher, SpanTeacher)]
     if spans:
         aligned = span_loss(hidden, student, spans, weights)
