@@ -147,7 +147,8 @@ def test_states_that_are_wider_than_the_head() -> None:
         value.backward()
         values.append(value.detach())
     assert torch.equal(*values)
-    assert wide.grad is not None and narrow.grad is not None
+    assert wide.grad is not None
+    assert narrow.grad is not None
     assert (wide.grad.dtype, narrow.grad.dtype) == (torch.float32, torch.bfloat16)
     assert torch.equal(wide.grad.bfloat16(), narrow.grad)
 
