@@ -144,7 +144,7 @@ def test_states_that_are_wider_than_the_head() -> None:
     values = []
     for states in (wide, narrow):
         value, _ = head_loss(states, head, [Term(teacher=one_hot(targets))], weights)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         values.append(value.detach())
     assert torch.equal(*values)
     assert wide.grad is not None
