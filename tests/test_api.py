@@ -236,7 +236,10 @@ class TestSweeps:
         found = fs.predict(**CASE, tp=[1, 3, 64])
         assert [row["fits"] for row in found.as_records()] == [True, False, False]
         assert [refusal.question["tp"] for refusal in found.refused] == [3, 64]
-        assert found.as_records()[1]["reason"] == "tp does not divide the heads: 32 heads over 3 chips"
+        assert (
+            found.as_records()[1]["reason"]
+            == "tp does not divide the heads: 32 heads over 3 chips; the nearest that does is 4"
+        )
         assert len(found) == 1
         steps = fs.explain(model="llama-3.1-70b", chip="h100-sxm", batch=[1, 16], chips=[1, 4])
         assert [row["fits"] for row in steps.as_records()] == [False, False, True, True]

@@ -250,7 +250,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--cached", "2"], "cached is 2 to 2"),
         (["--thinking", "a"], "--thinking is 'a'"),
         (["--requests-per-day", "-5"], "requests_per_day must be above 0"),
-        (["--tokens-per-day", "-5"], "tokens_per_day must be above 0, not -5"),
+        (["--tokens-per-day", "-5"], "tokens_per_day must be above 0 and at most 1e+20, not -5"),
         (["--requests-per-day", "5", "--tokens-per-day", "5"], "not both"),
         (["--grid", "mars"], "unknown grid"),
         (["--price", "leased"], "unknown price basis"),

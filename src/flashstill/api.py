@@ -23,6 +23,7 @@ from flashstill.asking import (
     FactsLike,
     asked_by_keywords,
     asked_by_values,
+    check_step_keywords,
     facts_of,
     search_by_keywords,
     search_by_values,
@@ -209,6 +210,7 @@ def explain(
     if by_values:
         asked = asked_by_values(scenario, deployment, keywords)
     else:
+        check_step_keywords(more)
         asked = asked_by_keywords({**keywords, "context": 1024 if context is None else context})
     table = facts_of(facts, set)
     steps = explanations(table, asked.cases, price)

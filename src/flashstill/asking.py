@@ -12,6 +12,7 @@ from flashstill.facts import Facts, load
 from flashstill.plan.answer import question_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
+from flashstill.plan.drafts import given_rates
 from flashstill.plan.scenario import Scenario
 from flashstill.sweeps import combinations, plain_value, several
 
@@ -69,6 +70,8 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
     chosen = [{name: of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
+    rates = given_rates(given, _drafts(given))
+    chosen = [{**values, **{name: value for name, value in rates.items() if name not in given}} for values in chosen]
     return Asked(
         [
             Case(
@@ -79,6 +82,13 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
         ],
         swept,
     )
+
+
+def check_step_keywords(keywords: Mapping[str, Any]) -> None:
+    """BadInput for a field of serving requests, of which a single decode step knows nothing."""
+    for name, value in keywords.items():
+        if value is not None and name in _SCENARIO - {"draft"}:
+            raise BadInput(f"{name} is of serving requests; a decode step has a batch and a context, so ask predict")
 
 
 def _unknown_keyword(name: str, known: Iterable[str], in_flight: str) -> str:
@@ -160,8 +170,14 @@ def search_by_keywords(keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpa
     for name in ("model", "chips", "max_chips"):
         if name not in given:
             raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")
+    given = given_rates(given, _drafts(given))
     scenario = Scenario(**{name: value for name, value in given.items() if name in of_scenario})
     return _checked(scenario), _checked(SearchSpace(**{name: given[name] for name in of_space & set(given)}))
+
+
+def _drafts(given: Mapping[str, Any]) -> bool:
+    """Whether anything drafts in one of the combinations."""
+    return any(plain_value(draft) is not None for draft in several(given.get("draft")) or ())
 
 
 def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,11 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def _rate(tokens_per_s: float) -> str:
+    """Tokens a second, whole from 10 on: a prompt of a minute gives no 0 tokens/s."""
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 9.5 or tokens_per_s == 0 else f"{tokens_per_s:.3g}"
+
+
 def print_explanation(explanation: Explanation) -> None:
     """Print a decode step: time and energy by term, energy to move one byte by segment, price."""
     resolved, cost, values = explanation.resolved, explanation.cost, explanation.as_dict()
@@ -54,10 +59,10 @@ def print_explanation(explanation: Explanation) -> None:
         f" batch {explanation.batch}, context {explanation.context},"
         f" {_formats(resolved)}, from {tiers}, {_engine(values['engine'])}"
     )
-    print_notes("; ".join(resolved.notes))
+    print_notes("; ".join(explanation.notes))
     click.echo(
         f"\none decode step: {show(values['seconds'], 's')} (perfect machine {show(values['seconds_perfect'], 's')}),"
-        f" {values['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
+        f" {_rate(values['tokens_per_s'])} tokens/s, bound by {cost.bound}"
     )
     print_seconds(values)
     levels = values["joules_per_token"]
@@ -140,8 +145,8 @@ def print_prediction(answer: Answer) -> None:
     tpot = known("tpot_s", "s") if answer.tpot_s is not None else "none" if asked.osl == 1 else "unknown"
     rows.append(("time per output token", tpot, span("tpot_low_s", "tpot_high_s", "s")))
     low, high = values["output_tokens_per_s_low"], values["output_tokens_per_s_high"]
-    rates = "" if low is None else f"{low:,.0f} to {high:,.0f} tokens/s"
-    rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", rates))
+    rates = "" if low is None else f"{_rate(low)} to {_rate(high)} tokens/s"
+    rows.append(("output", f"{_rate(values['output_tokens_per_s'])} tokens/s", rates))
     joules = span("joules_per_output_token_low", "joules_per_output_token_high", "J")
     rows.append(("energy per output token, chips", show(values["joules_per_output_token"], "J"), joules))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from flashstill.economics.token_prices import TokenPrice, api_price, asked_price
 from flashstill.errors import BadInput, check_counts, refuses_other_keywords, shown
 from flashstill.facts import Facts
 from flashstill.plan.hosted import Hosting
-from flashstill.plan.hosting import host
+from flashstill.plan.hosting import MOST_PER_DAY, host
 from flashstill.plan.hosting_answer import document_of
 from flashstill.sweeps import plain_value
 from flashstill.tables import cell, flat, html_table
@@ -139,8 +138,8 @@ def economics(
     if tokens_per_day is not None and requests_per_day is not None:
         raise BadInput("give tokens_per_day or requests_per_day, not both")
     if tokens_per_day is not None:
-        if not 0.0 < tokens_per_day < math.inf:
-            raise BadInput(f"tokens_per_day must be above 0, not {tokens_per_day:g}")
+        if not 0.0 < tokens_per_day <= MOST_PER_DAY:
+            raise BadInput(f"tokens_per_day must be above 0 and at most {MOST_PER_DAY:g}, not {tokens_per_day:g}")
         requests_per_day = tokens_per_day / (isl + osl)
     asked = Hosting(
         model=model,

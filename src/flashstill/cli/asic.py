@@ -10,9 +10,10 @@ import click
 
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option
-from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, facts_options, model_option
+from flashstill.cli.lists import words
+from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, facts_options, given_options, model_option
 from flashstill.cli.paging import give, page_option
-from flashstill.errors import printable
+from flashstill.errors import BadInput, printable
 from flashstill.units import show
 
 _VOLUME = Amount("1", "2e12 or 2T", "volume")
@@ -62,6 +63,8 @@ def asic(
     from flashstill.console import Console
     from flashstill.own_chips import asic as answer_asic
 
+    if "memory" in given_options() and "hbm" not in words(asked["variant"]):
+        raise BadInput("--memory names the stacks of the variant hbm, which is not among --variant; leave it out")
     facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_asic(
         model=model,

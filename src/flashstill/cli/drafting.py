@@ -48,9 +48,18 @@ def acceptance_options(command: _F) -> _F:
     )(command)
 
 
-def accepted(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as fields of a scenario: a rate that is given counts more than a record in the draft's directory."""
+def accepted(flags: Mapping[str, Any], drafts: bool | None = None) -> dict[str, Any]:
+    """The options as fields of a scenario: a rate that is given counts more than a record in the draft's directory.
+
+    drafts: whether anything drafts, if --draft does not say it. BadInput for an option of drafts without effect.
+    """
+    from flashstill.plan.drafts import given_rates
+
+    spelled = given_options()
+    given = {name: flags[name] for name in spelled if name in flags}
     if isinstance(flags[ACCEPTANCE], str):
-        return {**flags, ACCEPTANCE: ASSUMED, MEASURED: flags[ACCEPTANCE]}
-    is_given = {ACCEPTANCE, "acceptance_decay"} & set(given_options())
-    return {**flags, MEASURED: "none" if is_given else None}
+        flags = {**flags, ACCEPTANCE: ASSUMED, MEASURED: flags[ACCEPTANCE]}
+        given[MEASURED] = given.pop(ACCEPTANCE)
+        spelled[MEASURED] = spelled[ACCEPTANCE]
+    rates = given_rates(given, flags["draft"] is not None if drafts is None else drafts, spelled, "--draft")
+    return {**flags, MEASURED: rates.get(MEASURED)}

@@ -18,6 +18,7 @@ from flashstill.cli.options import (
     SECONDS,
     WORD,
     facts_options,
+    given_options,
     model_option,
     price_option,
 )
@@ -111,6 +112,15 @@ def plan(
         plan_trace(facts, {**asked, **lists, **repeated}, as_json)
         return
     form, engine = form_and_engine(emit) if emit is not None else ("", "")
+    given = given_options()
+    if emit is None and "pick" in given:
+        raise BadInput("--pick names the point to emit; give it with --emit")
+    if emit is not None and (
+        asked["engine"] not in (None, engine) or (asked["tiers"] != "memory" and "tiers" in given)
+    ):
+        raise BadInput(
+            f"--emit {emit} is of {engine} with weights in the chips' memory; leave --engine and --tiers out"
+        )
     if image is not None and not form:
         raise BadInput("--image is of a manifest; give it with --emit compose:vllm, kubernetes:sglang and so on")
     if emit is not None:

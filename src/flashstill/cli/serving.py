@@ -86,7 +86,7 @@ def predict(
             raise BadInput("--cases and --out hold cases of serving; leave them out with --phase train")
         answer_training(facts, training, price, as_json)
         return
-    flags = accepted(flags)
+    flags = accepted(flags, True if cases is not None else None)
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")

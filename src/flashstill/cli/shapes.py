@@ -156,6 +156,13 @@ def chosen_chips(facts: Facts, text: str | None, chip_class: str | None, maker: 
             if any(part in word.lower() for word in (machine.name, machine.title, machine.maker, machine.chip_class))
         ]
     if not chosen and text is not None:
+        named = facts.chip_name(text)
+        if named is not None:
+            machine = facts.machines[named]
+            raise MissingFact(
+                f"{named} is of the class {machine.chip_class}, made by {machine.maker or 'nobody named'}; leave"
+                " --class and --maker out"
+            )
         raise MissingFact(unknown("chip", text, facts.machines))
     if not chosen:
         raise MissingFact(f"no chip of the class {chip_class} is made by {maker}; leave one of the two out")

@@ -49,6 +49,10 @@ def trends(
     """
     from flashstill.years_ahead import trends as answer_trends
 
+    given = given_options()
+    for name in ("isl", "osl", "concurrency"):
+        if name in given and model is None:
+            raise BadInput(f"{given[name]} is the load of the model that a back-test proposes a chip for; give --model")
     facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_trends(
         year=year, as_of=as_of, against=against, model=model, isl=isl, osl=osl, concurrency=concurrency, facts=facts

@@ -138,7 +138,13 @@ def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, 
     }
 
 
-def streaming_watts(conditions: Conditions) -> float:
-    """Dynamic power of one chip whose main memory is streamed by elementwise kernels, such as sorting the logits."""
-    main, kernel = conditions.chip.memory, conditions.calibration.kernel("matmul", "bf16")
-    return main.bytes_per_s * kernel.memory_efficiency * main.joules_per_byte_total
+def streaming_watts(conditions: Conditions) -> Quantity:
+    """Dynamic power of one chip whose main memory is streamed by elementwise kernels, such as sorting the logits.
+
+    At most what the chip may draw beside its clocks: the seconds of sorting are given, so that a faster memory must not
+    make a power limit stretch them.
+    """
+    chip, kernel = conditions.chip, conditions.calibration.kernel("matmul", "bf16")
+    streaming = chip.memory.bytes_per_s * kernel.memory_efficiency * chip.memory.joules_per_byte_total
+    watts: Quantity = np.minimum(streaming, chip.power_limit_w - chip.static_w)
+    return watts

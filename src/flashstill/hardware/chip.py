@@ -103,6 +103,13 @@ class Chip:
         raise MissingFact(f"{self.name} has no multiply rate for {asked} or anything wider; it has {names}")
 
 
+_ONE_EACH = (
+    "memory_bytes", "memory_bytes_per_s", "memory_visible_bytes", "sram_bytes", "sram_bytes_per_s", "cache_bytes",
+    "host_bytes", "host_bytes_per_s", "host_link_bytes_per_s", "compute_units", "matrix_edge", "link_bytes_per_s",
+    "scale_out_bytes_per_s", "link_domain_chips", "torus_axes", "wrap_edge", "direct_peers", "link_pj_per_bit",
+    "power_limit_w", "idle_w", "process_nm", "die_mm2",
+)  # fmt: skip
+"""numbers of which a chip has one row, whatever its condition says"""
 # A chip that cannot multiply in a narrow format converts such weights to 16 bits when loading them, as engines do.
 # Other formats of the same width come last, as they would round the values again.
 _WIDER = {
@@ -164,6 +171,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     operand = needs.number("operand_energy_ratio")
     crossing_mm = needs.number("crossing_ratio") * math.sqrt(needs.number("die_mm2"))
     wire = needs.of("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
+    needs.one_row_each(_ONE_EACH)
     tiers, wired = memory_tiers(needs, ratio, wire), wired_of(facts, name)
     if wired is not None:
         if wired.precision not in BYTES_PER_VALUE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flashstill.errors import MissingFact
@@ -28,6 +29,17 @@ class Needs:
         """The chip's own row if it has one, else that of its maker's class, else that of its class."""
         rows = (self.facts.find(owner, quantity) for owner in (self.name, *self.between, self.kind))
         return next((row for row in rows if row is not None), None)
+
+    def one_row_each(self, quantities: Iterable[str]) -> None:
+        """MissingFact for a number of which the chip itself has several rows: the first would be taken silently."""
+        for quantity in quantities:
+            rows = self.facts.rows.get((self.name, quantity), ())
+            if len(rows) > 1:
+                named = "; ".join(row.condition or "no condition" for row in rows)
+                raise MissingFact(
+                    f"{self.name} has {len(rows)} rows of {quantity} ({named}), and a chip has one; rows replace those"
+                    " of the same condition alone"
+                )
 
     def number(self, quantity: str, absent: float = _ABSENT) -> float:
         """A required number. absent: placeholder returned if it is missing, until `refuse` raises."""

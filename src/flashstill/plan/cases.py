@@ -29,6 +29,7 @@ from flashstill.outputs import STANDARD, written_out
 from flashstill.plan.case import Case
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of, unformulated
+from flashstill.plan.drafts import OF_DRAFTS
 from flashstill.plan.predict import predict
 from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction
 from flashstill.progress import Progress, Silent
@@ -67,6 +68,8 @@ def answer_file(
         raise BadInput(unknown("price basis", price, BASES))
     with _opened(source) as (stream, size):
         table = read_table(stream, "standard input" if source == STANDARD else str(source), defaults)
+        if not _names_drafts(table):
+            _check_idle(table.defaults)
         headings = dict(zip(PREDICTION_FIELDS, _headings(table.columns), strict=True))
         counts: Counter[str] = Counter()
         with written_out(out) as text, _following(progress or Silent(), stream, size) as advance:
@@ -134,7 +137,23 @@ def _case(table: Table, row: Row) -> Case:
     for field in REQUIRED:
         if not (cells.get(field) or table.defaults.get(field)):
             raise BadInput(f"the row has no {field}")
-    return case_of({field: cell for field, cell in cells.items() if cell}, table.defaults)
+    filled = {field: cell for field, cell in cells.items() if cell}
+    case = case_of(filled, table.defaults)
+    if not _names_drafts(table):
+        _check_idle(filled)
+    return case
+
+
+def _names_drafts(table: Table) -> bool:
+    """Whether rows have a column, or all of them a default, that says what drafts."""
+    return "draft" in table.asked or bool(table.defaults.get("draft"))
+
+
+def _check_idle(given: Mapping[str, Any]) -> None:
+    """BadInput for a field of drafts where no row can name a draft."""
+    for name in OF_DRAFTS:
+        if given.get(name) is not None:
+            raise BadInput(f"{name} is of speculative decoding; say in a column draft, or with --draft, what drafts")
 
 
 def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.errors import BadInput, shown
+from flashstill.plan.acceptance import NOT_MEASURED
 from flashstill.plan.case import TYPES, Case
+from flashstill.plan.drafts import MEASURED, RATES
 from flashstill.units import parse_amount, parse_count
 
 WHOLE = frozenset(name for name, kind in TYPES.items() if kind.startswith("int"))
@@ -34,6 +36,8 @@ def case_of(cells: Mapping[str, str], defaults: Mapping[str, Any]) -> Case:
             raise BadInput(f"{name} is {shown(text)}, longer than any name or path")
         else:
             values[name] = text
+    if values.get("draft") and MEASURED not in cells and any(name in cells for name in RATES):
+        values[MEASURED] = NOT_MEASURED  # the row's own rate counts more than records, of a file or of all rows
     return Case.of(**values)
 
 

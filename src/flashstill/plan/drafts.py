@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flashstill.arch import Architecture, load_architecture, with_heads
 from flashstill.cost import Speculation
 from flashstill.errors import BadInput, check_counts, shortened
-from flashstill.plan.acceptance import accepted_rates
+from flashstill.plan.acceptance import NOT_MEASURED, accepted_rates
 
 OWN_HEADS, NEW_HEADS = "heads", "new-heads"
 """drafting by heads that the model has, and by heads that would have to be trained"""
 MOST_DRAFTED = 1000
 """most drafted tokens per step; today's engines draft up to a few dozen"""
+
+
+RATES, MEASURED = ("acceptance", "acceptance_decay"), "measured_acceptance"
+OF_DRAFTS = ("draft_tokens", *RATES, MEASURED)
+"""fields of a scenario that say nothing without a draft; a rate and its decay, or rates by position in their place"""
+
+
+def given_rates(
+    given: Mapping[str, Any], drafts: bool, spelled: Mapping[str, str] | None = None, draft: str = "draft"
+) -> dict[str, Any]:
+    """The fields that are given, and the rate among them in place of records in the draft's directory.
+
+    drafts: whether anything drafts.  spelled, draft: what the fields are called, as in {"draft_tokens":
+    "--draft-tokens"}.  BadInput for a field without effect: one of drafts where nothing drafts, or a rate or its decay
+    beside rates by position.
+    """
+    names = {name: (spelled or {}).get(name, name) for name in OF_DRAFTS if name in given}
+    if names and not drafts:
+        raise BadInput(f"{next(iter(names.values()))} is of speculative decoding; say with {draft} what drafts")
+    rate = next((name for name in RATES if name in given), None)
+    if rate is None:
+        return dict(given)
+    if given.get(MEASURED) not in (None, NOT_MEASURED):
+        measured = (spelled or {}).get(MEASURED, MEASURED)
+        raise BadInput(f"{names[rate]} has no place beside the acceptance by position of {measured}; give one of them")
+    return {**given, MEASURED: NOT_MEASURED}
 
 
 def drafter(name: str) -> str:

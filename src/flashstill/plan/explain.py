@@ -23,6 +23,8 @@ from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario
 from flashstill.tables import cell, flat, html_table
 
+DECODE_POOL_ALONE = "a decode step of the decode pool alone; the prefill pool takes no part in it, nor in its price"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
@@ -43,6 +45,11 @@ class Explanation:
         """Cached tokens per sequence; the mean over a serving request, which may end in .5."""
         tokens = self.resolved.scenario.mean_tokens
         return int(tokens) if tokens.is_integer() else tokens
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Assumptions and deviations from the request."""
+        return (*self.resolved.notes, *([DECODE_POOL_ALONE] if self.resolved.prefill else []))
 
     @property
     def joules_per_token(self) -> dict[str, float]:
@@ -101,7 +108,7 @@ class Explanation:
             "usd_per_chip_hour": paid.usd_per_hour,
             "price_basis": paid.basis,
             "bound": cost.bound,
-            "note": "; ".join(resolved.notes),
+            "note": "; ".join(self.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},
             "kv_in": resolved.conditions.cache.name,
             "kv_bytes_per_token": token_bytes(resolved.model, formats.widths),

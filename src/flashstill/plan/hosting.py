@@ -28,7 +28,7 @@ from flashstill.units import TOKENS_PER_MILLION
 
 FEWEST, MOST = 16, 1024
 """chips of a replica at the most, if the user names no number: doubled from the first until the model fits"""
-LEAST_LOAD = 0.01
+LEAST_LOAD, MOST_PER_DAY = 0.01, 1e20
 """mean load over the day, of what a replica could do, as the fact row server.utilisation_ratio may be at the least"""
 
 
@@ -173,5 +173,5 @@ def _check(asked: Hosting, utilisation: float) -> None:
             raise BadInput(
                 f"{name} is {low:g} to {high:g}; it must be LOW,HIGH from 0 to {most:g}, the lower end first"
             )
-    if asked.requests_per_day is not None and not 0.0 < asked.requests_per_day < math.inf:
-        raise BadInput(f"requests_per_day must be above 0, not {asked.requests_per_day:g}")
+    if asked.requests_per_day is not None and not 0.0 < asked.requests_per_day <= MOST_PER_DAY:
+        raise BadInput(f"requests_per_day must be above 0 and at most {MOST_PER_DAY:g}, not {asked.requests_per_day:g}")

@@ -106,8 +106,11 @@ def hunyuan(fields: Fields) -> Architecture:
     bias = fields.flag("attention_bias", False)
     qk_norm = "head" if fields.flag("use_qk_norm", True) else ""
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm=qk_norm)
-    # Some published configs contain num_experts = 1.
+    # Published configs contain num_experts = 1, and of older code attention_head_dim beside head_dim.
     fields.require("num_experts", 1)
+    fields.require("attention_head_dim", attention.head_width)
+    fields.refuse("use_cla", "add_classification_head")
+    fields.ignore("cla_share_factor", "org_vocab_size", "class_num", "dense_list")
     return uniform(fields, attention, FeedForward(width=fields.count("intermediate_size")))
 
 

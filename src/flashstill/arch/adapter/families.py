@@ -213,6 +213,7 @@ REMOTE: dict[str, Callable[[Fields], Architecture]] = {
     "minimax_m3_text": routed.minimax_m3,
     "nemotron-nas": remote.nemotron_nas,
     "orion": remote.orion,
+    "openelm": remote.openelm,
     "qwen": remote.qwen,
     "sarvam_mla": remote_experts.sarvam_latent,
     "sarvam_moe": remote_experts.bailing,

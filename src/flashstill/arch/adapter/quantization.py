@@ -1,6 +1,7 @@
 """The number formats of a checkpoint, read from `quantization_config` and `dtype`.
 
-Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors, modelopt, bitsandbytes; any other is rejected by name.
+Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, bitnet, compressed-tensors, modelopt, bitsandbytes; any other is rejected by
+name.
 """
 
 from __future__ import annotations
@@ -123,6 +124,15 @@ def _awq(scheme: Fields, formats: Formats, depth: int) -> Formats:
     return _grouped_integer(scheme, formats, depth, "awq", zero_points=scheme.flag("zero_point", True))
 
 
+def _bitnet(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    """Ternary weights, packed four in a byte with one scale a matrix; "online": 16 bits, rounded each time."""
+    if scheme.value("quantization_mode") not in (None, "offline", "online"):
+        raise scheme.fail(f": quantization_mode is {shown(scheme.value('quantization_mode'))}, not offline or online")
+    if scheme.value("quantization_mode") == "online":
+        return replace(formats, scheme="bitnet-online")
+    return _apply(scheme, formats, depth, "bitnet", plain("int2"), _BLOCKS)
+
+
 def _bitsandbytes(scheme: Fields, formats: Formats, depth: int) -> Formats:
     if scheme.flag("load_in_8bit", False):
         return _apply(scheme, formats, depth, "bitsandbytes-int8", plain("int8"), _BLOCKS)
@@ -190,6 +200,7 @@ def _weights_format(weights: Fields) -> tuple[str, Stored]:
 
 _METHODS: dict[str, Callable[[Fields, Formats, int], Formats]] = {
     "awq": _awq,
+    "bitnet": _bitnet,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed_tensors,
     "fbgemm_fp8": _fp8,

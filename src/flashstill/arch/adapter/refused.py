@@ -13,6 +13,13 @@ REFUSED = {
     "cohere_compass_text": "it makes embeddings, not text",
     "diffusion_gemma_text": "it fills in whole blocks of tokens over many steps instead of one token after another",
     "ernie4_5_vl_moe_text": "it has other experts for images than for text",
+    **dict.fromkeys(
+        ("Dream", "llada", "llada_moe", "sdar", "sdar_moe"),
+        "it fills in masked tokens over many steps instead of one token after another",
+    ),
+    "hunyuan": "pairs of its blocks share a cache",
+    "phi4flash": "the second half of its blocks read the cache of one",
+    **dict.fromkeys(("rwkv5", "rwkv6", "rwkv7"), _NOT_FOUND),
     "git": "its text part reads images through an encoder of its own",
     "glm5_next_text": "its residual streams carry delta attention and indexers over pooled keys",
     **dict.fromkeys(("hrm_text", "iquestloopcoder", "ouro"), "its blocks run several times over"),

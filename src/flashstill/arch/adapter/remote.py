@@ -117,6 +117,46 @@ def pangu(fields: Fields) -> Architecture:
     return uniform(fields, attention, dense(fields, bias=fields.flag("mlp_bias", False)))
 
 
+def openelm(fields: Fields) -> Architecture:
+    """OpenELM: every block has heads, key/value heads and an FFN of its own (arXiv 2404.14619, section 2)."""
+    fields.ignore("qkv_multipliers", "num_gqa_groups", "rope_freq_constant", "rope_max_length", "activation_fn_name")
+    fields.ignore("model_dim", "num_transformer_layers", "max_context_length", "normalization_layer_name")
+    own = renamed(
+        fields, hidden_size="model_dim", num_hidden_layers="num_transformer_layers",
+        max_position_embeddings="max_context_length", tie_word_embeddings="share_input_output_layers",
+    )  # fmt: skip
+    width, divisor = own.width, own.count("ffn_dim_divisor", default=256)
+    qk_norm, gated = own.flag("normalize_qk_projections", True), own.flag("ffn_with_glu", True)
+    listed = [_each_block(own, name) for name in ("num_query_heads", "num_kv_heads", "ffn_multipliers")]
+    layers = []
+    for heads, kv_heads, multiple in zip(*listed, strict=True):
+        attention = grouped(
+            own.changed({"num_attention_heads": heads}), kv_heads=kv_heads, qk_norm="head" if qk_norm else "",
+            head_width=own.count("head_dim"),
+        )  # fmt: skip
+        ffn = FeedForward(width=_divisible(multiple * width, divisor), gated=gated)
+        layers.append(Layer(count=1, attention=attention, ffn=ffn, norm_parameters=2 * width))
+    return assemble(own, layers, tied=True)
+
+
+def _each_block(fields: Fields, name: str) -> list[Any]:
+    """A list of one positive number for each block."""
+    listed = fields.value(name)
+    if not isinstance(listed, list) or len(listed) != fields.depth:
+        raise fields.fail(f": {name} does not list one number for each of the {fields.depth} layers")
+    whole = name != "ffn_multipliers"
+    for number in listed:
+        if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 < number < 1e5:
+            raise fields.fail(f": {name} has {shown(number)}, not a positive {'whole ' if whole else ''}number")
+    return listed
+
+
+def _divisible(value: float, divisor: int) -> int:
+    """The nearest multiple of `divisor`, one more where that is less than nine tenths of the value."""
+    nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * value else nearest + divisor
+
+
 def nemotron_nas(fields: Fields) -> Architecture:
     """Llama-Nemotron Super and Ultra (Puzzle): attention and FFN of every block are of a size of their own, or absent.
 
