@@ -116,8 +116,8 @@ def test_search_keeps_to_each_bound(bound: str, figure: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("model", "chip", "engine", "basis", "rows", "power"),
     [
-        ("llama-3.1-8b", "h100-sxm", "trtllm", "stack measured", "stack measured", 1),
-        ("llama-3.1-8b", "h200-sxm", "trtllm", "combination not measured", "combination not measured", 1),
+        ("llama-3.1-8b", "h100-sxm", "trtllm@1.0", "stack measured", "stack measured", 1),
+        ("llama-3.1-8b", "h200-sxm", "trtllm@1.0", "combination not measured", "combination not measured", 1),
         ("llama-3.2-1b", "h100-sxm", "vllm", "new model", "new model", 1),
         ("llama-3.1-8b", "l40s", "vllm", "new chip", "new chip", 1),
         ("llama-3.2-1b", "l40s", "vllm", "new model and chip", "new model and chip", 1),

@@ -404,12 +404,12 @@ class TestServing:
     def test_others_are_waited_for(self) -> None:
         """5 requests: 10 steps of 10 ms, 4 of which take 90 ms longer for the prompts of others; half is waited for.
 
-        Prefills of 20 ms a step of 10 ms take 2/3 of the time: u/(2(1-u)) = 1 of them is waited for, and as the four
-        others would be waited for by half if they came together, 1 x 2/(1 + 2) of it.
+        Prefills of 20 ms a step of 10 ms take 2/3 of the time: u/(2(1-u)) = 1 of them would be waited for, and half of
+        it with 2 per pass; as the four others would be waited for by half if they came together, 0.5 x 2/(0.5 + 2).
         """
         found = self.pace(5.0)
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.09)
-        first = 0.05 + 0.028 + 2 * (0.1 + 0.1 * 2 / 3)
+        first = 0.05 + 0.028 + 2 * (0.1 + 0.1 * 0.5 * 2 / 2.5)
         assert float(found.ttft_s) == approx(first)
         stay = first + 10 * 0.028
         assert float(found.output_tokens_per_s) == approx(5 * 11 / stay)
@@ -418,13 +418,27 @@ class TestServing:
         assert float(found.watts_per_chip) == approx((3 / 5 * 10 + 18) / 11 * 5 * 11 / stay)
 
     def test_a_burst(self) -> None:
-        """5 prompts at once, 2 per pass: the mean one is done after 3.5 prompts, and each delays half the others."""
+        """5 prompts at once, 2 per pass: the mean one is done after 3.5 prompts, and each delays half the others.
+
+        That is the most: if a prompt adds 10 ms to a step, a pass of two takes 30, of which the mean one waits for
+        (5/2 - 1)/2, and for the other in its own pass; and for half as much again later.
+        """
         found = self.pace(5.0, burst_share=1.0)
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 2 / 10 * 0.09)
         assert float(found.ttft_s) == approx(0.05 + 0.019 + 2 * 0.35)
         waited = self.pace(5.0, burst_share=1.0, batching_steps=10.0)
         assert float(waited.ttft_s) == approx(float(found.ttft_s) + 10 * 0.019)
         assert float(self.pace(1.0, burst_share=1.0, batching_steps=10.0).ttft_s) == approx(0.05 + 2 * 0.1)
+        cheap = self.pace(5.0, burst_share=1.0, paces={"mixed_s": 0.01})
+        assert float(cheap.ttft_s) == approx(0.05 + 0.011 + 2 * (0.1 + 1.5 * (0.75 * 0.03 + 0.01)))
+
+    def test_a_burst_in_passes_of_their_own(self) -> None:
+        """Without a decode step beside them, two prompts take the first one's 100 ms and 10 for the other."""
+        software = dataclasses.replace(self.SOFTWARE, mixed_ratio=0.0)
+        load = Load(isl=100.0, osl=11.0, concurrency=5.0, burst_share=1.0)
+        paces = dataclasses.replace(self.PACES, mixed_s=0.01)
+        found = closed_form(round_conditions(software=software), Layout(), load, 5.0, paces)
+        assert float(found.ttft_s) == approx(0.05 + 0.01 + 2 * (0.1 + 1.5 * (0.75 * 0.11 + 0.01)))
 
     def test_prompts_in_steps_of_their_own(self) -> None:
         """An engine that never mixes: 4/10 prefills of 100 ms a step, half of them waited for."""
@@ -437,8 +451,8 @@ class TestServing:
         """2 waited for in a single step: one pass is mixed into it, at half of its 90 ms; the others wait to start."""
         found = self.pace(5.0, osl=2.0)
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 0.09)
-        # 0.2 / 0.21 of the time goes to prefills: u/(2(1-u)) = 10, at most 4 are waited for; 10 x 2/(10 + 2) of them
-        assert float(found.ttft_s) == approx(0.05 + 0.055 + 2 * (0.1 + 0.1 * 10 * 2 / 12))
+        # 0.2 / 0.21 of the time goes to prefills: u/(2(1-u)) = 10, in passes of two 5; 5 x 2/(5 + 2) are waited for
+        assert float(found.ttft_s) == approx(0.05 + 0.055 + 2 * (0.1 + 0.1 * 5 * 2 / 7))
         assert float(found.joules_per_output_token) == approx((3 / 5 + (18 + 20) / 2) / 2)
         # Two prompts a step, or of two pieces each: the same step, and fewer or cheaper passes wait.
         assert float(self.pace(5.0, osl=2.0, paces={"prompts": np.float64(2.0)}).tpot_s) == approx(0.055)
@@ -483,8 +497,9 @@ class TestServing:
         found = self.pace(16.0, Layout(pp=4.0, dp=2.0))
         passes = 0.5 * 7 / 10 / 4
         assert float(found.tpot_s) == approx(0.01 + 4 * passes / (1 + 3 * passes) * 0.09)
-        # Prefills take 8.75 of 18.75 ms; 0.4375 would be waited for in an endless queue, and half of one in a burst.
-        queue = 0.1 * 0.4375 * 0.5 / (0.4375 + 0.5)
+        # Prefills take 8.75 of 18.75 ms; half of 0.4375, two a pass, would be waited for in an endless queue, and half
+        # of one in a burst.
+        queue = 0.1 * 0.21875 * 0.5 / (0.21875 + 0.5)
         assert float(found.ttft_s) == approx(0.05 + float(found.tpot_s) + 2 * (0.1 + queue))
         assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + (14 + 4) / 8) / 11)
 

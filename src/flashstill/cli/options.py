@@ -138,7 +138,11 @@ _DEPLOYMENT = (
     ("--kv-precision", WORD, "Of the cache [default: bf16; fp8 beside fp8 or NVFP4]."),
     ("--weights-in", WORD, "memory, sram or host [default: the chip's main memory]."),
     ("--kv-in", WORD, "The same for the cache."),
-    ("--engine", WORD, "vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."),
+    (
+        "--engine",
+        WORD,
+        "vllm, sglang, trtllm (or trtllm@1.0, older), none: kernels alone [default: vllm; none on SRAM].",
+    ),
 )
 
 

@@ -25,9 +25,14 @@ half of the others only.  `interference`, the delay by another's prefill, is the
 to the first token, and to the time per token nothing that measurements show.
 
 The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
-ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
-Pollaczek-Khinchine), and never more than those of all others.  In a burst, c prompts are prefilled k at a time within
-the token budget, so that the mean request waits for Q = ((c+k)/2 - 1) T_p / c beyond its own.
+ahead, of which k go together within the token budget.  With a share u of the time spent on prefills, a request finds
+W = u T_p / (2 (1-u) k) of them left to do (M/D/1, Pollaczek-Khinchine), and never more than those of all others.  In a
+burst, all b prompts are prefilled k at a time.  A pass takes P = T_0 + k X seconds: each prompt adds X = (T_m - T_d)
+pieces / c, and the weights are read once, in the decode step that the prompts join (T_0 = T_d pieces) or, if the engine
+never mixes, in a pass without one (T_0 = T_p / c - X).  The mean request waits for half of the passes before its own
+and for the others in it, and later again for some that came with it; at most for prompts that cost a pass each:
+
+    Q = min( LATER ((b/k - 1)/2 P + (k - 1) X),  ((b+k)/2 - 1) T_p / c )
 
 With osl = 1 nothing is decoded: tpot is 0, and ttft is the total latency.
 """
@@ -95,15 +100,30 @@ class Pace:
     cached_share: Quantity
 
 
+LATER = 1.5
+"""the wait that a burst costs in all over that in its first prefills, as requests that came together meet again: they
+scatter over some 25 answers, of which a run has ten"""
+
+
 def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Paces, share: Quantity) -> Quantity:
     """Seconds of other requests' prefills before the mean request's own, if prefills take `share` of the time."""
-    prompt_s = paces.pass_s / paces.prompts
-    others_s = (local - 1.0) / 2.0 * prompt_s
-    steady_s = share / (2.0 * np.maximum(1.0 - share, 1e-9)) * paces.pass_s
-    steady_s = np.where(others_s > 0, steady_s * others_s / np.maximum(steady_s + others_s, 1e-30), 0.0)
     together = np.minimum(prompts_of_a_pass(conditions, load), local)
-    burst_s = np.maximum((local + together) / 2.0 - 1.0, 0.0) * prompt_s
+    others_s = (local - 1.0) / 2.0 * paces.pass_s / paces.prompts
+    steady_s = share / (2.0 * np.maximum(1.0 - share, 1e-9)) * paces.pass_s / together
+    steady_s = np.where(others_s > 0, steady_s * others_s / np.maximum(steady_s + others_s, 1e-30), 0.0)
+    burst_s = burst_queue(conditions, load, local, together, paces)
     queue: Quantity = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
+    return queue
+
+
+def burst_queue(conditions: Conditions, load: Load, local: Quantity, together: Quantity, paces: Paces) -> Quantity:
+    """Seconds of others' prefills before the mean one's own, of `local` prompts that come at once, some `together`."""
+    prompt_s, mixes = paces.pass_s / paces.prompts, conditions.software.mixed_ratio
+    most_s = np.maximum((local + together) / 2.0 - 1.0, 0.0) * prompt_s
+    added_s = pieces_of(load) * paces.mixed_s / paces.prompts
+    base_s = mixes * pieces_of(load) * paces.step_s + (1.0 - mixes) * np.maximum(prompt_s - added_s, 0.0)
+    ahead_s = (local / together - 1.0) / 2.0 * (base_s + together * added_s)
+    queue: Quantity = np.minimum(most_s, LATER * (ahead_s + (together - 1.0) * added_s))
     return queue
 
 

@@ -19,6 +19,8 @@ from flashstill.hardware.present import either
 from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
 _NO_TIME: Quantity = 0.0
+SCALED = "fp8"
+"""the format of one scale a tensor; those of blocks and of 4 bits belong to rows and blocks, found in one kernel"""
 
 
 def operation_seconds(conditions: Conditions, operation: Operation) -> Timing:
@@ -93,7 +95,8 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         if np.any(conditions.software.quantise_ratio):
             quantised = partial(kernels.quantise_seconds, chip, operation, kernel)
             floor_s, free = kernel.quantise_floor_s, lambda: _NO_TIME
-            quantise_s = conditions.software.quantise_ratio * either(floor_s, quantised, free)
+            unfused = conditions.software.quantise_ratio * _scales_ratio(conditions, operation.role)
+            quantise_s = unfused * either(floor_s, quantised, free)
         rate, bounded = chip.flops_per_s[runs_in], not isinstance(ratio, float) or ratio < 1.0
         peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if bounded else _NO_TIME
         return scaled(timing, ratio, peaks_s, quantise_s)
@@ -108,6 +111,11 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         return kernels.recurrence(chip, operation, kernel, chip.flops_per_s[chip.precision("bf16")], memory_s)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
     return Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
+
+
+def _scales_ratio(conditions: Conditions, role: str) -> float:
+    """What is left of the quantisation that was measured where the checkpoint has the scales: one per tensor in fp8."""
+    return conditions.software.scales_ratio if kernel_precision(conditions, role) == SCALED else 1.0
 
 
 def kernel_precision(conditions: Conditions, role: str) -> str:

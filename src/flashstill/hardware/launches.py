@@ -18,7 +18,7 @@ from typing import Any
 
 from flashstill.facts import Facts
 from flashstill.hardware.chip import Chip
-from flashstill.hardware.software import Software, has_measured_engines, software_on
+from flashstill.hardware.software import Software, has_measured_engines, owners_of, software_on
 
 OF_A_CLASS = (
     "layer_s", "norm_ratio", "launch_s", "step_launches", "block_launches", "norm_launches", "expert_launches",
@@ -41,5 +41,6 @@ def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
 
 
 def _on_class(facts: Facts, engine: str, chip: Chip) -> dict[str, Any]:
-    rows = {name: facts.find(f"engine-{engine}", f"{chip.chip_class}.{name}") for name in OF_A_CLASS}
+    owner = owners_of(engine)[-1]
+    rows = {name: facts.find(owner, f"{chip.chip_class}.{name}") for name in OF_A_CLASS}
     return {name: row.value for name, row in rows.items() if row is not None}

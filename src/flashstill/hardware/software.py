@@ -1,5 +1,9 @@
 """Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults.
 
+An engine without a version is the engine of today: the newest versions that were measured.  An older one that has rows
+of its own is asked for by its version, NAME@VERSION (trtllm@1.0); its rows are those of `engine-NAME@VERSION`, with the
+engine's as defaults.
+
 On chips of a maker's class on which no engine was measured, rows of that class (tpu-google, gpu-amd) replace the
 overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence, memory for buffers
 and recorded graphs.  Those of condition
@@ -25,6 +29,18 @@ EARLY = "vllm-v0"
 """vLLM before 0.8, whose host prepares each step between steps"""
 ENGINES = (*FITTED, EARLY, "transformers", EAGER, ALONE)
 _ENGINE = "engine"
+VERSIONED = "@"
+"""between an engine's name and its version"""
+
+
+def engine_name(asked: str) -> str:
+    """The engine of NAME or NAME@VERSION, without the version."""
+    return asked.partition(VERSIONED)[0]
+
+
+def owners_of(asked: str) -> tuple[str, ...]:
+    """Owners of the rows of an engine, NAME or NAME@VERSION: those of the version come first."""
+    return tuple(dict.fromkeys(f"{_ENGINE}-{name}" for name in (asked, engine_name(asked))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +52,8 @@ class Software:
     logit_s: seconds per logit of a sequence when sampling by top-k or top-p, which sorts the logits.
     matmul_ratio, experts_ratio, collective_ratio: time of the engine's kernels over that of kernels measured alone.
     quantise_ratio: fraction of the measured quantisation time that the engine does not fuse away.
+    scales_ratio: part of the measured time to quantise to fp8 with one scale a tensor that does not go into finding the
+    scale, which served checkpoints bring along.
     interference_ratio: fraction of other requests' prefill time by which a decoding request is delayed.
     first_s: seconds of TTFT that no prompt explains: the way in, tokenising, scheduling, launching, streaming.
     first_block_s: the same for each block with routed experts, whose kernels are launched one by one.
@@ -68,6 +86,7 @@ class Software:
     experts_ratio: float
     collective_ratio: float
     quantise_ratio: float
+    scales_ratio: float
     interference_ratio: float
     first_s: float
     first_block_s: float
@@ -92,8 +111,20 @@ class Software:
     expert_launches: float = 0.0
     tpot_ratio: float = 1.0
     ttft_ratio: float = 1.0
+    version: str = ""
+    """of an older engine with rows of its own; empty for the engine of today"""
     fastest_of: tuple[Software, ...] = ()
     """engines whose kernels and collectives are used if faster"""
+
+    @property
+    def asked_as(self) -> str:
+        """The name under which a deployment asks for this engine: NAME, or NAME@VERSION."""
+        return f"{self.name}{VERSIONED}{self.version}" if self.version else self.name
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Owners of the rows of this engine, those of its version first."""
+        return owners_of(self.asked_as)
 
     @property
     def first_token_s(self) -> float:
@@ -112,6 +143,7 @@ NO_SOFTWARE = Software(
     experts_ratio=1.0,
     collective_ratio=1.0,
     quantise_ratio=0.0,
+    scales_ratio=1.0,
     interference_ratio=1.0,
     first_s=0.0,
     first_block_s=0.0,
@@ -135,13 +167,13 @@ MEMORY_FIELDS = ("usable_ratio", "free_ratio", "reserved_ratio", "prefill_tokens
 
 def software_of(facts: Facts, engine: str) -> Software:
     """Overheads of an engine: its rows (engine-vllm and so on), with class `engine` as defaults; "none" means kernels
-    alone.  MissingFact for an unknown engine, or for quantities without a row in either."""
+    alone.  engine: NAME or NAME@VERSION.  MissingFact for an unknown one, or for quantities without a row."""
     return facts.derived(("engine", engine), lambda: _software(facts, engine))
 
 
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
 """ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
-_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "first_block_s", "reserved_ratio")
+_NEVER_SLOWER = (*GAINS, "quantise_ratio", "scales_ratio", "first_ratio", "first_s", "first_block_s", "reserved_ratio")
 RUNTIME = "runtime"
 """condition of a maker's class rows that hold for kernels without an engine as well"""
 _OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffer_bytes", "graph_bytes")
@@ -194,16 +226,17 @@ def _of_the_platform(facts: Facts, maker_class: str, condition: str = "") -> dic
 
 
 def _software(facts: Facts, engine: str) -> Software:
-    owner = f"{_ENGINE}-{engine}"
+    owner, *between = owners_of(engine)
     known = {name for name, _ in facts.rows if name.startswith(f"{_ENGINE}-")}
     if owner not in known:
         names = (name.removeprefix(f"{_ENGINE}-") for name in known)
         raise MissingFact(unknown("engine", engine, names))
-    needs = Needs(facts, owner, _ENGINE)
+    needs = Needs(facts, owner, _ENGINE, between=tuple(between))
     numbers: dict[str, Any] = {
         field.name: needs.number(field.name)
         for field in fields(Software)
         if field.default is MISSING and field.name != "name"
     }
     needs.refuse()
-    return Software(name=engine, **numbers)
+    name, _, version = engine.partition(VERSIONED)
+    return Software(name=name, version=version, **numbers)

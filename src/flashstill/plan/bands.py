@@ -31,7 +31,7 @@ from flashstill.cost import Conditions
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import Chip
-from flashstill.hardware.software import ALONE
+from flashstill.hardware.software import ALONE, owners_of
 
 STACK = "stack measured"
 COMBINATION = "combination not measured"
@@ -69,7 +69,8 @@ class Bands:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What served measurements cover: stacks, and models, chips, engines and classes of chips by themselves."""
+    """What served measurements cover: stacks, and models, chips, engines (an older version counts as another) and
+    classes of chips by themselves."""
 
     stacks: frozenset[tuple[str, str]]
     models: frozenset[str]
@@ -90,8 +91,8 @@ def format_key(model: Architecture, conditions: Conditions) -> str:
 
 
 def stack_of(model: Architecture, conditions: Conditions) -> str:
-    """The condition of the rows `MEASURED` of a chip: engine, format and model."""
-    return "; ".join((conditions.software.name, format_key(model, conditions), model_key(model)))
+    """The condition of the rows `MEASURED` of a chip: engine (and version), format and model."""
+    return "; ".join((conditions.software.asked_as, format_key(model, conditions), model_key(model)))
 
 
 def measured_of(facts: Facts) -> Measured:
@@ -118,7 +119,7 @@ def basis_of(facts: Facts, model: Architecture, conditions: Conditions) -> str:
         return NEW_CLASS
     if conditions.software.name == ALONE:
         return KERNELS
-    if conditions.software.name not in known.engines:
+    if conditions.software.asked_as not in known.engines:
         return NEW_ENGINE
     if (chip.name, stack_of(model, conditions)) in known.stacks:
         return STACK
@@ -130,7 +131,7 @@ def basis_of(facts: Facts, model: Architecture, conditions: Conditions) -> str:
 
 def bands_of(facts: Facts, model: Architecture, conditions: Conditions) -> Bands:
     """The bands of a case; MissingFact if there are no rows."""
-    basis, chip, engine = basis_of(facts, model, conditions), conditions.chip, conditions.software.name
+    basis, chip, engine = basis_of(facts, model, conditions), conditions.chip, conditions.software.asked_as
     return facts.derived(("bands", basis, chip.name, engine), lambda: _bands(facts, basis, chip, engine))
 
 
@@ -158,12 +159,12 @@ def _bands(facts: Facts, basis: str, chip: Chip, engine: str) -> Bands:
         own["output_rate"] = 1.0 / high, 1.0 / low
     found: dict[str, Ends] = {}
     for name in BANDED:
-        general = own[name] or _ends(facts, (f"engine-{engine}", "engine"), name, condition)
+        general = own[name] or _ends(facts, (*owners_of(engine), "engine"), name, condition)
         if general is None:
             raise MissingFact(f"no fact row gives {name}_low and {name}_high of {chip.name} for {condition!r}")
         if basis == NEW_CLASS and engine == ALONE and (new := _ends(facts, ("engine",), name, NEW_ENGINE)):
             general = _wider(general, new)
-        if basis in WIDENED and (of_engine := _ends(facts, (f"engine-{engine}",), name, basis)):
+        if basis in WIDENED and (of_engine := _ends(facts, owners_of(engine), name, basis)):
             general = _wider(general, of_engine)
         found[name] = general if own[name] else (general[0] ** power, general[1] ** power)
     return Bands(basis=basis, **found)

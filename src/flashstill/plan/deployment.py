@@ -18,7 +18,7 @@ from typing import Any
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip
 from flashstill.hardware.memories import DRAM
-from flashstill.hardware.software import EAGER, ENGINES
+from flashstill.hardware.software import EAGER, ENGINES, engine_name
 
 GREEDY = "greedy"
 AS_PUBLISHED = "published"
@@ -54,7 +54,8 @@ class Deployment:
     topology: edges of a torus, as "4x4x8".
     precision: default: as the checkpoint stores it.  kv_precision: default: the format that goes with the weights.
     weights_in, kv_in: names of memory tiers; default: the chip's main memory.
-    engine: default: vllm, or none if no engine serves the class of chip.
+    engine: default: vllm, or none if no engine serves the class of chip.  A name alone is the engine of today; an older
+    version that has rows of its own is NAME@VERSION (trtllm@1.0).
     sampling: "greedy" (the likeliest token), or "top-p" (sampled by top-k and top-p).
     """
 
@@ -150,8 +151,8 @@ def default_engine(chip: Chip) -> str:
 
 
 def known_engine(name: str) -> str:
-    """The engine; BadInput with the nearest names if it is unknown."""
-    if name.lower() not in ENGINES:
+    """The engine, NAME or NAME@VERSION; BadInput with the nearest names if the name is unknown."""
+    if engine_name(name.lower()) not in ENGINES:
         raise BadInput(unknown("engine", name, ENGINES))
     return name.lower()
 

@@ -88,7 +88,7 @@ class Explanation:
             "chip": resolved.chip.name,
             "chips": resolved.chips,
             "layout": resolved.degrees._asdict(),
-            "engine": resolved.conditions.software.name,
+            "engine": resolved.conditions.software.asked_as,
             "batch": self.batch,
             "context": self.context,
             "precision": resolved.precision,

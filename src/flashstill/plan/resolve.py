@@ -112,7 +112,7 @@ class Resolved:
             kv_precision=conditions.precisions.kv,
             weights_in=conditions.weights.name,
             kv_in=conditions.cache.name,
-            engine=conditions.software.name,
+            engine=conditions.software.asked_as,
         )
 
 

@@ -96,7 +96,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
                 "weights_in": weights,
                 "kv_in": cache,
                 "speculation": drafting,
-                "engine": conditions.software.name,
+                "engine": conditions.software.asked_as,
                 "overlap": overlap,
                 "paid": paid,
             }

@@ -101,7 +101,8 @@ def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[s
 
 def engine_default(facts: Facts, conditions: Conditions, quantity: str) -> int:
     """A setting of the engine, or that of most engines."""
-    own = facts.find(f"engine-{conditions.software.name}", quantity)
+    rows = (facts.find(owner, quantity) for owner in conditions.software.owners)
+    own = next((row for row in rows if row is not None), None)
     return int(facts.value("engine", quantity) if own is None else own.value)
 
 

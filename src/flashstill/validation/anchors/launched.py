@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flashstill.hardware.software import VERSIONED
+
 VARIED = "InferenceX"
 """the rows whose lengths vary have a kind that begins so"""
 COPIES = ("qwen3.5-397b-gap-analysis.csv",)
@@ -45,6 +47,9 @@ so that these are told by what was measured: first tokens grow with the output b
 concurrency (35 of 36 curves of up to 32 in flight; beyond, queues hide it).  Two other models of the same version show
 none of it, or less than half.  Predictions that users ask for know nothing of it: it only keeps the wait out of what
 is fitted."""
+VERSIONS = {"trtllm": ("1.0",)}
+"""Older versions of an engine that have coefficients of their own, by the beginning of the version in the table; rows
+of other versions are of the engine of today."""
 AHEAD_SINCE = (0, 14)
 """the version of vLLM since which it schedules ahead by default (release notes)"""
 WAIT_STEPS = 20
@@ -73,6 +78,13 @@ class ClosedLoop:
     step_tokens: int | None
     sequences: int | None = None
     ahead: bool = True
+
+
+def versioned(row: Mapping[str, str]) -> str:
+    """The engine of a row as a deployment asks for it: NAME@VERSION where the version has coefficients of its own."""
+    engine, version = row["backend"], row.get("backend_version") or ""
+    older = (known for known in VERSIONS.get(engine, ()) if version == known or version.startswith(f"{known}."))
+    return VERSIONED.join((engine, *(known for known in older)))
 
 
 def closed_loop(row: Mapping[str, str]) -> ClosedLoop:

@@ -12,11 +12,12 @@ import numpy as np
 
 from flashstill.errors import FlashstillError
 from flashstill.facts import Fact, Facts
+from flashstill.hardware.software import engine_name
 from flashstill.plan.bands import MEASURED, stack_of
 from flashstill.plan.predict import Case, Prediction, predict
 from flashstill.plan.prediction import ENDS
 from flashstill.plan.resolve import Resolver
-from flashstill.validation.anchors.launched import ClosedLoop, as_launched, closed_loop
+from flashstill.validation.anchors.launched import ClosedLoop, as_launched, closed_loop, versioned
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.comparison import FITTED, Comparison
 
@@ -60,7 +61,12 @@ LEAVE_OUT = ("model", "chip", "engine", "stack")
 def stack_name(facts: Facts, row: Served) -> str:
     """The name of a row's stack: engine and version, chip, model and format."""
     deployment = row.case.deployment
-    parts = (deployment.engine, row.version or row.group, facts.machine(deployment.chip).name, _model_name(row))
+    parts = (
+        engine_name(str(deployment.engine)),
+        row.version or row.group,
+        facts.machine(deployment.chip).name,
+        _model_name(row),
+    )
     return " ".join(str(part) for part in (*parts, deployment.precision) if part)
 
 
@@ -70,7 +76,7 @@ def _model_name(row: Served) -> str:
 
 def groups(facts: Facts, row: Served) -> tuple[Group, ...]:
     """The groups of a row, one of each kind of LEAVE_OUT."""
-    chip, engine = facts.machine(row.case.deployment.chip).name, str(row.case.deployment.engine)
+    chip, engine = facts.machine(row.case.deployment.chip).name, engine_name(str(row.case.deployment.engine))
     return ("model", _model_name(row)), ("chip", chip), ("engine", engine), ("stack", stack_name(facts, row))
 
 
@@ -125,7 +131,7 @@ def served(directory: Path) -> list[Served]:
                 dp=_whole(row, "attention_dp_size"),
                 **as_launched(row),
                 concurrency=int(float(row["concurrency"])),
-                engine=row["backend"],
+                engine=versioned(row),
             ),
             tpot_s=_seconds(row, "tpot"),
             ttft_s=_seconds(row, "ttft") if row.get("ttft_ms") else None,

@@ -26,6 +26,7 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.launches import software_of_chip
 from flashstill.parallel import Layout
 from flashstill.plan.predict import Case
+from flashstill.validation.anchors.launched import versioned
 from flashstill.validation.anchors.rated import RATE, TPOT, Measured, compared
 from flashstill.validation.anchors.sweeps import batch_latency
 from flashstill.validation.anchors.tables import MILLI, Rows, read_rows
@@ -168,6 +169,12 @@ def _static(facts: Facts, row: Mapping[str, str]) -> tuple[float, str, bool]:
     return float(value[0]), chip.name, grouped
 
 
+def _version(row: Mapping[str, str]) -> str:
+    """The version of TensorRT-LLM that a row's document names, as "v1.0 perf-overview"; empty if it names none."""
+    named = re.match(r"v(\d[\d.]*)", row["doc"])
+    return named[1] if named else ""
+
+
 def _served(row: Mapping[str, str]) -> Measured:
     case = Case.of(
         model=row["model"],
@@ -178,6 +185,6 @@ def _served(row: Mapping[str, str]) -> Measured:
         isl=int(row["isl"]),
         osl=int(row["osl"]),
         concurrency=MOST_SEQUENCES["trtllm"],
-        engine="trtllm",
+        engine=versioned({"backend": "trtllm", "backend_version": _version(row)}),
     )
     return Measured(case=case, quantity=RATE, value=float(row["value"]))

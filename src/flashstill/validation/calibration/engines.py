@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.facts import Fact, Facts
-from flashstill.hardware.software import ALONE
+from flashstill.hardware.software import ALONE, engine_name
 from flashstill.plan.bands import NEW_ENGINE, basis_of
 from flashstill.plan.predict import predict
 from flashstill.validation.anchors.left_out import forgetting
@@ -19,18 +19,21 @@ from flashstill.validation.calibration.doubtful import credible
 from flashstill.validation.calibration.leave_out import KINDS, PAIR, LeftOut, errors_text, leave_out
 from flashstill.validation.calibration.pooled import priced
 from flashstill.validation.calibration.software import (
+    SOFTWARE_START,
     ServedRows,
     engine_fit,
     fit_engines,
     fitted_names,
     left_out_rows,
     software_rows,
+    with_software,
 )
 from flashstill.validation.calibration.trials import QUANTITIES
 
 
 def engine_rows(facts: Facts, rows: Sequence[Served]) -> tuple[list[Fact], list[Fact]]:
     """Fact rows of all engines with their bands, and the rows without each group, from the rows in no doubt."""
+    facts = with_versions(facts, rows)
     served = ServedRows.of(facts, credible(facts, rows))
     print(f"engines: {len(rows) - len(served.rows)} rows are listed apart", file=sys.stderr, flush=True)
     whole = fit_engines(served, np.ones(len(served.rows), dtype=bool))
@@ -48,6 +51,13 @@ def engine_rows(facts: Facts, rows: Sequence[Served]) -> tuple[list[Fact], list[
     scored = [row for row in served.rows if not row.group]
     found += bare_rows(facts.with_rows(found), scored)
     return [*found, *measured_rows(facts, scored)], group_rows(facts, served, left_out)
+
+
+def with_versions(facts: Facts, rows: Sequence[Served]) -> Facts:
+    """The facts with every version that the rows name; one without rows of its own yet has those of its engine."""
+    named = {str(row.case.deployment.engine) for row in rows}
+    new = sorted(name for name in named if name != engine_name(name) and not facts.find(f"engine-{name}", "step_s"))
+    return with_software(facts, new, {"step_s": SOFTWARE_START["step_s"]}) if new else facts
 
 
 TOGETHER = {"model": ("model",), "chip": ("chip", PAIR), "engine": ("engine",), "stack": ("stack", "model")}
@@ -80,10 +90,10 @@ def rows_without(facts: Facts, served: ServedRows, left_out: LeftOut, group: Gro
     blind = forgetting(facts, others)
     setups = [block.setup for block in served.blocks if (mine & scored)[block.rows].any()]
     found: list[Fact] = []
-    for engine in sorted({setup.conditions.software.name for setup in setups}):
+    for engine in sorted({setup.conditions.software.asked_as for setup in setups}):
         values = left_out.fits[group].values(engine)
         found += left_out_rows(engine, {name: values[name] for name in fitted_names(served, engine)}, without(group))
-        own = [setup for setup in setups if setup.conditions.software.name == engine]
+        own = [setup for setup in setups if setup.conditions.software.asked_as == engine]
         bases = sorted({basis_of(blind, setup.model, setup.conditions) for setup in own})
         bands = engine_bands(served, left_out, engine, mine)
         chosen = {basis: bands[basis] for basis in bases if basis in bands}

@@ -41,8 +41,8 @@ class Trial:
 
     @property
     def engine(self) -> str:
-        """The engine that served the rows."""
-        return self.setup.conditions.software.name
+        """The engine that served the rows, with its version where that has coefficients of its own."""
+        return self.setup.conditions.software.asked_as
 
     def price(self, coefficients: Mapping[str, Values]) -> dict[str, Values]:
         """Predicted QUANTITIES, each of shape (K, n); NaN where a row does not fit.
