@@ -64,7 +64,7 @@ def commands(document: Any) -> list[list[str]]:
     """Every command in a document, as its containers run it."""
     if isinstance(document, dict):
         own = [document[name] for name in ("command", "entrypoint") if name in document]
-        return own + [words for value in document.values() for words in commands(value)]
+        return own + [words for name, value in document.items() if name != "lifecycle" for words in commands(value)]
     return [words for item in document for words in commands(item)] if isinstance(document, list) else []
 
 
@@ -159,6 +159,37 @@ def test_several_hosts() -> None:
     found = documents("kubernetes", "sglang", REPLICAS, has_experts=False)  # each replica by itself
     assert found[1]["spec"]["replicas"] == 8
     assert found[1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 2}
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("point", [ONE, POOLS, WIDE_POOLS], ids=["one", "pools", "wide-pools"])
+def test_a_pod_ends_its_requests_before_it_is_killed(engine: str, point: Configuration) -> None:
+    """Services hear of it first, then the engine drains, and both fit into the time that Kubernetes gives; vLLM aborts
+    requests at once unless it is told otherwise. Chips are rarely spare, so that no update waits for more of them."""
+    for document in documents("kubernetes", engine, point):
+        for template, _ in pods(document):
+            spec = template["spec"]
+            (container,) = spec["containers"]
+            settles = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+            drains = [int(words[words.index("--shutdown-timeout") + 1]) for words in commands([container])
+                      if "--shutdown-timeout" in words]  # fmt: skip
+            assert len(drains) == (engine == "vllm" and container["name"] == "vllm")
+            assert settles + max(drains, default=0) < spec["terminationGracePeriodSeconds"]
+            assert container["securityContext"] == {"allowPrivilegeEscalation": False}
+            assert not spec["automountServiceAccountToken"]
+            assert not spec["enableServiceLinks"], "a Service named vllm would set VLLM_PORT"
+            if "startupProbe" in container:
+                probe = container["startupProbe"]
+                loads = probe["periodSeconds"] * probe["failureThreshold"]
+                assert document["spec"].get("progressDeadlineSeconds", loads + 1) > loads
+        if document["kind"] == "Deployment" and "router" not in document["metadata"]["name"]:
+            assert document["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_compose_waits_for_requests_as_well(engine: str) -> None:
+    (document,) = documents("compose", engine, POOLS)
+    assert {service["stop_grace_period"] for service in document["services"].values()} == {"150s"}
 
 
 @pytest.mark.parametrize("point", [ONE, POOLS])

@@ -8,6 +8,7 @@ from flashstill.errors import BadInput
 from flashstill.plan.engines import chips_of_a_node
 from flashstill.plan.launch_layouts import POOL_SETTINGS, SIDE_CHANNEL_HOST
 from flashstill.plan.manifests.pools import (
+    GRACE_S,
     MODEL,
     ROUTER_PORT,
     SIDE_CHANNEL_PORT,
@@ -48,6 +49,7 @@ def compose(found: Containers, point: Configuration) -> str:
             "entrypoint": _escaped(router_words(found, lambda pool, n: f"http://{_service(pool, n)}:{found.port}")),
             "ports": [f"{ROUTER_PORT}:{ROUTER_PORT}"],
             "depends_on": {name: {"condition": "service_healthy"} for name in services},
+            "stop_grace_period": f"{GRACE_S}s",
             "restart": "unless-stopped",
         }
     else:
@@ -79,6 +81,7 @@ def _server(found: Containers, pool: Pool, name: str, first: int) -> dict[str, A
             "test": ["CMD", "python3", "-c", ask], "interval": "10s", "timeout": "15s", "retries": 6,
             "start_period": START,
         },
+        "stop_grace_period": f"{GRACE_S}s",
         "restart": "unless-stopped",
     }  # fmt: skip
     return _with_chips(server, found.compose, chips)

@@ -3,6 +3,10 @@ several hosts; a Service for clients, and the router of two pools.
 
 Servers of two pools have names of their own (POOL-0.POOL), by which the router finds them.  LeaderWorkerSet is a custom
 resource (sigs.k8s.io/lws, v1) that starts a leader and its workers together and tells each the leader's address.
+
+An update takes a pod away before it starts the one in its place, as chips are rarely spare.  A pod that is to stop goes
+on for a moment, until no Service sends requests any more, then ends those that it has.  Pods see no variables of other
+Services, as that of one named vllm would set VLLM_PORT.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from typing import Any
 from flashstill.plan.launch_layouts import POOL_SETTINGS, SIDE_CHANNEL_HOST
 from flashstill.plan.manifests.pools import (
     BOOTSTRAP_PORT,
+    DRAIN_S,
+    GRACE_S,
     MODEL,
     NODE_0,
     ROUTER_PORT,
@@ -26,8 +32,11 @@ from flashstill.plan.manifests.yaml_text import yaml_text
 APP, PART = "app.kubernetes.io/name", "app.kubernetes.io/component"
 CACHE = "/root/.cache/huggingface"
 LEADER, INDEX = "$(LWS_LEADER_ADDRESS)", "$(LWS_WORKER_INDEX)"
-LOAD_S, GRACE_S = 3600, 60
-"""seconds in which a model may load; and in which a server may end its requests"""
+LOAD_S, SETTLE_S = 3600, 15
+"""seconds in which a model may load; and in which Services hear that a pod is to stop"""
+SHARED_MEMORY = "32Gi"
+"""of the processes of a server"""
+assert SETTLE_S + DRAIN_S < GRACE_S
 ROUTER = "router"
 
 
@@ -48,6 +57,11 @@ def kubernetes(found: Containers) -> str:
     if any(pool.nodes > 1 for pool in found.pools):
         comments.append("# needs LeaderWorkerSet in the cluster, and a fast network that its pods may use")
     comments += [f"# the directory {name!a} must be on every host" for name in [found.directory] if name]
+    if found.directory is None:
+        comments.append(
+            "# each pod downloads the model anew: a PersistentVolumeClaim in place of the emptyDir `models` keeps it"
+        )
+    comments.append("# cores and memory depend on the hosts: without requests for them these pods are evicted first")
     comments.append("# start it with: kubectl apply -f FILE")
     return "\n".join([*comments, "---\n".join(yaml_text(document) for document in documents)])
 
@@ -75,6 +89,9 @@ def _pool(found: Containers, pool: Pool, has_router: bool) -> list[dict[str, Any
             {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": meta, "spec": spec}
         ]
     spec = {"replicas": pool.count, "selector": {"matchLabels": labels}}
+    if not has_router:
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+        spec["progressDeadlineSeconds"] = LOAD_S + GRACE_S  # the default calls a model that loads slowly a failure
     spec["template"] = {"metadata": {"labels": labels}, "spec": _pod(found, pool)}
     if not has_router:
         return [{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}]
@@ -116,15 +133,26 @@ def _pod(found: Containers, pool: Pool, rank: str = "") -> dict[str, Any]:
         container |= {
             "startupProbe": _probe(period=10, failures=LOAD_S // 10),
             "readinessProbe": _probe(period=5, failures=3),
-            "livenessProbe": _probe(period=30, failures=4),
+            "livenessProbe": _probe(period=30, failures=4, timeout=30),  # SGLang's answers while a long prompt runs
         }
     volume: dict[str, Any] = {"name": "models", "emptyDir": {}}
     if found.directory is not None:
         volume = {"name": "models", "hostPath": {"path": found.directory, "type": "Directory"}}
+    shared = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}}
+    return {**_spec(container), "volumes": [shared, volume]}
+
+
+def _spec(container: dict[str, Any]) -> dict[str, Any]:
+    """What all pods have: time to end their requests, and no rights that they do not need."""
+    own = {
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(SETTLE_S)]}}},
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }
     return {
         "terminationGracePeriodSeconds": GRACE_S,
-        "containers": [container],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}, volume],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [{**container, **own}],
     }
 
 
@@ -148,9 +176,9 @@ def _mount(found: Containers) -> dict[str, Any]:
     return {"name": "models", "mountPath": MODEL, "readOnly": True}
 
 
-def _probe(period: int, failures: int) -> dict[str, Any]:
+def _probe(period: int, failures: int, timeout: int = 10) -> dict[str, Any]:
     return {
-        "httpGet": {"path": "/health", "port": "http"}, "periodSeconds": period, "timeoutSeconds": 10,
+        "httpGet": {"path": "/health", "port": "http"}, "periodSeconds": period, "timeoutSeconds": timeout,
         "failureThreshold": failures,
     }  # fmt: skip
 
@@ -170,7 +198,7 @@ def _router(found: Containers) -> dict[str, Any]:
     }
     spec = {
         "replicas": 1, "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        "template": {"metadata": {"labels": labels}, "spec": _spec(container)},
     }  # fmt: skip
     meta = {"name": _name(found, ROUTER), "labels": labels}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}

@@ -25,6 +25,8 @@ WRITTEN_FOR = ("vllm", "sglang")
 PORTS = {"vllm": 8000, "sglang": 30000}
 BOOTSTRAP_PORT, SIDE_CHANNEL_PORT, ROUTER_PORT = 8998, 5600, 8080
 """SGLang's prefill servers; vLLM's transfer of caches (NIXL); the router"""
+DRAIN_S, GRACE_S = 120, 150
+"""seconds in which a server that is to stop ends its requests, and after which it is killed"""
 MODEL = "/model"
 NODE_0 = "NODE_0_ADDRESS"
 
@@ -113,9 +115,11 @@ def containers_of(
 
 
 def _served(engine: str, role: str, words: list[str]) -> tuple[str, ...]:
-    """The command inside a container: the image's Python, all addresses, a port."""
+    """The command inside a container: the image's Python, all addresses, a port, and time to end requests, which vLLM
+    aborts at once otherwise; SGLang waits for them."""
     own = ["python3" if word == "python" and not number else word for number, word in enumerate(words)]
     own += ["--host", "0.0.0.0", "--port", str(PORTS[engine])]
+    own += ["--shutdown-timeout", str(DRAIN_S)] if engine == "vllm" else []
     if engine == "sglang" and role == "prefill":
         own += ["--disaggregation-bootstrap-port", str(BOOTSTRAP_PORT)]
     return tuple(own)
