@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flashstill.fleets.copies import Candidate, Copies
-from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.pairs import Pair
 from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
 from flashstill.fleets.slo import METRICS
@@ -46,7 +45,7 @@ def cheapest_apart(
     """The cheapest sized pair below `dear` dollars per hour; None if there is none."""
     best: Sized | None = None
     for pair in pairs:
-        alone = broken_alone(pair.candidate.fleet(pair.guess), trials.demand.requests, question.bounds)
+        alone = trials.broken_alone(pair.candidate, pair.guess, question.bounds)
         if alone is not None:
             reasons[ALONE.format(alone.metric)] += 1
             continue

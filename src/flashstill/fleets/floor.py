@@ -8,38 +8,28 @@ end to end  ttft + (output - 1) tpot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from flashstill.fleets.slo import Bound
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.simulation import Prepared
 from flashstill.simulate.state import Limits, Values
 from flashstill.simulate.tables import StepTables
 
 
-def broken_alone(fleet: Prepared, requests: Arrivals, bounds: Sequence[Bound]) -> Bound | None:
-    """A bound that requests break even alone; None if there is none. Gaps between tokens count as tpot."""
+def alone_s(fleet: Prepared, requests: Arrivals, metric: str, share: float) -> float:
+    """The latency that this share of the requests keeps where each is alone; below 0 if none has this latency. Gaps
+    between tokens count as tpot."""
     pool, several = fleet.apart.pool if fleet.apart else None, requests.output > 1
-    ttft_s = first_s(pool.tables if pool else fleet.tables, pool.limits if pool else fleet.limits, requests)
-    if pool:
-        ttft_s += np.where(several, np.interp(requests.prompt, pool.links.contexts, pool.links.seconds), 0.0)
-    tpot_s = pace_s(fleet.tables, requests)
-    values = {
-        "ttft": ttft_s,
-        "tpot": tpot_s[several],
-        "inter_token": tpot_s[several],
-        "end_to_end": ttft_s + (requests.output - 1) * tpot_s,
-    }
-    return next(
-        (
-            bound
-            for bound in bounds
-            if len(values[bound.metric]) and np.quantile(values[bound.metric], bound.share) >= bound.seconds
-        ),
-        None,
-    )
+    paced_s = pace_s(fleet.tables, requests)
+    if metric in ("tpot", "inter_token"):
+        values = paced_s[several]
+    else:
+        values = first_s(pool.tables if pool else fleet.tables, pool.limits if pool else fleet.limits, requests)
+        if pool:
+            values += np.where(several, np.interp(requests.prompt, pool.links.contexts, pool.links.seconds), 0.0)
+        if metric == "end_to_end":
+            values = values + (requests.output - 1) * paced_s
+    return float(np.quantile(values, share)) if len(values) else -1.0
 
 
 def first_s(tables: StepTables, limits: Limits, requests: Arrivals) -> Values:
@@ -50,11 +40,12 @@ def first_s(tables: StepTables, limits: Limits, requests: Arrivals) -> Values:
     done = requests.cached.astype(np.float64)
     left = (requests.prompt - requests.cached).astype(np.float64)
     total = np.full(len(left), limits.first_s)
-    while (left > 0.0).any():
-        chunk = np.minimum(left, float(limits.tokens))
-        attended = np.minimum(done + chunk / 2.0, tables.attended[-1])
-        total += np.where(chunk > 0.0, added_s(np.stack([chunk, attended], axis=1)), 0.0)
-        done, left = done + chunk, left - chunk
+    while len(rows := np.flatnonzero(left > 0.0)):
+        chunk = np.minimum(left[rows], float(limits.tokens))
+        attended = np.minimum(done[rows] + chunk / 2.0, tables.attended[-1])
+        total[rows] += added_s(np.stack([chunk, attended], axis=1))
+        done[rows] += chunk
+        left[rows] -= chunk
     return total
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flashstill.fleets.copies import Candidate, Copies
-from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.trials import Broken, Traffic, Trials
 
@@ -77,7 +76,7 @@ def cheapest(
         if least is None:
             reasons[TPOT_FLOOR] += 1
             continue
-        alone = broken_alone(candidate.prepared, trials.demand.requests, question.bounds)
+        alone = trials.broken_alone(candidate, Copies(1), question.bounds)
         if alone is not None:
             reasons[ALONE.format(alone.metric)] += 1
             continue

@@ -12,6 +12,7 @@ import numpy as np
 
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.demand import Demand, sample
+from flashstill.fleets.floor import alone_s
 from flashstill.fleets.slo import METRICS, Bound
 from flashstill.simulate.compiled import RUNS_IN_THREADS
 from flashstill.simulate.loop import Arrivals
@@ -67,6 +68,7 @@ class Trials:
     _ahead: dict[tuple[object, ...], Trial] = field(default_factory=dict)
     _few: list[tuple[tuple[Any, ...], Bound, int]] = field(default_factory=list)
     _samples: dict[tuple[Any, ...], Arrivals] = field(default_factory=dict)
+    _alone: dict[tuple[object, ...], float] = field(default_factory=dict)
 
     def arrivals(self, seed: int, traffic: Traffic) -> Arrivals:
         """The requests of a seed."""
@@ -82,6 +84,17 @@ class Trials:
         blocks = self.demand.blocks
         start, end = traffic.part or (0, blocks)
         return self.demand.span_s * (end - start) / blocks
+
+    def broken_alone(self, candidate: Candidate, copies: Copies, bounds: Sequence[Bound]) -> Bound | None:
+        """A bound that requests break even alone; None if there is none."""
+        for bound in bounds:
+            key = (candidate.key, copies, bound.metric, bound.share)
+            if key not in self._alone:
+                fleet, requests = candidate.fleet(copies), self.demand.requests
+                self._alone[key] = alone_s(fleet, requests, bound.metric, bound.share)
+            if self._alone[key] >= bound.seconds:
+                return bound
+        return None
 
     def of(self, candidate: Candidate, copies: Copies, seed: int, traffic: Traffic) -> Trial:
         """The run of a fleet, from memory if it was run before."""

@@ -12,7 +12,7 @@ import numpy as np
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.state import Fleet, Limits, Pool, Values
-from flashstill.simulate.times import decode_sum
+from flashstill.simulate.times import Pair, decode_sum
 
 
 @compiled
@@ -36,7 +36,9 @@ def is_unseen(fleet: Fleet, pool: Pool, r: int, seen_s: float) -> bool:
 
 
 @compiled
-def last_begins(limits: Limits, contexts: Values, row: Values, mean: float, steps: int, now: float) -> float:
+def last_begins(
+    limits: Limits, contexts: Values | Pair, row: Values | Pair, mean: float, steps: int, now: float
+) -> float:
     """When the last of some decode steps in a row begins; only where steps are scheduled ahead, else their begin."""
     if limits.ahead == 0 or steps < 2:
         return now

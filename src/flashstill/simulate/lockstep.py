@@ -6,8 +6,9 @@ Every rank has sequences, blocks and prompts of its own.  In a step, rank r woul
 
 with T_r if all n ranks had its load, A_r if the others had no tokens (tables.py): its attention is its own, and the
 experts' share grows with the tokens of all.  The step is the largest t_r.  A rank without requests computes a dummy
-token, as in vLLM and SGLang.  A jump of decode steps ends before any rank has something to decide, and before another
-rank becomes the busiest one, so that it is the sum of its steps.
+token, as in vLLM and SGLang.  A jump of decode steps ends before any rank has something to decide, before another
+rank becomes the busiest one, and before any mean context passes a knot of the tables, so that it is the sum of its
+steps, and of each rank's row only the two entries around its mean context are needed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.ahead import last_begins
-from flashstill.simulate.compiled import compiled, with_arrays
+from flashstill.simulate.compiled import compiled
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import Fleet, Limits
-from flashstill.simulate.tables import StepTables, Values
-from flashstill.simulate.times import decode_sum, decode_value, extra_value, knot_before, steps_until
+from flashstill.simulate.tables import StepTables
+from flashstill.simulate.times import Pair, decode_sum, decode_value, extra_value, knot_before, steps_until
 
 
 @compiled
@@ -62,19 +63,24 @@ def mean_context(fleet: Fleet, r: int) -> float:
     return float(fleet.counts[r, field.CONTEXT] / fleet.counts[r, field.DECODING])
 
 
-@with_arrays
-def mixed_row(tables: StepTables, count: int, share: float) -> Values:
-    """Seconds of a decode step of `count` sequences on a rank, by context."""
-    row: Values = share * tables.decode_s[count] + (1.0 - share) * tables.alone_decode_s[count]
-    return row
+@compiled
+def mixed_pair(tables: StepTables, count: int, context: float, share: float) -> tuple[Pair, Pair]:
+    """The two knots around a context, and seconds of a decode step of `count` sequences on a rank at them."""
+    knots, all_s, alone_s = tables.contexts, tables.decode_s, tables.alone_decode_s
+    i = knot_before(knots, context)
+    first_s = share * all_s[count, i] + (1.0 - share) * alone_s[count, i]
+    next_s = share * all_s[count, i + 1] + (1.0 - share) * alone_s[count, i + 1]
+    return (knots[i], knots[i + 1]), (first_s, next_s)
 
 
-@with_arrays
+@compiled
 def one_step_s(fleet: Fleet, tables: StepTables, r: int, share: float) -> float:
     """Seconds that the planned step (the first one of a jump) would take on one rank."""
     seconds, count = 0.0, fleet.counts[r, field.DECODING] if fleet.counts[r, field.STEPS] else 0
     if count:
-        seconds += decode_value(tables.contexts, mixed_row(tables, count, share), mean_context(fleet, r))
+        mean = mean_context(fleet, r)
+        knots, pair = mixed_pair(tables, count, mean, share)
+        seconds += decode_value(knots, pair, mean)
     prompt, work = prompts_planned(fleet, r)
     if prompt:
         for weight, table in ((share, tables.extra_s), (1.0 - share, tables.alone_extra_s)):
@@ -84,7 +90,7 @@ def one_step_s(fleet: Fleet, tables: StepTables, r: int, share: float) -> float:
     return seconds
 
 
-@with_arrays
+@compiled
 def step_together(fleet: Fleet, tables: StepTables, limits: Limits, first: int, now: float) -> None:
     """Give ranks that have each planned by themselves one step, or one jump, of the same length."""
     share, busiest, longest, steps = even_share(fleet, tables, limits, first), first, 0.0, field.ALL
@@ -103,34 +109,35 @@ def step_together(fleet: Fleet, tables: StepTables, limits: Limits, first: int, 
         steps = steps_of_the_busiest(fleet, tables, limits, first, busiest, steps, share)
     begun = now
     if steps > 1:
-        row = mixed_row(tables, fleet.counts[busiest, field.DECODING], share)
-        longest = decode_sum(tables.contexts, row, mean_context(fleet, busiest), steps)
-        begun = last_begins(limits, tables.contexts, row, mean_context(fleet, busiest), steps, now)
+        mean = mean_context(fleet, busiest)
+        knots, pair = mixed_pair(tables, fleet.counts[busiest, field.DECODING], mean, share)
+        longest = decode_sum(knots, pair, mean, steps)
+        begun = last_begins(limits, knots, pair, mean, steps, now)
     for r in range(first, first + limits.ranks):
         fleet.ends[r], fleet.clock[r, field.BEGUN_S] = now + longest, begun
         if fleet.counts[r, field.STEPS] > 1:
-            row = mixed_row(tables, fleet.counts[r, field.DECODING], share)
-            fleet.clock[r, field.OWN_S] = decode_sum(tables.contexts, row, mean_context(fleet, r), steps)
+            mean = mean_context(fleet, r)
+            knots, pair = mixed_pair(tables, fleet.counts[r, field.DECODING], mean, share)
+            fleet.clock[r, field.OWN_S] = decode_sum(knots, pair, mean, steps)
             fleet.counts[r, field.STEPS] = steps
 
 
-@with_arrays
+@compiled
 def steps_of_the_busiest(
     fleet: Fleet, tables: StepTables, limits: Limits, first: int, busiest: int, steps: int, share: float
 ) -> int:
     """Decode steps, up to `steps`, in which the busiest rank stays so: all are linear in them between two knots."""
-    contexts, last = tables.contexts, len(tables.contexts) - 2
-    value, slope = 0.0, 0.0
+    value, slope, last_knot = 0.0, 0.0, tables.contexts[-1]
     for turn in range(limits.ranks):
         r = busiest if turn == 0 else first + turn - 1 if first + turn - 1 < busiest else first + turn
         if fleet.counts[r, field.STEPS] == 0:
             continue
-        mean, row = mean_context(fleet, r), mixed_row(tables, fleet.counts[r, field.DECODING], share)
-        i = knot_before(contexts, mean)
-        if i < last:
-            steps = min(steps, max(int(np.ceil(contexts[i + 1] - mean)), 1))
-        own_slope = (row[i + 1] - row[i]) / (contexts[i + 1] - contexts[i])
-        own_value = row[i] + own_slope * (mean - contexts[i])
+        mean = mean_context(fleet, r)
+        knots, pair = mixed_pair(tables, fleet.counts[r, field.DECODING], mean, share)
+        if knots[1] < last_knot:
+            steps = min(steps, max(int(np.ceil(knots[1] - mean)), 1))
+        own_slope = (pair[1] - pair[0]) / (knots[1] - knots[0])
+        own_value = pair[0] + own_slope * (mean - knots[0])
         if turn == 0:
             value, slope = own_value, own_slope
         elif own_slope > slope:
@@ -138,10 +145,10 @@ def steps_of_the_busiest(
     return steps
 
 
-@with_arrays
-def jump_of_ranks(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, float, int]:
-    """Of the decode steps of replicas that step together: seconds of one of the busiest by context, mean context of
-    the first, and their number (below 2: prompts share the only one, or there are none)."""
+@compiled
+def jump_of_ranks(fleet: Fleet, settings: Settings, r: int) -> tuple[Pair, Pair, float, int]:
+    """Of the decode steps of replicas that step together: the two knots, seconds of one of the busiest at them, mean
+    context of the first, and their number (below 2: prompts share the only one, or there are none)."""
     tables, limits, first = settings.tables, settings.limits, first_rank(settings, r)
     share, busiest, longest, steps = even_share(fleet, tables, limits, first), first, 0.0, 0
     for rank in range(first, first + limits.ranks):
@@ -151,7 +158,9 @@ def jump_of_ranks(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, flo
             if seconds > longest:
                 busiest, longest = rank, seconds
     count = int(fleet.counts[busiest, field.DECODING])
-    return mixed_row(tables, count, share), mean_context(fleet, busiest) if count else 0.0, steps
+    mean = mean_context(fleet, busiest) if count else 0.0
+    knots, pair = mixed_pair(tables, count, mean, share)
+    return knots, pair, mean, steps
 
 
 @compiled
@@ -181,13 +190,13 @@ def planned_together(fleet: Fleet, settings: Settings, r: int) -> int:
     return steps
 
 
-@with_arrays
+@compiled
 def steps_of_ranks(fleet: Fleet, settings: Settings, r: int, seconds: float) -> int:
     """The fewest steps of a jump of replicas that step together that take so long; 1 if they do not jump."""
     if planned_together(fleet, settings, r) < 2:
         return 1
-    row, mean, steps = jump_of_ranks(fleet, settings, r)
-    return steps_until(settings.tables.contexts, row, mean, steps, seconds) if steps > 1 else 1
+    knots, pair, mean, steps = jump_of_ranks(fleet, settings, r)
+    return steps_until(knots, pair, mean, steps, seconds) if steps > 1 else 1
 
 
 @compiled
@@ -204,23 +213,24 @@ def cut_jump(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
         fleet.clock[r, field.BEGUN_S] = last_begins(settings.limits, tables.contexts, row, mean, steps, start)
 
 
-@with_arrays
+@compiled
 def cut_jump_of_ranks(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
     """The same for replicas that step together."""
     if planned_together(fleet, settings, r) < 2:
         return
-    row, mean, steps = jump_of_ranks(fleet, settings, r)
+    knots, pair, mean, steps = jump_of_ranks(fleet, settings, r)
     if steps < 2:
         return
     tables, first = settings.tables, first_rank(settings, r)
     start = fleet.clock[r, field.STARTS]
-    steps = steps_until(tables.contexts, row, mean, steps, now - start)
+    steps = steps_until(knots, pair, mean, steps, now - start)
     share = even_share(fleet, tables, settings.limits, first)
-    end = start + decode_sum(tables.contexts, row, mean, steps)
-    begun = last_begins(settings.limits, tables.contexts, row, mean, steps, start)
+    end = start + decode_sum(knots, pair, mean, steps)
+    begun = last_begins(settings.limits, knots, pair, mean, steps, start)
     for rank in range(first, first + settings.limits.ranks):
         fleet.ends[rank], fleet.clock[rank, field.BEGUN_S] = end, begun
         if fleet.counts[rank, field.STEPS]:
             fleet.counts[rank, field.STEPS] = steps
-            own = mixed_row(tables, fleet.counts[rank, field.DECODING], share)
-            fleet.clock[rank, field.OWN_S] = decode_sum(tables.contexts, own, mean_context(fleet, rank), steps)
+            mean = mean_context(fleet, rank)
+            knots, pair = mixed_pair(tables, fleet.counts[rank, field.DECODING], mean, share)
+            fleet.clock[rank, field.OWN_S] = decode_sum(knots, pair, mean, steps)

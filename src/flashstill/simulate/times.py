@@ -13,9 +13,12 @@ import numpy as np
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.tables import Values
 
+Pair = tuple[float, float]
+"""a knot and the next one, or values at them"""
+
 
 @compiled
-def knot_before(knots: Values, value: float) -> int:
+def knot_before(knots: Values | Pair, value: float) -> int:
     """Index i of the pair of knots [i, i + 1] that holds the value; the first or last pair outside of them."""
     low, high = 0, len(knots) - 1
     while high - low > 1:
@@ -28,14 +31,14 @@ def knot_before(knots: Values, value: float) -> int:
 
 
 @compiled
-def decode_value(contexts: Values, row: Values, context: float) -> float:
+def decode_value(contexts: Values | Pair, row: Values | Pair, context: float) -> float:
     """One decode step at a mean context, of the table's row for the batch."""
     i = knot_before(contexts, context)
     return float(row[i] + (row[i + 1] - row[i]) * (context - contexts[i]) / (contexts[i + 1] - contexts[i]))
 
 
 @compiled
-def decode_sum(contexts: Values, row: Values, context: float, steps: int) -> float:
+def decode_sum(contexts: Values | Pair, row: Values | Pair, context: float, steps: int) -> float:
     """`steps` decode steps in a row, the first at a mean context of `context` tokens."""
     total, left, at = 0.0, steps, context
     i = knot_before(contexts, at)
@@ -55,7 +58,7 @@ def decode_sum(contexts: Values, row: Values, context: float, steps: int) -> flo
 
 
 @compiled
-def steps_until(contexts: Values, row: Values, context: float, steps: int, seconds: float) -> int:
+def steps_until(contexts: Values | Pair, row: Values | Pair, context: float, steps: int, seconds: float) -> int:
     """The fewest decode steps, from 1 to `steps`, that take at least `seconds`."""
     low, high = 1, steps
     while low < high:
