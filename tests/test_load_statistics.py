@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ from flashstill.load_test.statistics import (
     over_runs,
     ranks,
 )
+from flashstill.servers import proxy_of
 
 SECONDS = st.lists(st.floats(1e-6, 1e4), min_size=1, max_size=200)
 
@@ -133,3 +135,31 @@ def test_any_bytes_are_events_or_are_broken(data: bytes) -> None:
         except Broken as error:
             kinds.add(error.kind)
     assert len(kinds) == 4, "no other kind"
+
+
+def test_a_byte_order_mark_before_a_stream_is_no_part_of_it() -> None:
+    """As the specification of event streams has it (WHATWG HTML, 9.2.5), however the mark is cut."""
+    reader = EventReader(10_000)
+    marked = b"\xef\xbb\xbfdata: [DONE]\n\n"
+    assert [data for byte in marked for data in reader.feed(bytes([byte]))] == [b"[DONE]"]
+    with pytest.raises(Broken, match="a line is no event"):
+        EventReader(10_000).feed(b"data: 1\n\n" + marked)
+
+
+@pytest.mark.parametrize("field", ["content", "tool_calls", "function_call", "refusal"])
+def test_tokens_of_an_answer_are_in_several_fields(field: str) -> None:
+    filled = event_of(json.dumps({"choices": [{"delta": {field: "a"}}]}).encode())
+    empty = event_of(json.dumps({"choices": [{"delta": {field: ""}}]}).encode())
+    assert (filled.text, empty.text) == (True, False)
+
+
+def test_a_proxy_of_the_environment_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert proxy_of("http://127.0.0.1:8000/v1") == ""
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@proxy.example:3128/")
+    assert proxy_of("http://127.0.0.1:8000/v1") == "proxy.example:3128"
+    assert proxy_of("https://127.0.0.1:8000/v1") == ""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert proxy_of("http://127.0.0.1:8000/v1") == ""

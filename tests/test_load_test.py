@@ -357,6 +357,9 @@ def test_prompts_of_exact_length(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--server", "127.0.0.1:8000"], "write its address as http://"),
+        (["--server", "http://127.0.0.1:99999/v1"], "Port out of range 0-65535"),
+        (["--server", "http://::1:8000/v1"], "an IPv6 address in brackets"),
+        (["--server", "http://me:secret@127.0.0.1:8000/v1"], "'127.0.0.1:8000/v1' has a user or a password"),
         (["--server", "http://127.0.0.1:1/v1"], "no server answers at"),
         (["--server", "http://127.0.0.1:1", "--concurrency", "1,x"], "--concurrency is '1,x'"),
         (["--server", "http://127.0.0.1:1", "--concurrency", "0"], "concurrency must lie between 1 and 4,096"),

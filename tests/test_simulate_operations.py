@@ -10,8 +10,10 @@ import pytest
 
 import flashstill as fs
 from flashstill.cli.simulated import print_simulation
+from flashstill.errors import BadInput, joined_notes
 from flashstill.facts import load
 from flashstill.hardware.software import software_on
+from flashstill.printing import print_notes
 from flashstill.simulate.daily import arrival_times, read_day, read_lengths
 from flashstill.simulate.hours import schedule_of
 from tests.commands import refuse
@@ -205,3 +207,31 @@ class TestDaily:
             read_lengths(path)
         with pytest.raises(fs.BadInput, match="a trace has lengths of its own"):
             fs.simulate(**SMALL, trace=path, lengths=path)
+
+
+def test_nothing_is_decoded_for_answers_of_one_token() -> None:
+    """The first token comes with its prompt; sums of steps once left $1.9e-11 a million for what rounded."""
+    found = fs.simulate(**{**SMALL, "osl": 1}, rate=5, isl=100)
+    assert found.usd_per_million is not None
+    assert found.usd_per_million["output"] == 0.0
+    assert found.joules_per_million["output"] == 0.0
+    paid = found.usd_per_million_output_tokens
+    assert found.usd_per_million["input"] == pytest.approx(paid / 100)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_a_seed_that_no_machine_word_holds_is_refused(seed: int) -> None:
+    with pytest.raises(BadInput, match="seed must lie between 0 and"):
+        fs.simulate(**SMALL, rate=5, seed=seed)
+    with pytest.raises(BadInput, match="seed must lie between 0 and"):
+        fs.knee(**{name: SMALL[name] for name in ("model", "chip", "osl")}, seed=seed)
+
+
+def test_a_note_with_a_semicolon_is_one_note(capsys: pytest.CaptureFixture[str]) -> None:
+    """Notes of several are printed as they are; where they are one text, semicolons only stand between them."""
+    print_notes(["memory holds 3 of 8; the others wait", "second"])
+    assert capsys.readouterr().out == "note: memory holds 3 of 8; the others wait\nnote: second\n"
+    print_notes(joined_notes(["memory holds 3 of 8; the others wait", "", "second"]))
+    assert capsys.readouterr().out == "note: memory holds 3 of 8, the others wait\nnote: second\n"
+    waiting = fs.predict(model="llama-3.1-70b", chip="h100-sxm", tp=2, batch=512, isl=4096, osl=512)
+    assert any("requests at a time, the others wait" in note for note in waiting.note.split("; "))

@@ -90,6 +90,12 @@ def check_counts(counts: Mapping[str, int | None]) -> None:
             raise BadInput(f"{name} must be at least 1, not {value}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise BadInput for a seed that compiled code cannot take."""
+    if not 0 <= seed < 2**62:
+        raise BadInput(f"seed must lie between 0 and 2^62, not {seed}")
+
+
 def harmless(text: str) -> str:
     """`text` of several lines with all other control characters escaped: data that is shown sends no commands."""
     return "".join(
@@ -111,6 +117,11 @@ def first_line(error: BaseException) -> str:
     """First line of the error's message, with the next if it ends in a colon; its class's name if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return one_line(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
+
+
+def joined_notes(notes: Iterable[str]) -> str:
+    """Notes as one text with semicolons between them; those inside a note become commas."""
+    return "; ".join(note.replace("; ", ", ") for note in notes if note)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,7 +59,7 @@ def print_explanation(explanation: Explanation) -> None:
         f" batch {explanation.batch}, context {explanation.context},"
         f" {_formats(resolved)}, from {tiers}, {_engine(values['engine'])}"
     )
-    print_notes("; ".join(explanation.notes))
+    print_notes(explanation.notes)
     click.echo(
         f"\none decode step: {show(values['seconds'], 's')} (perfect machine {show(values['seconds_perfect'], 's')}),"
         f" {_rate(values['tokens_per_s'])} tokens/s, bound by {cost.bound}"
@@ -176,9 +176,9 @@ def print_prediction(answer: Answer) -> None:
     print_notes(answer.note)
 
 
-def print_notes(text: str, on_stderr: bool = False) -> None:
-    """Print each note of the semicolon-separated `text` on its own line."""
-    for note in filter(None, text.split("; ")):
+def print_notes(notes: str | Iterable[str], on_stderr: bool = False) -> None:
+    """Print each note on its own line: of several, or of a text that `joined_notes` made of them."""
+    for note in filter(None, notes.split("; ") if isinstance(notes, str) else notes):
         click.echo(f"note: {printable(note)}", err=on_stderr)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from flashstill.errors import BadInput, one_line
 
@@ -39,6 +41,32 @@ def message_in(body: bytes, key: str = "") -> str:
     except (ValueError, AttributeError, RecursionError):
         message = one_line(body.decode("utf-8", "replace"))
     return message.replace(key, "***") if key else message
+
+
+def wrong_address(address: str) -> str:
+    """What is wrong with the address of a server, as the end of a sentence that begins with it; empty if nothing is."""
+    usual = "write its address as http://127.0.0.1:8000/v1"
+    try:
+        url = urlsplit(address)
+        port = url.port  # raises for one that is no number up to 65,535
+    except ValueError as error:
+        brackets = ", an IPv6 address in brackets" if address.count(":") > 2 else ""
+        return f"is no address ({one_line(error)}); {usual}{brackets}"
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+        return f"is no address of a server; {usual}"
+    if url.username is not None or url.password is not None:
+        return f"has a user or a password, which would stand in all results; put a key into {KEY_VARIABLE} instead"
+    return ""
+
+
+def proxy_of(address: str) -> str:
+    """Host and port of the proxy that the environment puts before an address (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY,
+    NO_PROXY); empty if none."""
+    url, proxies = urlsplit(address), getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all") or ""
+    if not proxy or proxy_bypass(url.hostname or ""):
+        return ""
+    return one_line(proxy.rpartition("@")[2].partition("://")[2] or proxy.rpartition("@")[2], 80).rstrip("/")
 
 
 def served_models(base: str, body: bytes) -> dict[str, Any]:

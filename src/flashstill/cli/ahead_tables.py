@@ -56,7 +56,7 @@ def print_trends(values: Mapping[str, Any]) -> None:
     print_table([["", "doubles in years"], *([trend["what"], _years(trend["doubling_years"])] for trend in others)])
     if values["back_test"]["guesses"]:
         _print_back_test(values["back_test"])
-    print_notes("; ".join(values["notes"]))
+    print_notes(values["notes"])
 
 
 def _drivers(values: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any] | None]]:

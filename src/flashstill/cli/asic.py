@@ -129,7 +129,7 @@ def print_asic(values: Mapping[str, Any]) -> None:
             for row in values["drivers"][:_SHOWN]
         ]
     )
-    print_notes("; ".join(values["notes"]))
+    print_notes(values["notes"])
 
 
 def _print_best(values: Mapping[str, Any]) -> None:

@@ -149,7 +149,7 @@ def print_answer(answer: CapacityAnswer) -> None:
         print_table(rows)
     for one in answer.violations:
         click.echo(printable(sentence(one)), err=True)
-    print_notes("; ".join(answer.notes))
+    print_notes(answer.notes)
 
 
 def _print_duals(duals: dict[str, Any]) -> None:

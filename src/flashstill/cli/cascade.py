@@ -62,7 +62,7 @@ def print_answer(answer: CascadeAnswer) -> None:
         f" {_time(total.seconds)}, {show(total.joules, 'J')} and {dollars(total.usd)} each, recall {total.recall:.2f},"
         f" {total.chips:,} chips"
     )
-    print_notes("; ".join(answer.notes))
+    print_notes(answer.notes)
     _print_stages(answer)
     _print_contexts(answer)
     _print_tiers(answer)

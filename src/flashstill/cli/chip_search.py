@@ -173,7 +173,7 @@ def print_search(document: Mapping[str, Any]) -> None:
     click.echo(f"{found['cpu_s']:.1f} s of processor time", err=True)
     for reason, count in document["infeasible"].items():
         click.echo(f"  {count:>9,} {reason}")
-    print_notes("; ".join(document["notes"]), on_stderr=False)
+    print_notes(document["notes"])
 
 
 def _print_futures(document: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ def print_codesign(document: Mapping[str, Any]) -> None:
         click.echo(f"0 on all three: {', '.join(quiet)}")
     for objective, one in document["binding"].items():
         click.echo(f"{_WORDS[objective]}: {_binding(one)}")
-    print_notes("; ".join(document["notes"]), on_stderr=False)
+    print_notes(document["notes"])
 
 
 _WORDS = {"usd": "dollars", "joules": "joules", "seconds": "seconds"}

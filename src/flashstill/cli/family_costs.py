@@ -99,7 +99,7 @@ def print_family(answer: FamilyAnswer) -> None:
     )
     for student in answer.students:
         _print_student(answer, student)
-    print_notes("; ".join(note.replace(";", ",") for note in answer.notes))
+    print_notes(answer.notes)
 
 
 def _row(answer: FamilyAnswer, each: MemberCosts) -> list[str]:

@@ -147,7 +147,7 @@ def print_fleet(answer: FleetPlan) -> None:
     design = f"another design is the cheapest at {', '.join(answer.flips)}" if answer.flips else "the design stays"
     click.echo(f"times: of the dollars as asked, for more traffic per request; {design} from 1x to 100x the traffic")
     click.echo(f"{answer.considered:,} layouts by the closed form, {answer.simulated:,} runs")
-    print_notes("; ".join(answer.notes))
+    print_notes(answer.notes)
 
 
 def _kind(answer: FleetPlan) -> str:

@@ -41,4 +41,4 @@ def print_knee(found: Knee, max_ttft_s: float | None, max_tpot_s: float | None) 
         }[kept.binds]
         rates = f"{kept.rate:.4g} requests/s ({kept.low:.4g} to {kept.high:.4g})"
         click.echo(f"with p{kept.percentile:g} of {asked}: {rates}; {ends}")
-    print_notes("; ".join(found.notes))
+    print_notes(found.notes)

@@ -42,7 +42,7 @@ def print_measurement(found: Measurement) -> None:
     click.echo(f"\nenergy: {found.energy}")
     for name, text in DEFINITIONS.items():
         click.echo(f"{name}: {text}")
-    print_notes("; ".join(notes(found)))
+    print_notes(notes(found))
 
 
 def _print_turns(replay: str, level: LevelResult) -> None:

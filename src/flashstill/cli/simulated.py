@@ -75,4 +75,4 @@ def print_simulation(model: str, answer: Simulation) -> None:
             " this is more than the replicas can serve, and percentiles depend on the length of the run",
             err=True,
         )
-    print_notes("; ".join(answer.notes))
+    print_notes(answer.notes)

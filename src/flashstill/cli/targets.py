@@ -180,7 +180,7 @@ def print_target(answer: TargetPlan) -> None:
         _print_doubt(answer.doubt)
     refused = "; ".join(f"{count} x {reason}" for reason, count in answer.reasons.items())
     click.echo(f"{answer.evaluated} candidates, {answer.priced} priced{f'; not taken: {refused}' if refused else ''}")
-    print_notes("; ".join((*answer.notes, f"law: {answer.law_source}")))
+    print_notes((*answer.notes, f"law: {answer.law_source}"))
 
 
 _HEADING = (

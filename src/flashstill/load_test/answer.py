@@ -12,6 +12,7 @@ from flashstill.load_test.question import LoadTest
 from flashstill.load_test.saturation import Saturation
 from flashstill.load_test.statistics import STATIONARITY, Distribution
 from flashstill.load_test.summary import DEFINITIONS, LevelResult
+from flashstill.servers import proxy_of
 from flashstill.tables import cell, html_table
 
 BUSY_CLIENT, LATE_S, BUNCHED = 0.5, 0.01, 1.1
@@ -129,6 +130,8 @@ def notes(found: Measurement) -> list[str]:
     """What a reader must know before using the figures."""
     told = list(found.trace_notes)
     levels = found.levels
+    if proxy := proxy_of(found.asked.address):
+        told.append(f"requests went through the proxy {proxy} of the environment, whose time is in all latencies")
     if not found.exact_prompts:
         told.append("prompts are of approximate length, as no tokenizer was given; the server's counts are reported")
     if not found.dialect.has_usage:

@@ -20,7 +20,16 @@ import httpx2
 from flashstill.errors import BadInput, one_line
 from flashstill.load_test.events import BODY_BYTES, BYTES_PER_TOKEN, END, Broken, Event, EventReader, event_of
 from flashstill.load_test.failures import OK, status_kind
-from flashstill.servers import KEY_VARIABLE, LISTING_BYTES, api_key, headers_with, listed, message_in, served_models
+from flashstill.servers import (
+    KEY_VARIABLE,
+    LISTING_BYTES,
+    api_key,
+    headers_with,
+    listed,
+    message_in,
+    proxy_of,
+    served_models,
+)
 
 CONNECT_S, REST_S, REFUSAL_BYTES = 10.0, 0.5, 2**16
 """seconds to connect, and to end a body after its last event; bytes that are read of a refusal"""
@@ -106,16 +115,24 @@ class Client:
             raise BadInput(f"{self.address} does not answer; is the server still starting?") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             why = one_line(error) or type(error).__name__
-            raise BadInput(f"no server answers at {self.address} ({why}); start it, or correct --server") from error
+            raise BadInput(
+                f"no server answers at {self.address} ({why}){self._through()}; start it, or correct --server"
+            ) from error
         if status in (401, 403):
             raise BadInput(f"{self.address} asks for a key ({status}); put one into {KEY_VARIABLE}")
         if 300 <= status < 400:
             raise BadInput(f"{self.address} sends on to another address ({status}); give that one as --server")
         if status != 200:
             raise BadInput(
-                f"{self.address}/models answers {status} {message_in(body, self._key)}; is it the right URL?"
+                f"{self.address}/models answers {status} {message_in(body, self._key)}{self._through()}; is it the"
+                " right URL?"
             )
         return served_models(self.address, body)
+
+    def _through(self) -> str:
+        """The proxy in between, for a sentence."""
+        proxy = proxy_of(self.address)
+        return f" through the proxy {proxy} of the environment (NO_PROXY leaves it out)" if proxy else ""
 
     async def model(self, name: str) -> tuple[str, int | None]:
         """The served model of this name (the only one for ""), and its context length, None if the server does not say.

@@ -17,6 +17,11 @@ LONGEST_LINE = 2**20
 BODY_BYTES, BYTES_PER_TOKEN = 4 * 2**20, 8 * 2**10
 """most bytes of an answer: a constant, and so many per token that was asked for"""
 END = b"[DONE]"
+MARK = b"\xef\xbb\xbf"
+"""the byte order mark that a stream may begin with"""
+
+ANSWERS = ("content", "tool_calls", "function_call", "refusal")
+"""fields of a delta that carry tokens of the answer"""
 
 
 class Broken(Exception):
@@ -32,7 +37,7 @@ class EventReader:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
-        self._line, self._data = b"", [b""][:0]
+        self._line, self._data, self._is_first = b"", [b""][:0], True
         self.began = False
         """whether anything but comments came"""
 
@@ -51,6 +56,8 @@ class EventReader:
         if not line:
             data, self._data = b"\n".join(self._data), []
             return [data] if data else []
+        if self._is_first:
+            line, self._is_first = line.removeprefix(MARK), False
         field, _, value = line.partition(b":")
         if field == b"data":
             self.began = True
@@ -106,7 +113,7 @@ def event_of(data: bytes, key: str = "") -> Event:
     words = choice.get("text") or said.get("content")
     return Event(
         words=words if isinstance(words, str) else "",
-        text=bool(choice.get("text") or said.get("content") or said.get("tool_calls")),
+        text=bool(choice.get("text") or any(said.get(name) for name in ANSWERS)),
         thinking=bool(said.get("reasoning_content") or said.get("reasoning")),
         tokens=tokens,
         finish=str(choice.get("finish_reason") or ""),

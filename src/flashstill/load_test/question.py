@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashstill.errors import BadInput, check_counts, unknown
+from flashstill.errors import BadInput, check_counts, shortened, unknown
+from flashstill.servers import wrong_address
 from flashstill.simulate.traffic import OF_AGENTS, OPEN_LOOP, Traffic
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
@@ -95,9 +96,8 @@ class LoadTest:
     clients: int = 1
 
     def __post_init__(self) -> None:
-        scheme, sign, rest = self.base.partition("://")
-        if scheme not in ("http", "https") or not sign or not rest.strip("/"):
-            raise BadInput(f"the server is {self.base[:80]!r}; write its address as http://127.0.0.1:8000/v1")
+        if wrong := wrong_address(self.base):
+            raise BadInput(f"the server {shortened(self.base.rpartition('@')[2], 80)!r} {wrong}")
         if self.api not in APIS:
             raise BadInput(unknown("api of a server", self.api, APIS))
         given = [name for name in ("concurrency", "rates", "trace", "agents") if getattr(self, name)]

@@ -14,7 +14,7 @@ from flashstill.cost import LEVELS, StepCost
 from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
 from flashstill.cost.phases import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, joined_notes
 from flashstill.facts import Facts
 from flashstill.plan.crossover import knees
 from flashstill.plan.deployment import Deployment
@@ -108,7 +108,7 @@ class Explanation:
             "usd_per_chip_hour": paid.usd_per_hour,
             "price_basis": paid.basis,
             "bound": cost.bound,
-            "note": "; ".join(self.notes),
+            "note": joined_notes(self.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},
             "kv_in": resolved.conditions.cache.name,
             "kv_bytes_per_token": token_bytes(resolved.model, formats.widths),

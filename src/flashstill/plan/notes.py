@@ -19,7 +19,7 @@ from flashstill.workload import expert_copy_parameters
 def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> list[str]:
     """Notes on assumptions a reader may not expect: formats, replicated heads, slow links, engines."""
     chip, formats = conditions.chip, conditions.precisions
-    notes = [model.note] if model.note else []
+    notes = model.note.split("; ") if model.note else []
     for stored in dict.fromkeys((formats.linear, formats.attention, formats.experts)):
         runs_in = conditions.runs_in(stored)
         if runs_in != stored and runs_in not in stored:

@@ -14,7 +14,7 @@ from flashstill.cost import Load, StepCost, serve
 from flashstill.cost.disaggregated import serve_apart
 from flashstill.cost.footprint import held_tokens, layout_room_bytes, most_sequences, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
-from flashstill.errors import BadInput, FlashstillError
+from flashstill.errors import BadInput, FlashstillError, joined_notes
 from flashstill.facts import Facts
 from flashstill.parallel import Layout
 from flashstill.plan.bands import Bands, across_nodes, bands_of
@@ -182,7 +182,7 @@ def _prediction(
     first, joules, watts = figures["ttft_s"], figures["joules_per_output_token"], figures["watts_per_chip"]
     notes = list(resolved.notes)
     if running < (1e-9 if apart else 1.0):
-        return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
+        return Prediction(fits=False, reason=NOT_FITTING, note=joined_notes(notes))
     if apart:
         notes += pool_notes(resolved, figures)
     elif running < scenario.batch - 0.05:
@@ -215,7 +215,7 @@ def _prediction(
         usd_per_million_output_tokens=dollars,
         **usd_by_kind(scenario, dollars, figures["input_share"], figures["cached_share"]),
         bound=bound,
-        note="; ".join(notes),
+        note=joined_notes(notes),
         usd_per_chip_hour=paid_as_predicted.usd_per_hour,
         price_basis=paid_as_predicted.basis,
         running=running,

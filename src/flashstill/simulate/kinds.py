@@ -23,6 +23,7 @@ from flashstill.simulate.state import BUSY_S, JOULES, PROMPT_J, PROMPT_S, SHARED
 
 __all__ = ["KINDS", "caused", "joules_by_kind", "per_million", "seconds_by_kind"]
 ALL_REPLICAS = slice(None)
+ROUNDING = 1e-9
 
 
 def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, float | None]:
@@ -53,4 +54,7 @@ def joules_by_kind(fleet: Fleet, replicas: slice = ALL_REPLICAS) -> dict[str, fl
 
 
 def _by_kind(whole: float, prompts: float, shared: float) -> dict[str, float]:
-    return {"cached": shared, "input": prompts - shared, "output": max(whole - prompts, 0.0)}
+    decoding = whole - prompts
+    if decoding < ROUNDING * whole:  # nothing was decoded after the first tokens, but for what sums of steps round
+        decoding = 0.0
+    return {"cached": shared, "input": prompts - shared, "output": decoding}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.economics import RENTED
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, joined_notes
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.progress import Progress, Silent
@@ -74,7 +74,9 @@ class Knee:
         """One flat row, the bounds' knee as bounds_rate and so on."""
         row = asdict(self)
         bounds = row.pop("bounds") or {}
-        return [{**row, "notes": "; ".join(self.notes), **{f"bounds_{name}": value for name, value in bounds.items()}}]
+        return [
+            {**row, "notes": joined_notes(self.notes), **{f"bounds_{name}": value for name, value in bounds.items()}}
+        ]
 
     def _repr_html_(self) -> str:
         row = self.as_records()[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from flashstill.cost import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan, check_seed
 from flashstill.facts import Facts
 from flashstill.parallel import Layout
 from flashstill.plan.prediction import NOT_FITTING
@@ -46,6 +46,7 @@ AS_CACHE_BLOCKS = -1
 def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
     """The requests, and their sizes; those of agents and of conversations come one after the other (agents.py,
     sessions.py)."""
+    check_seed(seed)
     if traffic.agents is not None:
         sizes = Sizes(
             isl=traffic.shared_prefix + traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1,
