@@ -216,6 +216,7 @@ def test_nothing_is_decoded_for_answers_of_one_token() -> None:
     assert found.usd_per_million["output"] == 0.0
     assert found.joules_per_million["output"] == 0.0
     paid = found.usd_per_million_output_tokens
+    assert paid is not None
     assert found.usd_per_million["input"] == pytest.approx(paid / 100)
 
 
