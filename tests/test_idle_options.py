@@ -151,3 +151,21 @@ def test_the_nearest_tensor_parallelism_is_named(capsys: pytest.CaptureFixture[s
 def test_a_chip_of_another_class_is_no_unknown_chip(capsys: pytest.CaptureFixture[str]) -> None:
     said = refuse(capsys, "chips", "H100-SXM", "--class", "tpu")
     assert "h100-sxm is of the class gpu, made by NVIDIA; leave --class and --maker out" in said
+
+
+@pytest.mark.parametrize("command", [PREDICT, ("explain", *PREDICT[1:], "--batch", "1")])
+def test_an_edit_of_another_chip_is_refused(capsys: pytest.CaptureFixture[str], command: Any) -> None:
+    said = refuse(capsys, *command, "--set", "b200.idle_w=120")
+    assert "--set b200.idle_w is of b200, and the question is about h100-sxm" in said
+    main([*command, "--set", "facility.pue_ratio=1.5", "--json"])  # what all chips share, and the chip itself
+    main([*command, "--set", "H100-SXM.idle_w=90", "--json"])
+    capsys.readouterr()
+
+
+def test_what_no_draft_fits_is_counted_by_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("speculate", "--model", "llama-3.1-405b", "--chip", "h100-sxm", "--chips", "1", "--draft", "llama-3.2-1b")
+    with pytest.raises(SystemExit) as stop:
+        main([*asked, "--batch", "1,2,4"])
+    assert stop.value.code == 3
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == "flashstill: llama-3.1-405b on h100-sxm: does not fit in memory (does not fit in memory: 3)"

@@ -66,11 +66,29 @@ def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
             click.echo(str(edit), err=on_stderr)
 
 
-def asked_facts(directories: Sequence[Path], edits: Sequence[str], as_json: bool, on_stderr: bool = False) -> Facts:
-    """The fact rows with those of --facts and --set; what --set changed is reported (`echo_edits`)."""
+def _check_edited(facts: Facts, chip: str | None) -> None:
+    """BadInput for an edit of another chip than the one that is asked about, as it would change nothing."""
+    from flashstill.hardware.calibration_rows import same_die
+
+    name = None if chip is None else facts.chip_name(chip)
+    if name is None:
+        return
+    for edit in facts.edits:
+        if edit.name in facts.machines and edit.name not in (name, *same_die(facts, name)):
+            raise BadInput(f"--set {edit.target} is of {edit.name}, and the question is about {name}; leave it out")
+
+
+def asked_facts(
+    directories: Sequence[Path], edits: Sequence[str], as_json: bool, on_stderr: bool = False, chip: str | None = None
+) -> Facts:
+    """The fact rows with those of --facts and --set; what --set changed is reported (`echo_edits`).
+
+    chip: the only one that is asked about, if any. BadInput for an edit of another one.
+    """
     from flashstill.facts import load
 
     facts = load(directories, edits)
+    _check_edited(facts, chip)
     echo_edits(facts, as_json, on_stderr)
     return facts
 

@@ -77,7 +77,8 @@ def predict(
     from flashstill.plan.case import Case
     from flashstill.printing import print_prediction
 
-    facts = asked_facts(facts_directories, edits, as_json, on_stderr=cases is not None)
+    only = flags["chip"] if cases is None else None
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=cases is not None, chip=only)
     flags, training = split_phase(flags)
     if simulated and (training is not None or cases is not None):
         raise BadInput("--simulated is for one question of serving; leave --cases and --phase train out")

@@ -6,6 +6,7 @@ the step becomes bound by arithmetic, and rejected drafts cost as much as accept
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -110,6 +111,7 @@ def worth_by_batch(
             f" {len(set(batches)) * len(tried):,} predictions; give fewer, up to {MOST_PREDICTIONS:,}"
         )
     rows: list[WorthRow] = []
+    reasons: Counter[str] = Counter()
     left_out: dict[int, str] = {}
     note = ""
     for batch in dict.fromkeys(sorted(batches)):
@@ -118,7 +120,9 @@ def worth_by_batch(
         plain, *drafted = answers(facts, _on_as_many_chips(facts, cases, price), price)
         usable = [(count, each) for count, each in zip(tried, drafted, strict=True) if isinstance(each, Answer)]
         if not isinstance(plain, Answer) or not usable:
-            left_out[batch] = str(plain if isinstance(plain, FlashstillError) else drafted[0])
+            why = plain if isinstance(plain, FlashstillError) else drafted[0]
+            left_out[batch] = str(why)
+            reasons.update((isinstance(why, InfeasiblePlan) and why.reasons) or {str(why): 1})
             if not isinstance(plain, InfeasiblePlan) and isinstance(plain, FlashstillError):
                 raise plain
             if isinstance(drafted[0], BadInput):
@@ -130,8 +134,7 @@ def worth_by_batch(
         rows.append(_row(batch, count, setup.speculation.tokens_per_step, plain, best))
         note = best.note
     if not rows:
-        reason = next(iter(left_out.values()))
-        raise InfeasiblePlan(reason, {reason: len(left_out)})
+        raise InfeasiblePlan(next(iter(left_out.values())), dict(reasons))
     return DraftWorth(rows=tuple(rows), pays_up_to=_pays(rows), left_out=left_out, note=note)
 
 
