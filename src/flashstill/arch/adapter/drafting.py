@@ -73,6 +73,12 @@ def shape_of(fields: Mapping[str, Any], of: str) -> HeadShape:
     rotary = {**(value(fields, "rope_parameters") or {}), **scaled}
     if rotary.get("rope_type", rotary.get("type", "default")) != "default":
         raise BadInput(f"{of} stretches its rotary positions, which a drafting head here does not")
+    own, target = value(fields, "draft_vocab_size"), size(fields, VOCABULARY, of)
+    if own not in (None, target):
+        raise BadInput(
+            f"{of} drafts from {own:,} tokens of its own out of the target's {target:,} (draft_vocab_size), as EAGLE-3"
+            " does; drafting heads that share their target's vocabulary are known"
+        )
     epsilon = value(fields, "rms_norm_eps")
     theta = value(fields, "rope_theta") or rotary.get("rope_theta") or THETA
     heads = size(fields, HEADS, of)

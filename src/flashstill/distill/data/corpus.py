@@ -62,6 +62,11 @@ class Corpus:
         return len(self.lengths)
 
     @property
+    def duplicates(self) -> int:
+        """Number of documents of the source that were left out, as the same text stands in another."""
+        return len(self._kept) - len(self)
+
+    @property
     def is_on_disk(self) -> bool:
         """Whether the text is in files rather than in memory."""
         return self._documents is None

@@ -132,6 +132,13 @@ def _splits(
         Corpus(read_documents(out_of_domain, other.tally, other.columns), seed), sizes.out_of_domain_tokens, length
     )
     shared = common_paragraphs([*heldout, *deciding, *strangers], corpus.documents(first))
+    if corpus.duplicates:
+        shown.say(f"{data}: {corpus.duplicates:,} documents are left out, as each has the same text as another")
+    if shared:
+        shown.say(
+            f"{len(shared):,} paragraphs or answers of the texts to judge by are in the training text as well, and are"
+            " left out of them"
+        )
     unseen = without_paragraphs(heldout, shared)
     deciding = without_paragraphs(deciding, shared | common_paragraphs(deciding, [*heldout, *strangers]))
     unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))

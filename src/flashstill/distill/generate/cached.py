@@ -19,6 +19,15 @@ from flashstill.errors import BadInput, UnsupportedArchitecture
 CACHE_NAMES = ("past_key_values", "cache_params")  # names of the cache argument in transformers
 
 
+def cache_names(model: Model) -> list[str]:
+    """Names of the argument by which the model takes transformers' own cache; none if it takes no cache, or one of its
+    own kind (MiniMax, xLSTM)."""
+    model_parts = parts(model)
+    if not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
+        return []
+    return [name for name in CACHE_NAMES if model_parts.takes(name)]
+
+
 class Decoder(Protocol):
     """The decoding state (caches) of a batch of B rows."""
 
@@ -52,9 +61,12 @@ class CachedDecoder:
         model_parts = parts(model)
         self._model, self._parts, self._head = model, model_parts, model_parts.head.detach()
         self._cache: Any = None
-        names = [name for name in CACHE_NAMES if model_parts.takes(name)]
+        names = cache_names(model)
         if not names:  # **kwargs would swallow the cache, and every token would be sampled without its context
-            raise UnsupportedArchitecture(f"{type(model).__name__} takes no cache and cannot be sampled")
+            raise UnsupportedArchitecture(
+                f"{type(model).__name__} takes no cache of transformers' usual kind, and cannot be sampled here: sample"
+                " from a server, or leave on-policy and teacher-written text out"
+            )
         self._name = names[0]
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:

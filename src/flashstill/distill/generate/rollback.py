@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flashstill.distill.generate.cached import CACHE_NAMES
+from flashstill.distill.generate.cached import cache_names
 from flashstill.distill.models import Model, parts
 
 
@@ -21,7 +21,7 @@ class Reader:
 
     def __init__(self, model: Model) -> None:
         self._model, self._parts = model, parts(model)
-        names = [name for name in CACHE_NAMES if self._parts.takes(name)]
+        names = cache_names(model)
         self._name = names[0] if names else ""
         self._cache: Any = None
         self._fresh = 0  # tokens read since the cache was last cropped: windows hold no more than these
