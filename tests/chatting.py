@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flashstill.distill.data import rendering
-from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.chats import Reading, whole_pieces
+from flashstill.distill.data.layouts import Columns, document_of
+from flashstill.distill.data.pieces import Piece
 from flashstill.distill.data.templates import Renderer, template_of
 
 CHATML = (
@@ -102,6 +106,22 @@ TURNS = [
     {"role": "user", "content": "Sure?"},
     {"role": "assistant", "content": "Yes, ça va."},
 ]
+
+
+def learned(template: str, messages: list[dict[str, Any]] = TURNS, learn: str = "assistant") -> list[list[str]]:
+    """For each piece the texts that are learned."""
+    reading = reading_of(template, learn=learn)
+    pieces = whole_pieces(document_of({"messages": messages}, "x", Columns()), reading)
+    return [runs(piece, reading.tokenizer) for piece in pieces]
+
+
+def runs(piece: Piece, tokenizer: Any) -> list[str]:
+    """The runs of learned tokens, as text."""
+    assert piece.counts is not None
+    edges = np.flatnonzero(np.diff(np.pad(piece.counts.astype(int), 1)))
+    return [tokenizer.decode(piece.tokens[first:last]) for first, last in edges.reshape(-1, 2)]
+
+
 RECIPE = """
 name = "chat"
 data = "{data}"

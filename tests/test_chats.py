@@ -37,7 +37,9 @@ from tests.chatting import (
     byte_tokenizer,
     chatting_model,
     conversations,
+    learned,
     reading_of,
+    runs,
     write_lines,
 )
 
@@ -49,20 +51,6 @@ PROMPT_OPENS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% 
 """the prompt opens a thought that earlier answers do not have, as DeepSeek-R1's"""
 PARTS = CHATML.replace("{{ m.content }}", "{% for part in m.content %}{{ part.text }}{% endfor %}")
 """content must be a list of parts, as in templates of vision-language models"""
-
-
-def learned(template: str, messages: list[dict[str, Any]] = TURNS, learn: str = "assistant") -> list[list[str]]:
-    """For each piece the texts that are learned."""
-    reading = reading_of(template, learn=learn)
-    pieces = whole_pieces(document_of({"messages": messages}, "x", Columns()), reading)
-    return [runs(piece, reading.tokenizer) for piece in pieces]
-
-
-def runs(piece: Piece, tokenizer: Any) -> list[str]:
-    """The runs of learned tokens, as text."""
-    assert piece.counts is not None
-    edges = np.flatnonzero(np.diff(np.pad(piece.counts.astype(int), 1)))
-    return [tokenizer.decode(piece.tokens[first:last]) for first, last in edges.reshape(-1, 2)]
 
 
 class TestWhatIsLearned:

@@ -30,11 +30,10 @@ from flashstill.distill.training.recompute import recomputed
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
 from tests import zoo
-from tests.chatting import CHATML, reading_of, write_lines
+from tests.chatting import CHATML, learned, reading_of, write_lines
 from tests.random_tokens import drawn_tokens, packed_text
 from tests.small_models import head_of, made
 from tests.tensors import logits
-from tests.test_chats import learned
 
 SILENT = Silent()
 
