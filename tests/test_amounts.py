@@ -54,7 +54,7 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     plain = document(capsys, *arguments, "1,1000", "--max-tpot", "0.04", "--max-ttft", "30", "--min-throughput", "50")
     other = document(
         capsys, *arguments, "1,1k", "--max-tpot", "40ms", "--max-ttft", "0.5min", "--min-throughput", "0.05k",
-        "--tiers", "Memory,SRAM", "--precision", "Published", "--pick", "TPOT",
+        "--tiers", "Memory,SRAM", "--precision", "Published",
     )  # fmt: skip
     assert other["front"] == plain["front"]
     assert (other["question"]["max_tpot"], other["question"]["max_ttft"]) == (0.04, 30.0)

@@ -224,7 +224,7 @@ def test_the_load_of_any_traffic() -> None:
     [
         (("--percentile", "90"), "--percentile is of the knee"),
         (("--acceptance", "0.9"), "acceptance is of speculative decoding"),
-        (("--draft-tokens", "5"), "draft_tokens is of speculative decoding"),
+        (("--draft-tokens", "5"), "--draft-tokens is of speculative decoding"),
         (("--retries", "9"), "retries are of failures"),
     ],
 )
