@@ -19,7 +19,7 @@ from flashstill.simulate import tally as counted
 from flashstill.simulate.drafting import accepted_drafts
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.results import latencies
+from flashstill.simulate.results import latencies, value_at
 from flashstill.simulate.state import (
     BUSY_S,
     CENTRAL,
@@ -53,6 +53,24 @@ def served_one_by_one(seconds: Values, gaps: Values, servers: int = 1) -> Outcom
 
 def mean_waiting(outcome: Outcome) -> float:
     return float(outcome.tally.sums[counted.WAITING].sum() / outcome.tally.counts[counted.WAITING].sum())
+
+
+@given(
+    seconds=st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    gaps=st.lists(st.integers(0, 60), min_size=40, max_size=40),
+    servers=st.integers(1, 3),
+    faster=st.floats(1.0, 20.0),
+)
+@examples(60)
+def test_no_percentile_of_a_line_falls_as_requests_come_faster(
+    seconds: list[int], gaps: list[int], servers: int, faster: float
+) -> None:
+    """Of replicas that take one request at a time: each request's wait is max(0, that of the one before it plus its
+    time of service less the gap between them) (Lindley 1952), which a shorter gap only makes longer."""
+    served_s, apart_s = np.array(seconds) * 1e-2, np.array(gaps[: len(seconds)]) * 1e-2
+    slow, fast = (served_one_by_one(served_s, gap, servers).tally for gap in (apart_s, apart_s / faster))
+    for share in (0.0, 0.5, 0.9, 0.95, 0.99, 1.0):
+        assert value_at(fast, counted.TTFT, share) >= value_at(slow, counted.TTFT, share) * (1.0 - 1e-9)
 
 
 @pytest.mark.slow

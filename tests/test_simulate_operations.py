@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,64 @@ def test_a_note_with_a_semicolon_is_one_note(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "note: memory holds 3 of 8, the others wait\nnote: second\n"
     waiting = fs.predict(model="llama-3.1-70b", chip="h100-sxm", tp=2, batch=512, isl=4096, osl=512)
     assert any("requests at a time, the others wait" in note for note in waiting.note.split("; "))
+
+
+ASKED: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "requests": 3, "rate": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"model": None}, "model is None, not a name"),
+        ({"model": 5}, "model is 5, not a name"),
+        ({"chip": ["h100-sxm"]}, "chip is .'h100-sxm'., not a text"),
+        ({"prefix_cache": 0}, "prefix_cache is 0, not a text"),
+        ({"router": 3}, "router is 3, not a text"),
+        ({"scheduler": 3}, "a scheduler is a name or a function, not 3"),
+        ({"scheduler": "none.py:x"}, "none.py is not a file with Python code"),
+    ],
+)
+def test_values_of_another_kind_are_told_in_python(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        fs.simulate(**{**ASKED, **wrong})
+    if "router" not in wrong and "prefix_cache" not in wrong:
+        with pytest.raises(BadInput, match=sentence):
+            fs.knee(**{"model": "qwen3-8b", "chip": "h100-sxm", **wrong})
+
+
+LEAVES = """import sys
+import flashstill as fs
+def leaves(view):
+    sys.exit(0)
+def serves(view):
+    return fs.Decision()
+"""
+
+
+def test_a_scheduler_that_leaves_is_a_mistake_and_no_end_of_the_command(tmp_path: Path) -> None:
+    """sys.exit(0) in a user's file ended `simulate` with nothing printed and the status of success."""
+    file = tmp_path / "own.py"
+    file.write_text(LEAVES)
+    with pytest.raises(BadInput, match=r"the scheduler leaves .* failed at .*own.py:4 .* SystemExit"):
+        fs.simulate(**ASKED, scheduler=f"{file}:leaves")
+    assert fs.simulate(**ASKED, scheduler=f"{file}:serves").seconds == fs.simulate(**ASKED).seconds
+    file.write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(BadInput, match=r"own.py:2 cannot be run: SystemExit"):
+        fs.simulate(**ASKED, scheduler=f"{file}:leaves")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"arrival_s;input_tokens;output_tokens\n0;1;1\n", "has semicolons between its columns, where commas are"),
+        (b"arrival_s\tinput_tokens\toutput_tokens\n0\t1\t1\n", "has tabs between its columns"),
+        (gzip.compress(b"arrival_s,input_tokens,output_tokens\n0,1,1\n"), "compressed by gzip; give it the suffix .gz"),
+        ("arrival_s,input_tokens,output_tokens\n0,1,1\n".encode("utf-16"), "UTF-16 text; convert it to UTF-8"),
+        (b"PAR1\xff\xff\xff", "it is Parquet; give it the suffix .parquet"),
+        (b"arrival_s,input_tokens,output_tokens\n0,1,\xe9\n", "it is not UTF-8 text"),
+    ],
+)
+def test_traces_with_another_name_or_separator(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "trace.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=sentence):
+        fs.simulate(model="qwen3-8b", chip="h100-sxm", trace=tmp_path / "trace.csv")

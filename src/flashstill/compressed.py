@@ -22,6 +22,15 @@ from flashstill.bounded import check_regular
 from flashstill.errors import BadInput
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+MARKS = (
+    (b"\x1f\x8b", "compressed by gzip", ".gz"),
+    (b"BZh", "compressed by bzip2", ".bz2"),
+    (b"\xfd7zXZ\x00", "compressed by xz", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", ".zst"),
+    (b"PAR1", "Parquet", ".parquet"),
+    ((b"\xff\xfe", b"\xfe\xff"), "UTF-16 text", ""),
+)
+"""first bytes of files, what they are, and the suffix that says so"""
 MOST_BYTES = 2**38
 """limit for one file as it lies on the disk; files are read as streams"""
 FREE_BYTES = 2**30
@@ -38,6 +47,16 @@ def suffix_of(path: Path) -> str:
     return (
         (suffixes[-2] if len(suffixes) > 1 else "") if suffixes and suffixes[-1] in COMPRESSED else path.suffix.lower()
     )
+
+
+def misnamed(path: Path) -> str:
+    """What a file is by its first bytes, and not by its name, as the end of a sentence; empty if they say nothing."""
+    with path.open("rb") as file:
+        first = file.read(8)
+    for marks, what, suffix in MARKS:
+        if first.startswith(marks):
+            return f"it is {what}; give it the suffix {suffix}" if suffix else f"it is {what}; convert it to UTF-8"
+    return ""
 
 
 def most_unfolded(path: Path) -> int:

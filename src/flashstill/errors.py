@@ -141,8 +141,10 @@ def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
     return [by_lower[low] for low in best]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One sentence for an unknown name, with the nearest known ones."""
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """One sentence for an unknown name, with the nearest known ones; from Python it need not be text."""
+    if not isinstance(name, str):
+        return f"{kind} is {shown(name)}, not a name"
     choices = nearest(name, known)
     hint = f"the nearest known: {', '.join(choices)}" if choices else "none is known"
     return f"unknown {kind} {shortened(name)!r}; {hint}"

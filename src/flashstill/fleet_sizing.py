@@ -8,7 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.asking import Edits, FactsLike, facts_of, of_kind
 from flashstill.errors import BadInput, refuses_other_keywords, unknown
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.sizing import plan_fleet as sized_fleet
@@ -59,6 +59,7 @@ def plan_fleet(
     Raises BadInput for a mistake in the bounds or the trace, and InfeasiblePlan, with the reasons counted, if no fleet
     keeps the bounds.
     """
+    model = of_kind("model", model, "")
     reading = Reading(**{name: more.pop(name) for name in READING if name in more})
     for name in more:
         if name not in _POLICY:

@@ -14,6 +14,7 @@ from flashstill.simulate.answer import Simulation
 from flashstill.simulate.knee import Knee
 from flashstill.simulate.knee import knee as knee_of_traffic
 from flashstill.simulate.operations import Operations
+from flashstill.simulate.own_scheduler import scheduler_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
@@ -30,13 +31,13 @@ _TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
     tuple(field.name for field in fields(kind) if field.name not in ("chip", "reading"))
     for kind in (Traffic, Policy, Operations, Deployment)
 )
-_NUMBERS = {
+_PLAIN = {
     field.name: str(field.type)
     for kind in (Traffic, Reading, Policy, Operations, Deployment)
     for field in fields(kind)
-    if str(field.type).startswith(("int", "float"))
+    if str(field.type).startswith(("int", "float")) or str(field.type) in ("str", "str | None")
 }
-"""keywords that are numbers, with their types as text"""
+"""keywords that are numbers or texts, with their types as text"""
 
 
 @refuses_other_keywords
@@ -66,12 +67,15 @@ def simulate(
     acceptance, acceptance_decay, measured_acceptance), of failures and scaling (chip_mtbf_s, repair_s, retries,
     cold_start_s, replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas, scale_interval_s, scale_down_s)
     and of a `Deployment`.
-    scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
+    scheduler: a name, or a function of your own, or FILE.py:NAME of one, which gets a `ReplicaView` before each step
+    and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
     and InfeasiblePlan if the memory holds no request.
     """
+    model, chip = of_kind("model", model, ""), of_kind("chip", chip, "str")
     asked, policy, operations, used = _sorted("simulate", {"rate": rate, "concurrency": concurrency, **more})
+    policy = _with_own(policy)
     traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
     return simulate_traffic(
         facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price,
@@ -147,7 +151,9 @@ def knee(
     The lengths are those of a trace, or isl and osl.  more, seed, facts and set: as in `simulate`.
     Raises what `simulate` raises.
     """
+    model, chip = of_kind("model", model, ""), of_kind("chip", chip, "str")
     asked, policy, operations, used = _sorted("knee", more)
+    policy = _with_own(policy)
     if operations:
         raise BadInput(f"the knee is that of replicas that always serve; leave {next(iter(operations))} out")
     if trace is None and not {"rate", "concurrency", "daily", "agents"} & asked.keys():
@@ -161,13 +167,19 @@ def knee(
 _Keywords = dict[str, Any]
 
 
+def _with_own(policy: _Keywords) -> _Keywords:
+    """The policy with the function in place of FILE.py:NAME."""
+    text = policy.get("scheduler")
+    return {**policy, "scheduler": scheduler_of(text)} if isinstance(text, str) else policy
+
+
 def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keywords, _Keywords]:
     """Keywords of the traffic, the policy, operations and the deployment. BadInput for one that is unknown."""
     known = (*_TRAFFIC, *READING, *_POLICY, *_OPERATIONS, *_DEPLOYMENT)
     for name in more:
         if name not in known:
             raise BadInput(unknown(f"keyword of {function}", name, (*known, *OF_ALL)))
-    more = {name: of_kind(name, value, _NUMBERS[name]) if name in _NUMBERS else value for name, value in more.items()}
+    more = {name: of_kind(name, value, _PLAIN[name]) if name in _PLAIN else value for name, value in more.items()}
     traffic, policy, operations, deployment = (
         {name: Path(value) if name in ("daily", "lengths") and value is not None else value
          for name, value in more.items() if name in names}

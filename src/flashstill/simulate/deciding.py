@@ -60,7 +60,7 @@ def check_all_served(fleet: Fleet, tally: Tally, scheduler: Scheduler, steady: b
 def _decision(scheduler: Scheduler, view: ReplicaView, closed: bool) -> Decision:
     try:
         decision = scheduler(view)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that leaves would end the command without a word
         code = getattr(scheduler, "__code__", None)
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [each for each in frames if code is None or each.filename == code.co_filename]

@@ -70,6 +70,7 @@ class Format:
 
 
 NO_PARENT = ("", "-1", -1, None)
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _PROMPT, _ANSWER = "input_length", "output_length"
 FORMATS = {
     each.name: each
@@ -192,6 +193,9 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
     form = max(
         FORMATS.values(), key=lambda each: sum(name in columns for name in (*each.time, each.prompt, each.output))
     )
+    for sign, what in SEPARATORS.items():
+        if len(columns) == 1 and sign in columns[0]:
+            return BadInput(f"{shown} has {what} between its columns, where commas are expected")
     missing = [name for name in (form.time[0], form.prompt, form.output) if name.partition(".")[0] not in columns]
     close = nearest(missing[0], columns)[:1]
     hint = f"; is it {shortened(close[0])!r}?" if close else ""

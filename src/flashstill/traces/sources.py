@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flashstill.bounded import check_regular, read_bounded
-from flashstill.compressed import opened, suffix_of
+from flashstill.compressed import misnamed, opened, suffix_of
 from flashstill.errors import BadInput
 from flashstill.traces.documents import tables_in
 from flashstill.traces.formats import FORMATS
@@ -85,7 +85,8 @@ def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
         try:
             line = read(longest)
         except UnicodeDecodeError as error:
-            raise BadInput(f"{path}, line {number} or soon after: it is not UTF-8 text") from error
+            what = misnamed(path) or "it is not UTF-8 text"
+            raise BadInput(f"{path}, line {number} or soon after: {what}") from error
         if not line:
             return
         if len(line) > LONGEST_LINE:
