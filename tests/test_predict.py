@@ -94,7 +94,7 @@ class TestNotes:
 
     def test_who_waits(self) -> None:
         answer = ask(chip="h100-sxm", tp=1, isl=60000, osl=1000, concurrency=64)
-        assert "of 64 requests at a time; the others wait" in answer.note
+        assert "of 64 requests at a time, the others wait" in answer.note
 
     def test_no_engine_on_sram_machines(self) -> None:
         alone = ask(chip="groq-lpu", chips=128, concurrency=4)

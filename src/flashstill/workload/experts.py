@@ -127,6 +127,22 @@ class Experts(Operation):
         return self.matrices * self.width * self.ffn_width * self.distinct * self.value_bytes
 
 
+def _shares(experts: float, chosen: float, skew: float) -> npt.NDArray[np.float64]:
+    """Share of the tokens that choose each expert, popular ones first: they sum to k, and none is above 1.
+
+    Where popularity asks for more than every token, the expert gets every token and the others share the rest.
+    """
+    popularity = np.arange(1.0, experts + 1.0) ** -skew
+    full = 0  # experts that every token chooses
+    share = popularity * chosen / popularity.sum()
+    while full < min(chosen, experts) and share[full] > 1.0:
+        share[full] = 1.0
+        full += 1
+        rest = popularity[full:].sum()
+        share[full:] = popularity[full:] * ((chosen - full) / rest) if rest > 0.0 else 0.0
+    return share
+
+
 def distinct_experts(experts: Quantity, chosen: Quantity, tokens: Quantity, skew: float = 0.0) -> Quantity:
     """Expected number of experts used by T tokens: E (1 - (1 - k/E)^T) if uniform, else the sum of 1 - (1 - p_i)^T."""
     if skew == EVEN:
@@ -136,8 +152,7 @@ def distinct_experts(experts: Quantity, chosen: Quantity, tokens: Quantity, skew
     if skew == 0.0:
         uniform: Quantity = -experts * np.expm1(count * np.log1p(-np.minimum(chosen / experts, 1.0 - 1e-12)))
         return uniform
-    popularity = np.arange(1.0, float(experts) + 1.0) ** -skew
-    share = np.minimum(popularity * chosen / popularity.sum(), 1.0 - 1e-12)
+    share = np.minimum(_shares(float(experts), float(chosen), skew), 1.0 - 1e-12)
     counts, where = np.asarray(count), None
     if counts.size > FEW:  # a grid of layouts and batches has few different numbers of tokens
         shape = counts.shape
