@@ -134,7 +134,7 @@ def _shares(experts: float, chosen: float, skew: float) -> npt.NDArray[np.float6
     """
     popularity = np.arange(1.0, experts + 1.0) ** -skew
     full = 0  # experts that every token chooses
-    share = popularity * chosen / popularity.sum()
+    share: npt.NDArray[np.float64] = popularity * chosen / popularity.sum()
     while full < min(chosen, experts) and share[full] > 1.0:
         share[full] = 1.0
         full += 1
