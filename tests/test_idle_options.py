@@ -169,3 +169,9 @@ def test_what_no_draft_fits_is_counted_by_its_reason(capsys: pytest.CaptureFixtu
     assert stop.value.code == 3
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said == "flashstill: llama-3.1-405b on h100-sxm: does not fit in memory (does not fit in memory: 3)"
+
+
+@pytest.mark.parametrize("ask", [fs.predict, fs.explain])
+def test_requests_in_flight_have_an_end_as_in_a_search(ask: Any) -> None:
+    with pytest.raises(BadInput, match="too many; ask for 1,000,000,000 or fewer"):
+        ask(**ON, batch=10**30)

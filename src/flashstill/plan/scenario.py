@@ -13,8 +13,10 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import Speculation
-from flashstill.errors import BadInput, check_counts
+from flashstill.errors import BadInput, check_counts, shortened
 
+MOST_BATCH = 10**9
+"""most requests in flight, of a search as well"""
 TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bound", "throughput below the bound"
 
 
@@ -95,6 +97,10 @@ class Occupancy(NamedTuple):
 
 def check_scenario(scenario: Scenario, model: Architecture) -> None:
     """Raise BadInput for an invalid load, or one beyond the model's maximum context."""
+    if scenario.batch > MOST_BATCH:
+        raise BadInput(
+            f"{shortened(str(scenario.batch))} requests in flight are too many; ask for {MOST_BATCH:,} or fewer"
+        )
     if scenario.context is not None:
         if scenario.batch < 1 or scenario.context < 0:
             raise BadInput(

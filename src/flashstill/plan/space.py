@@ -11,12 +11,12 @@ from flashstill.economics import HourlyPrice
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.facts import Facts
 from flashstill.plan.deployment import APART, AS_PUBLISHED, known_engine, known_overlap, known_precision
-from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
+from flashstill.plan.scenario import MOST_BATCH, Scenario, check_bounds, check_scenario
 from flashstill.plan.worth_lines import worth_lines
 from flashstill.tables import cell, html_table
 
 TIERS = ("memory", "sram", "host")
-MOST_CHIPS, MOST_BATCH, MOST_BATCHES, MOST_REDUNDANT = 2**20, 10**9, 1000, 100
+MOST_CHIPS, MOST_BATCHES, MOST_REDUNDANT = 2**20, 1000, 100
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
 """limits: of a whole search, and of one combination of chip, precision, placement and draft (priced in memory at
 once)"""
