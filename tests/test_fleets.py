@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.errors import BadInput
 from flashstill.fleets import search
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.copies import Copies
@@ -282,3 +283,22 @@ def test_whether_more_replicas_help_is_asked_of_many_that_hardly_wait(
     assert 150 in tried
     assert max(tried) <= 150
     assert len(set(tried)) < (5 if found == 0 else 40)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"chips": ""}, "chips is empty; give at least one kind"),
+        ({"chips": None}, "a chip is None, not a text"),
+        ({"chips": ["h100-sxm", 5]}, "a chip is 5, not a text"),
+        ({"slo": None}, "slo is None, not a text"),
+        ({"trace": None}, "trace is None; give a file"),
+        ({"model": None}, "model is None, not a name"),
+        ({"max_chips": 0}, "max_chips must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_asked_from_python(tmp_path: Path, wrong: dict[str, Any], sentence: str) -> None:
+    """No tracebacks, no `infeasible` without reasons, and no 0 that is taken for the default."""
+    asked = {"model": "qwen3-8b", "chips": "h100-sxm", "trace": tmp_path / "none.csv", "slo": "ttft_p95<5", **wrong}
+    with pytest.raises(BadInput, match=sentence):
+        fs.plan_fleet(**asked)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of, of_kind
-from flashstill.errors import BadInput, refuses_other_keywords, unknown
+from flashstill.errors import BadInput, check_counts, refuses_other_keywords, unknown
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.sizing import plan_fleet as sized_fleet
 from flashstill.fleets.slo import parse_slo
 from flashstill.fleets.space import Choices
 from flashstill.plan.deployment import AS_PUBLISHED
 from flashstill.simulate.policy import Policy
+from flashstill.sweeps import several
 from flashstill.traces.reading import READING, Reading
 from flashstill.units import SECONDS_PER_HOUR
 
@@ -65,9 +66,15 @@ def plan_fleet(
         if name not in _POLICY:
             named = [each for each in signature(plan_fleet).parameters if each != "more"]
             raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING, *named)))
-    names = (chips,) if isinstance(chips, str) else tuple(chips)
+    names = [of_kind("a chip", each, "str") for each in several(chips)]
+    kinds = tuple(each.strip() for name in names for each in name.split(",") if each.strip())
+    if not kinds:
+        raise BadInput("chips is empty; give at least one kind to choose from")
+    if trace is None:
+        raise BadInput("trace is None; give a file of the requests that the fleet is for")
+    check_counts({"max_chips": max_chips})
     choices = Choices(
-        chips=tuple(each.strip() for name in names for each in name.split(",") if each.strip()),
+        chips=kinds,
         max_chips=max_chips,
         precisions=(precision,) if isinstance(precision, str) else tuple(precision),
         kv_precisions=(kv_precision,),
@@ -77,7 +84,7 @@ def plan_fleet(
         disaggregated=disaggregated,
     )
     return sized_fleet(
-        facts_of(facts, set), model, Path(trace), parse_slo(slo), choices,
+        facts_of(facts, set), model, Path(trace), parse_slo(of_kind("slo", slo, "str")), choices,
         speed=speed, window_s=window_s, cold_start_s=cold_start_s, told=told,
         reading=reading,
     )  # fmt: skip

@@ -139,22 +139,34 @@ IS_COMPILED = njit is not None
 RUNS_IN_THREADS = IS_COMPILED and not config.DISABLE_JIT
 """whether threads share the work of several runs"""
 COMPILING = "compiling the event loop once on this machine, about a minute"
+COMPILING_PARTS = "compiling once on this machine what failures and scaling do, up to half a minute"
+PARTS_OF_CHANGES = ("slots", "central")
+"""modules of functions that Python calls where replicas fail or come, each a second or more to compile"""
 
 
 @contextmanager
 def telling(tell: Callable[[str], object]) -> Iterator[None]:
-    """Within it, `tell` hears when the event loop (loop.py) is compiled, and not when it comes from the cache."""
+    """Within it, `tell` hears when the event loop (loop.py) is compiled, or parts of it that Python calls, each once,
+    and not when they come from the cache."""
     if event is None:
         yield
         return
 
     class Listener(event.Listener):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.loops, self.has_told = 0, False
+
         def on_start(self, begun: Any) -> None:
-            if begun.data["dispatcher"].py_func.__name__ == "advance":
+            function = begun.data["dispatcher"].py_func
+            if function.__name__ == "advance":
+                self.loops += 1
                 tell(COMPILING)
+            elif not self.loops and not self.has_told and str(function.__module__).endswith(PARTS_OF_CHANGES):
+                self.has_told = True
+                tell(COMPILING_PARTS)
 
         def on_end(self, ended: Any) -> None:
-            """Nothing to tell."""
+            self.loops -= ended.data["dispatcher"].py_func.__name__ == "advance"
 
     with event.install_listener("numba:compile", Listener()):
         yield
