@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -16,7 +16,6 @@ from flashstill.fleets.slo import parse_slo
 from flashstill.fleets.space import Choices
 from flashstill.plan.deployment import AS_PUBLISHED
 from flashstill.simulate.policy import Policy
-from flashstill.sweeps import several
 from flashstill.traces.reading import READING, Reading
 from flashstill.units import SECONDS_PER_HOUR
 
@@ -66,7 +65,8 @@ def plan_fleet(
         if name not in _POLICY:
             named = [each for each in signature(plan_fleet).parameters if each != "more"]
             raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING, *named)))
-    names = [of_kind("a chip", each, "str") for each in several(chips)]
+    given = [chips] if isinstance(chips, str) or not isinstance(chips, Iterable) else chips
+    names = [of_kind("a chip", each, "str") for each in given]
     kinds = tuple(each.strip() for name in names for each in name.split(",") if each.strip())
     if not kinds:
         raise BadInput("chips is empty; give at least one kind to choose from")
