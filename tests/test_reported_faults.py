@@ -24,7 +24,7 @@ from flashstill.distill.generate.cached import CachedDecoder
 from flashstill.distill.generate.rollback import Reader
 from flashstill.distill.losses import divergence, head_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_loss
-from flashstill.distill.models import decoder_layers, parts
+from flashstill.distill.models import decoder_layers, load_model, load_tokenizer, parts, save_model
 from flashstill.distill.training import Batch, Offline, TrainRecipe, hard, take, train
 from flashstill.distill.training.recompute import recomputed
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -238,3 +238,18 @@ def test_what_the_template_writes_before_an_answer(prompt: str) -> None:
     ) + "{% endif %}"
     messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "This."}]
     assert learned(template, messages) == [[("" if prompt else empty) + "This.<|im_end|>\n"]]
+
+
+# of our own: experts of a width that torch's grouped product does not take stopped training in bfloat16
+def test_experts_of_any_width(tmp_path: Path, tiny_teacher: Path) -> None:
+    """They are multiplied one by one; widths that it takes stay grouped."""
+    tokenizer, tokens = load_tokenizer(tiny_teacher), drawn_tokens(1, 1, 9)
+    for width, way in ((20, "eager"), (24, "grouped_mm")):
+        model = zoo.tiny("qwen3_moe", vocab_size=384, moe_intermediate_size=width)
+        save_model(model.bfloat16(), tokenizer, tmp_path / str(width))
+        loaded = load_model(tmp_path / str(width))
+        assert loaded.config._experts_implementation == way
+        model.set_experts_implementation("eager")
+        with torch.no_grad():
+            logits_, right = (each(input_ids=tokens, use_cache=False).logits.float() for each in (loaded, model))
+        assert (logits_ - right).abs().max() <= 0.05 * right.abs().max()

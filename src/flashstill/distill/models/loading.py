@@ -35,6 +35,7 @@ from flashstill.distill.models.directories import (
     plain_config,
     shapes,
 )
+from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.placement import placement
 from flashstill.distill.models.quantised import in_dtype, read_as
@@ -81,6 +82,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
     keep_weights(model)
+    fit_experts(model)
     return (model if placed else model.to(current())).eval()
 
 
