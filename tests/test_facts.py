@@ -480,6 +480,22 @@ HEADER = ",".join(COLUMNS)
 GOOD = "c,q_w,1,0.5,2,W,chip,,estimate,somewhere,2026,"
 
 
+def test_a_users_files_are_read_once_and_again_when_they_change(tmp_path: Path) -> None:
+    """What was derived of the rows, such as chips, is kept from one call to the next."""
+    path = tmp_path / "mine.csv"
+    text = ",".join(COLUMNS) + "\nh100-sxm,memory_bytes_per_s,{},2e12,4e12,B/s,chip,HBM3,datasheet,test,2026-01-01,\n"
+    path.write_text(text.format("3.1e12"), encoding="utf-8")
+    first = load([tmp_path])
+    assert load([tmp_path]) is first
+    path.write_text(text.format("3.2e12"), encoding="utf-8")  # as long as before
+    again = load([tmp_path])
+    values = [facts.value("h100-sxm", "memory_bytes_per_s", "HBM3") for facts in (first, again)]
+    assert values == [3.1e12, 3.2e12]
+    assert again.machines == load().machines
+    (tmp_path / "more.csv").write_text(text.format("3.3e12"), encoding="utf-8")
+    assert load([tmp_path]).value("h100-sxm", "memory_bytes_per_s", "HBM3") == 3.3e12
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

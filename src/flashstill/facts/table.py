@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,8 @@ from flashstill.files import home_directory
 _PACKAGE = Path(__file__).parent
 CLASS_ROW = "crossing_ratio"
 """quantity for which every class of chips, and no other owner, has a row"""
+SMALL_FILE = 2**20
+"""bytes of a user's file that is compared whole"""
 SPELLINGS = "spellings"
 """key of the names of machines among what is derived"""
 _Made = TypeVar("_Made")
@@ -143,14 +145,29 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
         if not any(directory.glob("*.csv")):
             raise BadInput(f"facts directory {directory.absolute()} holds no .csv file of facts")
     users_files = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
-    return (_with_files(users_files) if users_files else _package()).edited(edits)
+    if not users_files:
+        return _package().edited(edits)
+    return _with_files(tuple((path.absolute(), _version(path)) for path in users_files)).edited(edits)
 
 
-def _with_files(paths: Sequence[Path]) -> Facts:
-    """The package's rows and those of a user's files; BadInput for a row that nothing would read."""
-    facts = _gathered((*_package_files(), *paths))
+def _version(path: Path) -> tuple[int, int, int, bytes]:
+    """What tells a file from the one that was read before. The clock of a disk is coarse: small ones are read."""
+    try:
+        found = path.stat()
+        content = path.read_bytes() if found.st_size <= SMALL_FILE else b""
+    except OSError:  # what reads its rows says why
+        return 0, 0, 0, b""
+    return found.st_mtime_ns, found.st_size, found.st_ino, content
+
+
+@lru_cache(maxsize=8)
+def _with_files(files: tuple[tuple[Path, tuple[int, int, int, bytes]], ...]) -> Facts:
+    """The package's rows and those of a user's files, read again when one of them changes; BadInput for a row that
+    nothing would read."""
+    package, paths = _package(), [path for path, _ in files]
+    facts = _gathered(paths, package)
     rows = ((str(path), row) for path in paths if path.name != MACHINES_FILE for row in read_rows(path))
-    check_owners(rows, facts.machines, {owner for owner, _ in _package().rows})
+    check_owners(rows, facts.machines, {owner for owner, _ in package.rows})
     return facts
 
 
@@ -164,11 +181,12 @@ def _package_files() -> tuple[Path, ...]:
     return tuple(sorted(_PACKAGE.glob("*.csv")))
 
 
-def _gathered(paths: Iterable[Path]) -> Facts:
-    """The rows of all files; a later row replaces an earlier one of equal name, quantity and condition."""
-    rows: dict[tuple[str, str], dict[str, Fact]] = {}
-    machines: dict[str, Machine] = {}
-    units: dict[str, str] = {}
+def _gathered(paths: Iterable[Path], before: Facts | None = None) -> Facts:
+    """The rows of `before` and of all files; a later row replaces an earlier one of equal name, quantity, condition."""
+    rows = {} if before is None else dict(before.rows)
+    machines = {} if before is None else dict(before.machines)
+    units = {row.quantity: row.unit for found in rows.values() for row in found}
+    more: dict[tuple[str, str], dict[str, Fact]] = {}
     for path in paths:
         if path.name == MACHINES_FILE:
             machines.update((machine.name, machine) for machine in read_machines(path))
@@ -177,5 +195,8 @@ def _gathered(paths: Iterable[Path]) -> Facts:
             known = units.setdefault(fact.quantity, fact.unit)
             if fact.unit != known:
                 raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
-            rows.setdefault((fact.name, fact.quantity), {})[fact.condition] = fact
-    return Facts(rows={key: tuple(facts.values()) for key, facts in rows.items()}, machines=machines)
+            key = fact.name, fact.quantity
+            if key not in more:
+                more[key] = {row.condition: row for row in rows.get(key, ())}
+            more[key][fact.condition] = fact
+    return Facts(rows=rows | {key: tuple(facts.values()) for key, facts in more.items()}, machines=machines)
