@@ -18,6 +18,7 @@ from flashstill.distill.drafts import is_eagle
 from flashstill.distill.models import check_tensors, directories, keep_layers, load_model, load_tokenizer, save_model
 from flashstill.distill.models.directories import check_directory, shapes
 from flashstill.distill.models.placement import weight_bytes
+from flashstill.distill.models.quantised import in_dtype
 from flashstill.distill.students import Format
 from flashstill.errors import BadInput
 from flashstill.recipes.distillation import ShapeRecipe
@@ -239,3 +240,15 @@ def test_what_a_teacher_that_stays_packed_takes_in_memory(model: Path) -> None:
     edit(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
     size = (model / "model.safetensors").stat().st_size
     assert {weight_bytes(model, dtype) for dtype in (torch.bfloat16, torch.float32)} == {size}
+
+
+def test_what_a_class_keeps_in_float32(loaded_teacher: Any) -> None:
+    """As transformers loads plain weights: by whole parts of names, and what is for float16 alone not in bfloat16."""
+    import copy
+
+    model = copy.deepcopy(loaded_teacher).float()
+    model._keep_in_fp32_modules = {"v_proj"}
+    model._keep_in_fp32_modules_strict = {"q_proj", "proj"}
+    in_dtype(model, torch.bfloat16)
+    wide = {name for name, weight in model.named_parameters() if weight.dtype == torch.float32}
+    assert wide == {name for name, _ in model.named_parameters() if ".q_proj." in name}

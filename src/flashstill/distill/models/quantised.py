@@ -9,6 +9,7 @@ checkpoint is refused before any work.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,12 @@ def is_made_plain(method: str, stored: Iterable[str]) -> bool:
 
 
 def in_dtype(model: Any, dtype: torch.dtype) -> None:
-    """Convert the weights of a model that was read as plain ones; what its class keeps in float32 stays so."""
-    kept = {*(getattr(model, "_keep_in_fp32_modules", None) or ())}
-    kept |= {*(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
+    """Convert the weights of a model that was read as plain ones; what its class keeps in float32 in any 16-bit format
+    stays so, as when plain weights are loaded (what it keeps so in float16 alone does not)."""
+    kept = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+    is_kept = re.compile("|".join(rf"(^|\.){each}($|\.)" for each in kept) or r"(?!)")
     for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not any(each in name for each in kept):
+        if parameter.is_floating_point() and not is_kept.search(name):
             parameter.data = parameter.data.to(dtype)
 
 
