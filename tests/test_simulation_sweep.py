@@ -158,6 +158,15 @@ def test_a_dask_cluster_gives_the_same_results() -> None:
         assert sorted(each_done(row_of, jobs, dask=address)) == sorted(each_done(row_of, jobs, 1))
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_without_workers_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        monkeypatch.setattr("flashstill.simulate.workers.WAIT_S", 5)
+        with pytest.raises(BadInput, match="has no worker; 0 of 3 answers came"):
+            list(each_done(square, range(3), dask=cluster.scheduler_address))
+
+
 class TestCases:
     def table(self, tmp_path: Path, text: str) -> Path:
         path = tmp_path / "cases.csv"

@@ -48,8 +48,7 @@ def each_done(
 
 
 def _on_cluster(work: Callable[[J], R], jobs: Sequence[J], address: str) -> Iterator[tuple[int, R]]:
-    from distributed import Client
-    from distributed import as_completed as as_they_come
+    from distributed import Client, wait
 
     try:
         client: Any = Client(address, timeout=WAIT_S)
@@ -57,9 +56,17 @@ def _on_cluster(work: Callable[[J], R], jobs: Sequence[J], address: str) -> Iter
         raise BadInput(f"no Dask scheduler answers at {address}: {error or type(error).__name__}") from error
     with client:
         futures = client.map(work, list(jobs), pure=False)
-        numbers = {future.key: number for number, future in enumerate(futures)}
+        numbers = {future: number for number, future in enumerate(futures)}
         try:
-            for done in as_they_come(futures):
-                yield numbers[done.key], done.result()
+            while numbers:
+                try:
+                    found = wait(list(numbers), timeout=WAIT_S, return_when="FIRST_COMPLETED")
+                except TimeoutError:
+                    if client.scheduler_info()["workers"]:  # a long job
+                        continue
+                    asked = f"{len(jobs) - len(numbers)} of {len(jobs)} answers came"
+                    raise BadInput(f"the Dask cluster at {address} has no worker; {asked}") from None
+                for done in found.done:
+                    yield numbers.pop(done), done.result()
         finally:
             client.cancel(futures)
