@@ -206,6 +206,31 @@ def test_a_simulation_draws_drafts_by_the_measured_rates() -> None:
     assert fast < 0.6 * slow
 
 
+@pytest.mark.parametrize(
+    ("words", "passed"),
+    [
+        ([], {}),  # so that the records in the draft's directory count
+        (["--acceptance", "0.6"], {"acceptance": 0.6, "measured_acceptance": "none"}),
+        (["--acceptance", "0.6,0.5"], {"measured_acceptance": "0.6,0.5"}),
+    ],
+)
+def test_speculate_passes_no_rate_on_that_nobody_gave(
+    words: list[str], passed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    worth = fs.drafting.draft_worth
+
+    def noted(**given: Any) -> Any:
+        asked.append(given)
+        return worth(**given)
+
+    monkeypatch.setattr(fs.drafting, "draft_worth", noted)
+    base = ["--model", "llama-3.1-70b", "--chip", "h100-sxm", "--chips", "8", "--draft", "llama-3.2-1b"]
+    main(["speculate", *base, "--batch", "1", *words, "--json"])
+    names = ("acceptance", "acceptance_decay", "measured_acceptance")
+    assert {name: asked[0][name] for name in names if name in asked[0]} == passed
+
+
 def test_the_commands_take_rates_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "own.jsonl"
     write_records(path, [RECORD])
