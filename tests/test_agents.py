@@ -190,18 +190,28 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], options: tuple[str, ...], 
 
 
 def test_the_first_compilation_is_told() -> None:
-    """Numba announces what it compiles, after its cache has missed; of the many functions the loop alone is told."""
+    """Numba announces what it compiles, after its cache has missed; of the many functions the loop is told, and one of
+    those that failures call."""
     event = pytest.importorskip("numba.core.event")
     from flashstill.simulate import compiled
 
-    def function(name: str) -> SimpleNamespace:
-        return SimpleNamespace(py_func=SimpleNamespace(__name__=name))
+    def compiling(name: str, module: str) -> Any:
+        function = SimpleNamespace(__name__=name, __module__=f"flashstill.simulate.{module}")
+        return event.trigger_event("numba:compile", {"dispatcher": SimpleNamespace(py_func=function)})
 
+    changes = compiled.PARTS_OF_CHANGES[0]
     lines: list[str] = []
-    with compiled.telling(lines.append):
-        for name in ("commit", "advance"):
-            with event.trigger_event("numba:compile", {"dispatcher": function(name)}):
-                pass
-    with event.trigger_event("numba:compile", {"dispatcher": function("advance")}):
+    with (
+        compiled.telling(lines.append),
+        compiling("finish", "commit"),
+        compiling("advance", "loop"),
+        compiling("part", changes),  # of the loop
+    ):
         pass
-    assert lines == [compiled.COMPILING]
+    with compiled.telling(lines.append):
+        for name in ("part", "another"):
+            with compiling(name, changes):
+                pass
+    with compiling("advance", "loop"):
+        pass
+    assert lines == [compiled.COMPILING, compiled.COMPILING_PARTS]
