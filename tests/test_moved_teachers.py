@@ -24,9 +24,10 @@ from flashstill.recipes.training import TrainTable
 from flashstill.runs import STAGES, run_family
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.origins import FILE as ORIGINS
+from flashstill.runs.origins import check_models
 from flashstill.runs.run_lock import CHANGES
 from flashstill.studies import STUDIES, Study, run_study
-from flashstill.studies.seeds import Result
+from flashstill.studies.seeds import Bar, Result
 from tests.tiny import family_text
 
 
@@ -158,6 +159,35 @@ class TestStudies:
         with pytest.raises(BadInput, match="has changed since"):
             run_study(self.of(tmp_path, "here"), [0, 1], out, Silent())
         assert run_study(self.of(tmp_path, "here"), [0], out, Silent())["seeds"] == [0], "finished: nothing is mixed"
+
+    def test_seeds_that_follow_until_a_figure_decides(
+        self, begun_with: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was asked for is finished, and more seeds would begin with another model."""
+        open_ = dataclasses.replace(STUDIES["kd-against-labels"], bars={"seed": Bar(least=100.0)})
+        monkeypatch.setitem(STUDIES, "kd-against-labels", open_)
+        out = tmp_path / "out"
+        run_study(self.of(tmp_path, "here"), [0], out, Silent())
+        shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path / "here" / "model.safetensors")
+        with pytest.raises(BadInput, match="has changed since"):
+            run_study(self.of(tmp_path, "here"), [0], out, Silent(), most=2)
+        assert len(begun_with) == 1
+
+    def test_what_is_converted_first_is_said(
+        self, recipe: FamilyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines: list[str] = []
+
+        class Noting(Silent):
+            def say(self, line: str) -> None:
+                lines.append(line)
+
+        monkeypatch.setattr(
+            "flashstill.distill.teachers.resolve_teacher",
+            lambda name, progress, role: (progress.say(f"converting {role}"), tmp_path / "here")[1],
+        )
+        check_models({"teacher": "a.gguf"}, tmp_path, Noting())
+        assert lines == ["converting teacher"]
 
     def test_a_study_of_before_has_no_fingerprints(self, begun_with: list[str], tmp_path: Path) -> None:
         out = tmp_path / "out"

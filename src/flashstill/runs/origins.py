@@ -16,6 +16,7 @@ from flashstill.files import sha256, write_text
 from flashstill.runs.models import Models
 
 if TYPE_CHECKING:
+    from flashstill.progress import Progress
     from flashstill.recipes import DistillRecipe
 
 FILE = "origins.json"
@@ -41,23 +42,22 @@ def check_origins(
     _noted(current, recorded, path)
 
 
-def check_models(named: Mapping[str, str], out: Path, moved: Sequence[str]) -> None:
+def check_models(named: Mapping[str, str], out: Path, progress: Progress, moved: Sequence[str] = ()) -> None:
     """The same for the models of a study, which its recipe names by `named`: key -> model.
 
-    moved: keys of models that have another place now. Raises BadInput for one that is not on record, as it cannot be
-    known then whether it is the same model.
+    progress: told of models that are converted first; moved: keys of models that have another place now.  Raises
+    BadInput for one that is not on record, as it cannot be known then whether it is the same model.
     """
     from flashstill.distill.models import fingerprint, tokenizer_fingerprint
     from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
-    from flashstill.progress import Silent
 
     path = out / FILE
     current: dict[str, tuple[Path, str]] = {}
     for key, name in named.items():
         if key.endswith("tokenizer"):
-            place = resolve_tokenizer(name, Silent())
+            place = resolve_tokenizer(name, progress)
         else:
-            place = resolve_teacher(name, Silent(), key)
+            place = resolve_teacher(name, progress, key)
             current[key] = place, fingerprint(place)
         current[f"{key}, tokenizer"] = place, tokenizer_fingerprint(place)
     recorded = _compared(current, path)

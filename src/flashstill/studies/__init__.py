@@ -75,8 +75,7 @@ def run_study(
     changes = claim(recipe, out, RECIPE)
     with lock(out), free_if_unused(out, RECIPE):
         moved = [change.key for change in changes if has_moved(change)]
-        if moved or not all((out / f"seed-{seed}" / RESULT).exists() for seed in seeds):
-            check_models(recipe.models(), out, moved)
+        _check_models(recipe, seeds, out, progress, moved)
         adopt(recipe, out, RECIPE, changes, progress)
         remove_leftovers(out)
         run, results = list(seeds), [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
@@ -89,10 +88,19 @@ def run_study(
             also = f" and {len(open_) - 1} more" if len(open_) > 1 else ""
             progress.say(f"{open_[0].replace('_', ' ')}{also}: not decided by {len(run)} seeds; up to {most} are run")
             run.append(max(run) + 1)
+            _check_models(recipe, run[-1:], out, progress)
             results.append(_seed(study, recipe, run[-1], out / f"seed-{run[-1]}", progress))
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
         write_study_report(out)
     return summary
+
+
+def _check_models(
+    recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Progress, moved: Sequence[str] = ()
+) -> None:
+    """BadInput if seeds that are not finished would begin with other models than those before them."""
+    if moved or not all((out / f"seed-{seed}" / RESULT).exists() for seed in seeds):
+        check_models(recipe.models(), out, progress, moved)
 
 
 def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> dict[str, Any]:
