@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import flashstill as fs
@@ -79,6 +80,8 @@ def test_a_rate_counts_more_than_records_everywhere(tmp_path: Path, capsys: pyte
     recorded = fs.predict(**ON, draft=str(draft))
     given = fs.predict(**ON, draft=str(draft), acceptance=0.9)
     assert given.tpot_s < recorded.tpot_s
+    assert fs.predict(**recorded.as_dict()["question"]).tpot_s == recorded.tpot_s, "its 0.7 is a default"
+    assert fs.predict(**given.as_dict()["question"]).tpot_s == given.tpot_s
     typed = printed(capsys, *PREDICT, "--draft", draft, "--acceptance", "0.9")
     assert typed["tpot_s"] == given.tpot_s
     cases, out = tmp_path / "cases.csv", tmp_path / "out.csv"
@@ -86,6 +89,21 @@ def test_a_rate_counts_more_than_records_everywhere(tmp_path: Path, capsys: pyte
     main(["predict", "--cases", str(cases), "--out", str(out)])
     heading, row = (line.split(",") for line in out.read_text().splitlines())
     assert float(row[heading.index("tpot_s")]) == pytest.approx(given.tpot_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("asked", [{}, {"draft": "llama-3.2-1b", "measured_acceptance": "0.6,0.5,0.4"}])
+def test_the_question_of_an_answer_can_be_asked_again(asked: dict[str, Any]) -> None:
+    """It names every field, defaults of drafts as well, which were refused as if somebody had given them."""
+    answer = fs.predict(**ON, **asked)
+    assert fs.predict(**answer.as_dict()["question"]) == answer
+
+
+def test_rates_that_are_swept_stand_beside_none_by_position() -> None:
+    rates = np.array(["none", "none"])
+    swept = fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6, measured_acceptance=rates)
+    assert {answer.tpot_s for answer in swept} == {fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6).tpot_s}
+    with pytest.raises(BadInput, match="acceptance has no place beside"):
+        fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6, measured_acceptance=["none", "0.5,0.4,0.3"])
 
 
 def test_cases_with_rates_but_no_draft_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +163,8 @@ def test_few_tokens_a_second_are_not_printed_as_none(capsys: pytest.CaptureFixtu
 def test_the_nearest_tensor_parallelism_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert refuse(capsys, *PREDICT, "--tp", "3").endswith("32 heads over 3 chips; the nearest that does is 4")
     assert refuse(capsys, *PREDICT, "--tp", "64").endswith("32 heads over 64 chips; the nearest that does is 32")
-    assert "nearest" not in refuse(capsys, *PREDICT, "--pp", "33")
+    for tp in ("1", "3"):  # the reason is that of the stages
+        assert "nearest" not in refuse(capsys, *PREDICT, "--tp", tp, "--pp", "33")
 
 
 def test_a_chip_of_another_class_is_no_unknown_chip(capsys: pytest.CaptureFixture[str]) -> None:

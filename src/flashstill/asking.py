@@ -12,7 +12,7 @@ from flashstill.facts import Facts, load
 from flashstill.plan.answer import question_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.drafts import given_rates
+from flashstill.plan.drafts import OF_DRAFTS, given_rates
 from flashstill.plan.scenario import Scenario
 from flashstill.sweeps import combinations, plain_value, several
 
@@ -70,8 +70,9 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
     chosen = [{name: of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
-    rates = given_rates(given, _drafts(given))
-    chosen = [{**values, **{name: value for name, value in rates.items() if name not in given}} for values in chosen]
+    if not _in_full(keywords):
+        drafts = _drafts(given)
+        chosen = [given_rates(values, drafts) for values in chosen]
     return Asked(
         [
             Case(
@@ -170,9 +171,16 @@ def search_by_keywords(keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpa
     for name in ("model", "chips", "max_chips"):
         if name not in given:
             raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")
-    given = given_rates(given, _drafts(given))
+    if not _in_full(keywords):
+        given = given_rates(given, _drafts(given))
     scenario = Scenario(**{name: value for name, value in given.items() if name in of_scenario})
     return _checked(scenario), _checked(SearchSpace(**{name: given[name] for name in of_space & set(given)}))
+
+
+def _in_full(keywords: Mapping[str, Any]) -> bool:
+    """Whether every field of drafts is named, None as well, as in the question of an answer or the fields of a
+    scenario: it holds defaults that nobody gave, and asks again what it says."""
+    return keywords.keys() >= {*OF_DRAFTS}
 
 
 def _drafts(given: Mapping[str, Any]) -> bool:

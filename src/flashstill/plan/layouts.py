@@ -74,19 +74,17 @@ def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployme
     check_overlap(model, conditions, degrees)
     reason = layout_reason(model, *degrees)
     if reason:
-        raise BadInput(reason + _nearest_tp(model, degrees))
+        raise BadInput(reason + (_nearest_tp(model, degrees.tp) if reason.startswith("tp ") else ""))
     if degrees.chips > MOST_CHIPS:
         raise BadInput(f"{degrees.chips:,} chips are more than any network connects; ask for at most {MOST_CHIPS:,}")
     _check_links(model, chip, degrees)
     return degrees
 
 
-def _nearest_tp(model: Architecture, degrees: Degrees) -> str:
-    """What to add to the reason against a layout whose tensor parallelism does not fit: the nearest that does."""
-    if not (layout_reason(model, degrees.tp, 1, 1, 1) or "").startswith("tp "):
-        return ""
+def _nearest_tp(model: Architecture, asked: int) -> str:
+    """What to add to the reason against a tensor parallelism that does not fit: the nearest that does."""
     fitting = (tp for tp in range(1, MOST_HEADS + 1) if layout_reason(model, tp, 1, 1, 1) is None)
-    return f"; the nearest that does is {min(fitting, key=lambda tp: (abs(tp - degrees.tp), -tp))}"
+    return f"; the nearest that does is {min(fitting, key=lambda tp: (abs(tp - asked), -tp))}"
 
 
 def check_overlap(model: Architecture, conditions: Conditions, degrees: Degrees) -> None:
