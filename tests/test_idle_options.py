@@ -99,11 +99,11 @@ def test_the_question_of_an_answer_can_be_asked_again(asked: dict[str, Any]) -> 
 
 
 def test_rates_that_are_swept_stand_beside_none_by_position() -> None:
-    rates = np.array(["none", "none"])
-    swept = fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6, measured_acceptance=rates)
-    assert {answer.tpot_s for answer in swept} == {fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6).tpot_s}
+    drafting: dict[str, Any] = {**ON, "draft": "llama-3.2-1b", "acceptance": 0.6}
+    swept = fs.predict(**{**drafting, "measured_acceptance": np.array(["none", "none"])})
+    assert {answer.tpot_s for answer in swept} == {fs.predict(**drafting).tpot_s}
     with pytest.raises(BadInput, match="acceptance has no place beside"):
-        fs.predict(**ON, draft="llama-3.2-1b", acceptance=0.6, measured_acceptance=["none", "0.5,0.4,0.3"])
+        fs.predict(**{**drafting, "measured_acceptance": ["none", "0.5,0.4,0.3"]})
 
 
 def test_cases_with_rates_but_no_draft_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
