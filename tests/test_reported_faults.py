@@ -25,6 +25,7 @@ from flashstill.distill.generate.rollback import Reader
 from flashstill.distill.losses import divergence, head_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_loss
 from flashstill.distill.models import decoder_layers, load_model, load_tokenizer, parts, save_model
+from flashstill.distill.students import Width, narrow
 from flashstill.distill.training import Batch, Offline, TrainRecipe, hard, take, train
 from flashstill.distill.training.recompute import recomputed
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -253,3 +254,13 @@ def test_experts_of_any_width(tmp_path: Path, tiny_teacher: Path) -> None:
         with torch.no_grad():
             logits_, right = (each(input_ids=tokens, use_cache=False).logits.float() for each in (loaded, model))
         assert (logits_ - right).abs().max() <= 0.05 * right.abs().max()
+
+
+@pytest.mark.parametrize(("dtype", "neurons"), [(torch.float32, 6), (torch.bfloat16, 12)])
+def test_experts_may_be_cut_to_any_width(dtype: torch.dtype, neurons: int) -> None:
+    """Also where those of the model that is cut are multiplied in one grouped product."""
+    model = zoo.tiny("qwen3_moe", moe_intermediate_size=16).to(dtype)
+    assert model.config._experts_implementation == "grouped_mm"
+    student = narrow(model, Width(expert_neurons=neurons), {})
+    assert student.config._experts_implementation == "eager"
+    assert student.config.moe_intermediate_size == neurons

@@ -24,6 +24,7 @@ from torch import Tensor
 from flashstill.arch.adapter import axes as fields
 from flashstill.arch.adapter.axes import EXPERT_COUNT, EXPERT_NEURONS, HIDDEN, KEY_GROUPS, NEURONS
 from flashstill.distill.models import Model, cast
+from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.students.axes import WORDS, Axis, Group, find_axis, meta_shapes
 from flashstill.distill.students.cutting import reordered
 from flashstill.distill.students.importance import measured
@@ -218,10 +219,9 @@ def _built(model: Model, config: Config, state: dict[str, Tensor]) -> Model:
     student = cast(type(model)(config), first.dtype).to(first.device)
     student.load_state_dict(state)
     student.eval()
+    fit_experts(student)
     try:
         outputs(student, some_tokens(student, torch.Generator().manual_seed(0)))
     except RuntimeError as error:
-        raise BadInput(
-            f"a student of this width does not run ({first_line(error)}); widths of experts must be multiples of 8"
-        ) from error
+        raise BadInput(f"a student of this width does not run ({first_line(error)})") from error
     return student
