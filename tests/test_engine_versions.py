@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import flashstill as fs
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
 from flashstill.hardware import software_of
@@ -107,3 +108,10 @@ def test_a_version_of_which_nothing_is_known_yet_can_be_fitted() -> None:
     facts = with_versions(FACTS, [row])
     assert software_of(facts, "vllm@0.3").layer_s == software_of(FACTS, "vllm").layer_s
     assert with_versions(FACTS, []) is FACTS
+
+
+def test_what_is_best_for_a_design_says_the_version() -> None:
+    found = fs.codesign(
+        model="qwen3-32b", chip="h100-sxm", max_chips=2, batches=(1,), doubling=False, engine=OLDER
+    ).as_dict()  # fmt: skip
+    assert {best["engine"] for best in found["pairs"][0]["optima"].values()} == {OLDER}

@@ -141,8 +141,8 @@ def entries_of(
             tiers = (subject.chip.memory.name, conditions.weights.name, conditions.cache.name)
             found.append(
                 Entry(
-                    subject=place, conditions=kept, tiers=tiers, precision=precision, engine=conditions.software.name,
-                    overlap=overlap, formats=formats, key=key,
+                    subject=place, conditions=kept, tiers=tiers, precision=precision,
+                    engine=conditions.software.asked_as, overlap=overlap, formats=formats, key=key,
                 )
             )  # fmt: skip
     return found
