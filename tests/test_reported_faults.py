@@ -25,6 +25,7 @@ from flashstill.distill.generate.rollback import Reader
 from flashstill.distill.losses import divergence, head_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_loss
 from flashstill.distill.models import decoder_layers, load_model, load_tokenizer, parts, save_model
+from flashstill.distill.models.empty import empty_model
 from flashstill.distill.students import Width, narrow
 from flashstill.distill.training import Batch, Offline, TrainRecipe, hard, take, train
 from flashstill.distill.training.recompute import recomputed
@@ -250,6 +251,7 @@ def test_experts_of_any_width(tmp_path: Path, tiny_teacher: Path) -> None:
         save_model(model.bfloat16(), tokenizer, tmp_path / str(width))
         loaded = load_model(tmp_path / str(width))
         assert loaded.config._experts_implementation == way
+        assert empty_model(tmp_path / str(width)).config._experts_implementation == way, "of several processes"
         model.set_experts_implementation("eager")
         with torch.no_grad():
             logits_, right = (each(input_ids=tokens, use_cache=False).logits.float() for each in (loaded, model))

@@ -23,6 +23,7 @@ from flashstill.distill.models.directories import (
     shapes,
     weight_files,
 )
+from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loading import STORED, Model, load_model, quiet
 from flashstill.errors import BadInput, first_line
 from flashstill.files import disk_errors
@@ -59,6 +60,7 @@ def empty_model(path: Path, dtype: torch.dtype = STORED) -> Model:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     except Exception as error:  # transformers raises many kinds for a broken configuration
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
+    fit_experts(model)
     return model.eval()
 
 
