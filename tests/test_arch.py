@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,15 @@ def test_no_name_means_two_models() -> None:
     assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
     for name in catalogue_module._spellings():
         assert load_architecture(name).parameters > 0
+
+
+def test_no_checkpoint_in_another_format_is_taken_for_the_models_own() -> None:
+    """MiniMax-M3-MXFP8 was priced as the 852 GB of MiniMax-M3, twice what it holds."""
+    with pytest.raises(MissingFact, match=r"MiniMax-M3-MXFP8.* MiniMaxAI/MiniMax-M3,"):
+        load_architecture("MiniMaxAI/MiniMax-M3-MXFP8")
+    for name in known_models():
+        formats = re.compile(r"(fp|nf|int)[48]|awq|gptq|w4a|[48]-?bit", re.IGNORECASE)
+        assert not [alias for alias in catalogue()[name].get("aliases", ()) if formats.search(alias)], name
 
 
 def test_only_the_model_asked_for_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,9 @@ class Pace:
 
 
 LATER = 1.5
-"""the wait that a burst costs in all over that in its first prefills, as requests that came together meet again: they
-scatter over some 25 answers, of which a run has ten"""
+"""The wait that a burst costs in all over that in its first prefills, as requests that came together meet again: they
+scatter over some 25 answers, of which a run has ten.  An estimate: of 1, 1.5 and 2, what served first tokens say best;
+two simulated loads say 1.1 and 1.25."""
 
 
 def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Paces, share: Quantity) -> Quantity:

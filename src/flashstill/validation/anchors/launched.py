@@ -84,7 +84,7 @@ def versioned(row: Mapping[str, str]) -> str:
     """The engine of a row as a deployment asks for it: NAME@VERSION where the version has coefficients of its own."""
     engine, version = row["backend"], row.get("backend_version") or ""
     older = (known for known in VERSIONS.get(engine, ()) if version == known or version.startswith(f"{known}."))
-    return VERSIONED.join((engine, *(known for known in older)))
+    return VERSIONED.join((engine, *older))
 
 
 def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
