@@ -38,7 +38,7 @@ from tests.marks import slow
 FEW, MANY = 16, 2000
 
 
-def near(value: float) -> Any:
+def near(value: Any) -> Any:
     return pytest.approx(value, rel=1e-9)
 
 
@@ -112,14 +112,14 @@ def pools_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
     found, running = resolve(FACTS, *case), answer.running
     assert running is not None
     step = batch_step(found.model, found.conditions, found.layout, running, case.scenario.mean_tokens)
-    assert float(step.seconds) == answer.decode_step_s
+    assert float(step.seconds) == near(answer.decode_step_s)
     assert running <= case.scenario.batch
     assert answer.prefill_busy_share is not None
     assert 0 < answer.prefill_busy_share <= 1
     paid = hourly_price(FACTS, found.chip.name, "rented")
     rate, watts = answer.output_tokens_per_s or 0.0, answer.watts_per_chip
     usd = usd_per_million_tokens(paid, 1.0, float(found.all_chips), rate, watts)
-    assert usd == answer.usd_per_million_output_tokens
+    assert usd == near(answer.usd_per_million_output_tokens)
 
 
 def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
@@ -129,9 +129,9 @@ def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
     assert found.resolved.degrees == resolve(FACTS, *case).degrees
     assert found.as_dict() == told
     assert explain(FACTS, *case).as_dict() == told
-    assert told["seconds"] == answer.decode_step_s
-    assert told["joules_per_token"]["total"] == answer.decode_joules_per_token
-    assert told["usd_per_million_tokens"] == answer.decode_usd_per_million_tokens
+    assert told["seconds"] == near(answer.decode_step_s)
+    assert told["joules_per_token"]["total"] == near(answer.decode_joules_per_token)
+    assert told["usd_per_million_tokens"] == near(answer.decode_usd_per_million_tokens)
     assert told["price_basis"] == answer.price_basis
     price = hourly_price(FACTS, found.resolved.chip.name)
     for usd, watts in (
@@ -152,11 +152,14 @@ def reported_as_explained(case: Case, found: Explanation) -> None:
     rows = price_grid(FACTS, [found.resolved.model], [case.deployment], [batch, 1], int(found.context))
     row = next(row for row in rows if (row.phase, row.batch) == ("decode", batch))
     assert (row.chip, row.chips, row.precision) == (told["chip"], told["chips"], told["precision"])
-    assert (row.seconds, row.tokens_per_s) == (told["seconds"], told["tokens_per_s"])
-    assert row.joules_per_token == told["joules_per_token"]
-    assert row.wall_joules_per_token == told["wall_joules_per_token"]
-    assert (row.usd_per_million_tokens, row.price_basis) == (told["usd_per_million_tokens"], told["price_basis"])
-    assert (row.watts_per_chip, row.bound) == (told["watts_per_chip"], told["bound"])
+    # vector units round the powers of several batches at once otherwise than those of one, in the last digit
+    assert (row.seconds, row.tokens_per_s) == near((told["seconds"], told["tokens_per_s"]))
+    assert row.joules_per_token == near(told["joules_per_token"])
+    assert row.wall_joules_per_token == near(told["wall_joules_per_token"])
+    assert row.usd_per_million_tokens == near(told["usd_per_million_tokens"])
+    assert row.price_basis == told["price_basis"]
+    assert row.watts_per_chip == near(told["watts_per_chip"])
+    assert row.bound == told["bound"]
 
 
 def falls_with_the_batch(case: Case, found: Explanation) -> None:

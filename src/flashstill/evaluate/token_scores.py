@@ -102,7 +102,10 @@ def score_tokens(
     device = next((reader.model.device for reader in readers.values()), torch.device("cpu"))
     head = None if teacher is None or teacher.head is None else teacher.head.to(device).widened()
     columns = {name: _Columns() for name in models}
-    in_bf16 = all(model is None or model.dtype == torch.bfloat16 for model in models.values())
+    products = [model.dtype for model in models.values() if model is not None]
+    if teacher is not None and teacher.head is not None:
+        products.append(teacher.head.weight.dtype)  # of its states too
+    in_bf16 = all(dtype == torch.bfloat16 for dtype in products)
     with torch.inference_mode(), _exact_products_of_bf16() if in_bf16 else contextlib.nullcontext():
         step = windows_scored_at_once(device, packed)
         for start in range(0, packed.windows, step):
