@@ -25,7 +25,7 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     assert "--peer" in found.pop("trl")["failed"]
     assert found.pop("machine")["device"] == "cpu"
     assert {part for part, figures in found.items() if "failed" in figures} == set()
-    assert found["step"]["loss"] == pytest.approx(found["fsdp2"]["loss"], rel=1e-4)
+    assert found["step"]["loss"] == pytest.approx(found["fsdp2"]["loss"], rel=2e-3)  # in bfloat16 where that is fast
     assert found["step"]["weights"] == found["step_recompute"]["weights"]
     assert found["bits"]["repeated"]
     assert found["bits"]["resumed"]

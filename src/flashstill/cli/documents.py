@@ -68,13 +68,13 @@ def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
 
 def _check_edited(facts: Facts, chip: str | None) -> None:
     """BadInput for an edit of another chip than the one that is asked about, as it would change nothing."""
-    from flashstill.hardware.calibration_rows import same_die
+    from flashstill.hardware.calibration_rows import is_of_another_chip
 
     name = None if chip is None else facts.chip_name(chip)
     if name is None:
         return
     for edit in facts.edits:
-        if edit.name in facts.machines and edit.name not in (name, *same_die(facts, name)):
+        if is_of_another_chip(facts, edit.name, name):
             raise BadInput(f"--set {edit.target} is of {edit.name}, and the question is about {name}; leave it out")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flashstill.explore.state import State, written
+from flashstill.facts import load
+from flashstill.hardware.calibration_rows import is_of_another_chip
 from flashstill.plan.deployment import AS_PUBLISHED
 
 
@@ -82,13 +85,18 @@ def _words(command: str, asked: Mapping[str, Any], given: Given, state: State) -
     for name, value in asked.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", written(value)]
-    return [*words, *_facts_words(given, state)]
+    return [*words, *_facts_words(given, state, asked.get("chip"))]
 
 
-def _facts_words(given: Given, state: State) -> list[str]:
+def _facts_words(given: Given, state: State, chip: str | None = None) -> list[str]:
+    """chip: the one that is asked about, whose command refuses the edits of others; None where any may matter."""
     words: list[str] = []
     for directory in given.directories:
         words += ["--facts", directory]
+    facts = load([Path(directory) for directory in given.directories if Path(directory).is_dir()])
+    name = None if chip is None else facts.chip_name(chip)
     for edit in (*given.edits, *state.set):
-        words += ["--set", edit]
+        owner = facts.chip_name(edit.partition(".")[0])
+        if name is None or owner is None or not is_of_another_chip(facts, owner, name):
+            words += ["--set", edit]
     return words

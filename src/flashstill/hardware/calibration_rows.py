@@ -102,6 +102,11 @@ def same_die(facts: Facts, name: str) -> tuple[str, ...]:
     return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
 
 
+def is_of_another_chip(facts: Facts, owner: str, name: str) -> bool:
+    """Whether rows of `owner` are of a chip, and say nothing about chip `name`."""
+    return owner in facts.machines and owner not in (name, *same_die(facts, name))
+
+
 def _timed(facts: Facts) -> tuple[str, ...]:
     floors = {f"{kind}.floor_s" for kind in KINDS}
     timed = dict.fromkeys(
