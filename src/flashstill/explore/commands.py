@@ -93,10 +93,17 @@ def _facts_words(given: Given, state: State, chip: str | None = None) -> list[st
     words: list[str] = []
     for directory in given.directories:
         words += ["--facts", directory]
-    facts = load([Path(directory) for directory in given.directories if Path(directory).is_dir()])
-    name = None if chip is None else facts.chip_name(chip)
-    for edit in (*given.edits, *state.set):
-        owner = facts.chip_name(edit.partition(".")[0])
-        if name is None or owner is None or not is_of_another_chip(facts, owner, name):
-            words += ["--set", edit]
+    edits: Sequence[str] = (*given.edits, *state.set)
+    for edit in edits if chip is None else _without_other_chips(given, edits, chip):
+        words += ["--set", edit]
     return words
+
+
+def _without_other_chips(given: Given, edits: Sequence[str], chip: str) -> Sequence[str]:
+    if not edits:
+        return edits
+    facts = load([Path(directory) for directory in given.directories if Path(directory).is_dir()])
+    name = facts.chip_name(chip)
+    owners = [facts.chip_name(edit.partition(".")[0]) for edit in edits]
+    is_other = [bool(name and owner) and is_of_another_chip(facts, str(owner), str(name)) for owner in owners]
+    return [edit for edit, other in zip(edits, is_other, strict=True) if not other]
