@@ -22,6 +22,7 @@ from flashstill.runs.cards.writing import card, code, is_unchanged_card, stated,
 from tests.commands import refuse
 from tests.finished_runs import family_records, write_family
 from tests.marks import slow
+from tests.recorded_progress import RecordedProgress
 from tests.twins import SMALL
 
 HOSTILE = (
@@ -125,17 +126,12 @@ def test_no_paths_of_this_machine(run: Path) -> None:
 
 
 def test_a_readme_of_others_is_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-
-    class Heard(Silent):
-        def say(self, text: str) -> None:
-            said.append(text)
-
+    progress = RecordedProgress()
     place = run / "students" / "half" / FILE
     place.write_text("of somebody else")
-    leave_cards(run, Heard())
+    leave_cards(run, progress)
     assert place.read_text() == "of somebody else"
-    assert ["it is kept" in line for line in said] == [True]
+    assert ["it is kept" in line for line in progress.lines] == [True]
     line = refuse(capsys, "card", run / "students" / "half")
     assert "--replace writes over it" in line
     renew_cards(run / "students" / "half", replace=True)

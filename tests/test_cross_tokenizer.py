@@ -14,6 +14,7 @@ from flashstill.progress import Silent
 from flashstill.recipes.distillation import read_distillation
 from flashstill.runs.distillation import run_distillation
 from tests.distillations import metrics, same, torchrun, weights
+from tests.recorded_progress import RecordedProgress
 from tests.two_tokenizers import byte_level, unigram
 
 RECIPE = """
@@ -104,14 +105,9 @@ def test_losses_over_spans_need_two_tokenizers(tmp_path: Path) -> None:
 def test_a_run(loss: str, tiny_teacher: Path, student: Path, text_file: Path, tmp_path: Path) -> None:
     top = f'hard_weight = 0.1\nlosses = [{{divergence = "{loss}"}}]'
     path = recipe_at(tmp_path / "r.toml", tiny_teacher, text_file, f'kind = "copy"\nmodel = "{student}"', top=top)
-    said: list[str] = []
-
-    class Heard(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
-    summary = run_distillation(read_distillation(path), tmp_path / "out", Heard())
-    assert any("spans" in line and "of one token on both sides" in line for line in said)
+    progress = RecordedProgress()
+    summary = run_distillation(read_distillation(path), tmp_path / "out", progress)
+    assert any("spans" in line and "of one token on both sides" in line for line in progress.lines)
     quality = summary["quality"]
     assert quality["student"]["heldout"]["bits_per_byte"][0] < quality["initial"]["heldout"]["bits_per_byte"][0]
     assert "kl_on_spans" in quality["student"]["heldout"]

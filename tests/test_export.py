@@ -26,6 +26,7 @@ from flashstill.errors import BadInput, DiskTrouble
 from flashstill.progress import Silent
 from tests import exported
 from tests.commands import refuse
+from tests.recorded_progress import RecordedProgress
 from tests.vocabularies import AWKWARD, BYTE_LEVEL, KINDS, SENTENCE_PIECE, tokenizer
 
 PROVEN: dict[str, str] = json.loads(exported.PROVEN.read_text(encoding="utf-8"))
@@ -152,21 +153,11 @@ def test_a_guess_is_told_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         nameless.setitem(splitting.NAMES, next(key for key, name in splitting.NAMES.items() if name == "smollm"), "")
         export_gguf(tmp_path / "model", tmp_path / "x.gguf", "f32", Silent())
     for expected in ("each digit by itself", "guessed when it was converted"):
-        told = Said()
+        told = RecordedProgress()
         found = resolve_teacher(str(tmp_path / "x.gguf"), told)
         assert any(expected in line for line in told.lines)
     split = load_tokenizer(found).backend_tokenizer.pre_tokenizer
     assert [piece for piece, _ in split.pre_tokenize_str("12")] == ["1", "2"]
-
-
-class Said(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize("kind", some_slow([*(kind for kind in BYTE_LEVEL if kind != "smollm"), "prefixed"], ["gpt-2"]))

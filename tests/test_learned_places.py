@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +33,12 @@ from flashstill.recipes import SearchRecipe
 from flashstill.runs.layer_search import drops, spread
 from tests import zoo
 from tests.marks import slow
+from tests.recorded_progress import RecordedProgress
 
 SILENT = Silent()
 TOKENS = torch.randint(3, 90, (3, 12), generator=torch.Generator().manual_seed(1))
 FIRST = torch.zeros_like(TOKENS, dtype=torch.bool)
 FIRST[0] = True
-
-
-class Noting(Silent):
-    """Keeps what a task says of its steps."""
-
-    kl = ""
-
-    @contextlib.contextmanager
-    def task(self, *_: Any, **__: Any) -> Iterator[Any]:
-        def advance(_: float, note: str = "") -> None:
-            self.kl += note
-
-        yield advance
 
 
 WIDTHS = {
@@ -182,11 +169,11 @@ def test_documents_of_a_window_do_not_see_each_other(name: str) -> None:
     for axis, groups in whole.items():
         for group, scores in groups.items():
             assert torch.allclose(found[axis][group], scores, rtol=1e-3, atol=1e-6), (axis, group)
-    asked: list[str] = []
+    asked: list[list[str]] = []
     for text in ((DOCUMENTS, 1, 3, SILENT, OWN, None, None), (tokens, 1, 3, SILENT, learned, None, starts)):
-        noting = Noting()
-        greedy_drops(model, *text[:3], noting, *text[4:])
-        asked.append(noting.kl)
+        progress = RecordedProgress()
+        greedy_drops(model, *text[:3], progress, *text[4:])
+        asked.append(progress.notes)
     assert asked[0] == asked[1]
 
 

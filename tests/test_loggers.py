@@ -21,6 +21,7 @@ from flashstill.loggers import check_loggers, logs_of, process
 from flashstill.loggers.writer import LONGEST_S
 from flashstill.progress import Silent
 from flashstill.recipes.logs import LOGGERS, with_log
+from tests.recorded_progress import RecordedProgress
 
 NOTES = """
 import json, os, signal, time
@@ -99,14 +100,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "PATIENCE_S", 300.0)
 
 
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def rows(first: int, last: int) -> list[dict[str, float]]:
     return [{"step": step, "loss": 1.0 / step, "validation_loss": 2.0} for step in range(first, last + 1)]
 
@@ -123,15 +116,15 @@ def steps(folder: Path) -> list[int]:
 def test_every_step_once_in_one_run(tmp_path: Path) -> None:
     """A run that is killed after a checkpoint gives the metrics again, from the first step on; nothing is logged twice,
     and the run keeps its id. A logger that is named only then gets all of it."""
-    noting = Noting()
-    with logs_of(["tensorboard", "wandb"], tmp_path, ABOUT, noting) as logs:
+    progress = RecordedProgress()
+    with logs_of(["tensorboard", "wandb"], tmp_path, ABOUT, progress) as logs:
         for step in range(1, 6):
             logs.add(rows(step, step))
-    with logs_of(LOGGERS, tmp_path, ABOUT, noting) as logs:
+    with logs_of(LOGGERS, tmp_path, ABOUT, progress) as logs:
         logs.add(rows(1, 3))
         for step in range(4, 9):
             logs.add(rows(step, step))
-    assert noting.lines == []
+    assert progress.lines == []
     for name in LOGGERS:
         assert steps(tmp_path / name) == list(range(1, 9))
         assert {each["validation_loss"] for each in noted(tmp_path / name) if "step" in each} == {2.0}
@@ -148,12 +141,12 @@ def test_every_step_once_in_one_run(tmp_path: Path) -> None:
 def test_a_logger_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Is told once, with its own words."""
     monkeypatch.setenv("FAULT", fault)
-    noting = Noting()
-    with logs_of(["wandb"], tmp_path, ABOUT, noting) as logs:
+    progress = RecordedProgress()
+    with logs_of(["wandb"], tmp_path, ABOUT, progress) as logs:
         for step in range(1, 200):
             logs.add(rows(step, step))
-    assert len(noting.lines) == 1
-    assert noting.lines[0].startswith("wandb no longer logs (OSError: [Errno 28] No space left on device)")
+    assert len(progress.lines) == 1
+    assert progress.lines[0].startswith("wandb no longer logs (OSError: [Errno 28] No space left on device)")
 
 
 @pytest.mark.slow
@@ -164,19 +157,19 @@ def test_a_logger_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FAULT", "hang")
     monkeypatch.setenv("GO", str(go))
     monkeypatch.setattr(process, "PATIENCE_S", 0.2)
-    noting = Noting()
-    with logs_of(["trackio"], tmp_path, ABOUT, noting) as logs:
+    progress = RecordedProgress()
+    with logs_of(["trackio"], tmp_path, ABOUT, progress) as logs:
         logs.add(rows(1, 5))
-    assert noting.lines == ["trackio is still at work; its process ends by itself"]
+    assert progress.lines == ["trackio is still at work; its process ends by itself"]
     go.touch()
     process._LEFT.pop().wait(timeout=120.0)
     go.unlink()
     monkeypatch.setattr(process, "MOST_BYTES", 1000)
-    with logs_of(["wandb"], tmp_path, ABOUT, noting) as logs:
+    with logs_of(["wandb"], tmp_path, ABOUT, progress) as logs:
         logs.add(rows(1, 5000))
         logs.add(rows(5001, 5002))
-    assert len(noting.lines) == 2
-    assert noting.lines[1].startswith("wandb no longer logs (it does not read the metrics)")
+    assert len(progress.lines) == 2
+    assert progress.lines[1].startswith("wandb no longer logs (it does not read the metrics)")
 
 
 @pytest.mark.usefixtures("stand_ins")
@@ -197,11 +190,11 @@ def test_a_logger_that_hangs_at_a_step_ends_itself(tmp_path: Path, monkeypatch: 
 
 def test_a_logger_without_a_place(tmp_path: Path) -> None:
     (tmp_path / "wandb").write_text("a file in its place")
-    noting = Noting()
-    with logs_of(["wandb"], tmp_path, ABOUT, noting) as logs:
+    progress = RecordedProgress()
+    with logs_of(["wandb"], tmp_path, ABOUT, progress) as logs:
         logs.add(rows(1, 5))
-    assert len(noting.lines) == 1
-    assert "training goes on" in noting.lines[0]
+    assert len(progress.lines) == 1
+    assert "training goes on" in progress.lines[0]
 
 
 def test_only_the_first_process_logs(tmp_path: Path) -> None:
@@ -233,10 +226,10 @@ def test_nothing_comes_from_the_working_directory(tmp_path: Path, monkeypatch: p
     place.mkdir()
     (place / "secrets.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(place)
-    noting = Noting()
-    with logs_of(["wandb"], tmp_path / "logs", ABOUT, noting) as logs:
+    progress = RecordedProgress()
+    with logs_of(["wandb"], tmp_path / "logs", ABOUT, progress) as logs:
         logs.add(rows(1, 2))
-    assert noting.lines == []
+    assert progress.lines == []
     assert steps(tmp_path / "logs" / "wandb") == [1, 2]
 
 
@@ -274,12 +267,12 @@ class TestRealPackages:
 
     def run(self, name: str, folder: Path) -> None:
         pytest.importorskip(name)
-        noting = Noting()
-        with logs_of([name], folder, ABOUT, noting) as logs:
+        progress = RecordedProgress()
+        with logs_of([name], folder, ABOUT, progress) as logs:
             logs.add(rows(1, 5))
-        with logs_of([name], folder, ABOUT, noting) as logs:
+        with logs_of([name], folder, ABOUT, progress) as logs:
             logs.add(rows(1, 8))
-        assert noting.lines == [], (folder / name / "log.txt").read_text()
+        assert progress.lines == [], (folder / name / "log.txt").read_text()
 
     @pytest.mark.slow
     def test_tensorboard(self, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from flashstill.runs.origins import check_models
 from flashstill.runs.run_lock import CHANGES
 from flashstill.studies import STUDIES, Study, run_study
 from flashstill.studies.seeds import Bar, Result
+from tests.recorded_progress import RecordedProgress
 from tests.tiny import family_text
 
 
@@ -176,18 +177,13 @@ class TestStudies:
     def test_what_is_converted_first_is_said(
         self, recipe: FamilyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        lines: list[str] = []
-
-        class Noting(Silent):
-            def say(self, line: str) -> None:
-                lines.append(line)
-
+        progress = RecordedProgress()
         monkeypatch.setattr(
             "flashstill.distill.teachers.resolve_teacher",
             lambda name, progress, role: (progress.say(f"converting {role}"), tmp_path / "here")[1],
         )
-        check_models({"teacher": "a.gguf"}, tmp_path, Noting())
-        assert lines == ["converting teacher"]
+        check_models({"teacher": "a.gguf"}, tmp_path, progress)
+        assert progress.lines == ["converting teacher"]
 
     def test_a_study_of_before_has_no_fingerprints(self, begun_with: list[str], tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -26,6 +26,7 @@ from flashstill.runs.family import Family
 from flashstill.runs.pace import FILE, Pace
 from flashstill.runs.shares import Share
 from tests.marks import slow
+from tests.recorded_progress import RecordedProgress
 from tests.tiny import family_text
 
 DEMO = built_in("demo")
@@ -121,16 +122,6 @@ class TestAmounts:
         assert costs_at(3e-2).context(DEMO, 36.0) == 16
 
 
-class Said(Silent):
-    """What was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
 @pytest.fixture
 def family(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     corpus = tmp_path / "corpus.txt"
@@ -140,7 +131,7 @@ def family(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) 
     recipe = read_recipe(tmp_path / "family.toml")
     monkeypatch.setattr(measured, "rates", lambda model, layers: costs_at(1e-3).rates)
     monkeypatch.setattr(pace, "overhead_now", lambda: 1.0)
-    return Family(recipe, tmp_path / "out", Said(), "")
+    return Family(recipe, tmp_path / "out", RecordedProgress(), "")
 
 
 class TestDecisions:
@@ -154,7 +145,7 @@ class TestDecisions:
         decided = family.recipe
         assert decided.text.train_tokens != asked.text.train_tokens
         monkeypatch.setattr(measured, "rates", lambda model, layers: pytest.fail("it has been measured"))
-        again = Family(asked, family.out, Said(), "")
+        again = Family(asked, family.out, RecordedProgress(), "")
         second = Pace(again)
         second.begin()
         assert again.recipe == decided
@@ -168,7 +159,7 @@ class TestDecisions:
     def test_a_student_may_be_called_as_a_moment_is(self, family: Family, name: str) -> None:
         recipe = family.recipe
         students = (dataclasses.replace(recipe.students[0], name=name), *recipe.students[1:])
-        family = Family(dataclasses.replace(recipe, students=students), family.out, Said(), "")
+        family = Family(dataclasses.replace(recipe, students=students), family.out, RecordedProgress(), "")
         family.out.mkdir()
         held = Pace(family)
         held.begin()
@@ -176,14 +167,14 @@ class TestDecisions:
         held.evaluation()
         assert 1 <= held.windows(10) <= 10
         assert held.measuring() > 0
-        again = Family(family.asked, family.out, Said(), "")
+        again = Family(family.asked, family.out, RecordedProgress(), "")
         assert Pace(again).student(again.recipe.students[0]).tokens == tokens
         assert family.recipe == again.recipe
 
     def test_it_says_what_it_will_do_before_it_does_it(self, family: Family) -> None:
         family.out.mkdir()
         Pace(family).begin()
-        assert isinstance(family.progress, Said)
+        assert isinstance(family.progress, RecordedProgress)
         said = "\n".join(family.progress.lines)
         for words in ("measuring this machine for a run of 2 minutes", "training tokens: half ", "in all about"):
             assert words in said
@@ -194,10 +185,10 @@ class TestDecisions:
     @pytest.mark.parametrize(("items", "words"), [(0, "all items"), (50, "up to 50 items")])
     def test_tasks_are_not_in_the_estimate_and_it_says_so(self, family: Family, items: int, words: str) -> None:
         asked = dataclasses.replace(family.asked.evaluate, tasks=("gym:basic_arithmetic",), items=items)
-        family = Family(dataclasses.replace(family.asked, evaluate=asked), family.out, Said(), "")
+        family = Family(dataclasses.replace(family.asked, evaluate=asked), family.out, RecordedProgress(), "")
         family.out.mkdir()
         Pace(family).begin()
-        assert isinstance(family.progress, Said)
+        assert isinstance(family.progress, RecordedProgress)
         said = "\n".join(family.progress.lines)
         assert f"tasks ({words} of each) come on top, whatever the minutes are: evaluate.items bounds them" in said
 
@@ -216,10 +207,10 @@ class TestDecisions:
 
     @pytest.mark.slow
     def test_too_few_minutes_are_said_to_be(self, family: Family) -> None:
-        family = Family(dataclasses.replace(family.asked, minutes=0.01), family.out, Said(), "")
+        family = Family(dataclasses.replace(family.asked, minutes=0.01), family.out, RecordedProgress(), "")
         family.out.mkdir()
         Pace(family).begin()
-        assert isinstance(family.progress, Said)
+        assert isinstance(family.progress, RecordedProgress)
         assert "this is the least that shows anything; 0.01 minutes are too few here" in family.progress.lines[-1]
 
     @pytest.mark.parametrize(
@@ -308,7 +299,7 @@ def test_a_paced_run_that_is_cut_reaches_what_it_decided(
             run_family(recipe, tmp_path / "out", Silent())
     decided = json.loads((tmp_path / "out" / FILE).read_text())["decisions"]
     monkeypatch.setattr(pace, "overhead_now", lambda: pytest.fail("it has been measured"))
-    said = Said()
+    said = RecordedProgress()
     run_family(recipe, tmp_path / "out", said)
     after = json.loads((tmp_path / "out" / FILE).read_text())
     assert {name: after["decisions"][name] for name in decided} == decided

@@ -13,9 +13,9 @@ from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
 from flashstill.evaluate.tasks import problem_tasks
 from flashstill.evaluate.tasks.problem_tasks import read_problem_task
-from flashstill.progress import Silent
 from flashstill.records import QualityRecord
 from tests.commands import refuse
+from tests.recorded_progress import RecordedProgress
 
 
 def test_problems_are_seeded_and_as_many_as_asked_for() -> None:
@@ -48,18 +48,8 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], tin
     assert "is judged by code of a file (own.py:judge); if you trust it, say --allow-task-code" in code
 
 
-class Said(Silent):
-    """Progress that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def test_answers_end_where_the_models_positions_do() -> None:
-    task, told = read_problem_task("gym:basic_arithmetic", 2, 0, 0, False), Said()
+    task, told = read_problem_task("gym:basic_arithmetic", 2, 0, 0, False), RecordedProgress()
     prompts = [[0] * 30, [0] * 40]
     assert (task._room(prompts, None, told), task._room(prompts, 296, told)) == (256, 256)
     assert not told.lines

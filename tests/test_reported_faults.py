@@ -34,20 +34,11 @@ from flashstill.progress import Silent
 from tests import zoo
 from tests.chatting import CHATML, learned, reading_of, write_lines
 from tests.random_tokens import drawn_tokens, packed_text
+from tests.recorded_progress import RecordedProgress
 from tests.small_models import head_of, made
 from tests.tensors import logits
 
 SILENT = Silent()
-
-
-class Noting(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 class Noted(Offline):
@@ -193,15 +184,15 @@ def test_what_is_judged_was_not_trained_on(tmp_path: Path, kind: str) -> None:
     other = write_lines(tmp_path / "other.jsonl", [{"text": f"def f{n}(x): return x + {n}"} for n in range(60)])
     reading = reading_of(CHATML)
     sizes = Sizes(window_tokens=96, train_tokens=96 * 400, heldout_tokens=400, out_of_domain_tokens=200)
-    noting = Noting()
-    splits = packed_splits(str(data), str(other), reading, sizes, 0, progress=noting)
+    progress = RecordedProgress()
+    splits = packed_splits(str(data), str(other), reading, sizes, 0, progress=progress)
     texts = {name: reading.tokenizer.decode(splits[name].tokens[:, :-1].ravel()) for name in ("train", "heldout")}
     marks = {name: re.findall(r"<(\d+)>", text) for name, text in texts.items()}
     assert marks["heldout"]
     assert not {*marks["train"]} & {*marks["heldout"]}
     assert max(Counter(marks["train"]).values()) == (2 if kind == "paragraph" else 1)
-    assert any("120 documents are left out, as each has the same text" in line for line in noting.lines)
-    assert any("in the training text as well" in line for line in noting.lines) == (kind == "paragraph")
+    assert any("120 documents are left out, as each has the same text" in line for line in progress.lines)
+    assert any("in the training text as well" in line for line in progress.lines) == (kind == "paragraph")
 
 
 # verl-project/verl-SpeCo#66: a draft's smaller vocabulary is taken for the target's first ids

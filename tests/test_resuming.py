@@ -30,20 +30,13 @@ from flashstill.runs.distillation import run_distillation
 from flashstill.runs.run_lock import CHANGES, adopt, claim, free_if_unused, lock
 from tests.distillations import metrics, same, written
 from tests.distillations import weights as weights_of
+from tests.recorded_progress import RecordedProgress
 from tests.tensors import weights
 
 SILENT = Silent()
 LOCAL = TeacherRecipe(model="/a/teacher")
 ONE = DistillRecipe(name="one", teachers=(LOCAL,), losses=(), hard_weight=1.0)
 TRAIN = TrainRecipe(tokens=1024, windows_per_step=4, learning_rate=1e-3, checkpoint_every_steps=2)
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def trained(recipe: DistillRecipe, **changes: Any) -> DistillRecipe:
@@ -81,13 +74,13 @@ class TestRecipes:
     )
     def test_what_may_change(self, tmp_path: Path, changed: DistillRecipe) -> None:
         assert claim(ONE, tmp_path, "distill.toml") == []
-        changes, noting = claim(changed, tmp_path, "distill.toml"), Noting()
+        changes, progress = claim(changed, tmp_path, "distill.toml"), RecordedProgress()
         assert tomllib.loads((tmp_path / "distill.toml").read_text()) == tomllib.loads(to_toml(ONE)), "not yet"
-        adopt(changed, tmp_path, "distill.toml", changes, noting)
+        adopt(changed, tmp_path, "distill.toml", changes, progress)
         assert claim(changed, tmp_path, "distill.toml") == []
         rows = [json.loads(line) for line in (tmp_path / CHANGES).read_text().splitlines()]
         assert [row["key"] for row in rows] == [change.key for change in changes]
-        assert len(noting.lines) == len(rows) >= 1
+        assert len(progress.lines) == len(rows) >= 1
         assert all(row["was"] != row["now"] for row in rows)
 
     @pytest.mark.parametrize(
@@ -184,13 +177,13 @@ class TestTraining:
 
     def test_with_other_passes(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """What the sentence about memory that runs out advises: the result is the same to rounding."""
-        straight, noting = weights(self.run(teacher, packed, tmp_path / "a", TRAIN)), Noting()
+        straight, progress = weights(self.run(teacher, packed, tmp_path / "a", TRAIN)), RecordedProgress()
         with pytest.raises(KeyboardInterrupt):
             self.run(teacher, packed, tmp_path / "b", TRAIN, stop=5)
         smaller = dataclasses.replace(TRAIN, micro_windows=1, checkpoint_every_steps=3)
-        resumed = weights(self.run(teacher, packed, tmp_path / "b", smaller, progress=noting))
+        resumed = weights(self.run(teacher, packed, tmp_path / "b", smaller, progress=progress))
         assert all(torch.allclose(resumed[name], tensor, rtol=1e-3, atol=1e-4) for name, tensor in straight.items())
-        assert noting.lines == ["t goes on at step 4 with micro_windows 1 (was 0): bits may differ"]
+        assert progress.lines == ["t goes on at step 4 with micro_windows 1 (was 0): bits may differ"]
         segments = [json.loads(line) for line in (tmp_path / "b" / "segments.jsonl").read_text().splitlines()]
         assert [(each["from_step"], each["micro_windows"]) for each in segments] == [(0, 0), (4, 1)]
 
@@ -253,20 +246,20 @@ class TestRuns:
 
     @pytest.mark.slow
     def test_a_finished_run_goes_on_with_more_tokens(self, recipe: DistillRecipe, tmp_path: Path) -> None:
-        out, noting = tmp_path / "out", Noting()
+        out, progress = tmp_path / "out", RecordedProgress()
         first = run_distillation(recipe, out, SILENT)
         student, losses = weights_of(out), [row["loss"] for row in metrics(out)]
         assert "segments" not in first
         made = {path: path.stat().st_mtime_ns for path in (out / "signals").rglob("*.safetensors")}
         longer = trained(recipe, tokens=1024, micro_windows=2)
-        summary = run_distillation(longer, out, noting)
+        summary = run_distillation(longer, out, progress)
         assert {path: path.stat().st_mtime_ns for path in (out / "signals").rglob("*.safetensors")} == made
         assert [row["loss"] for row in metrics(out)][:4] == losses
         assert summary["steps"] == 8
         assert [(each["from_step"], each["tokens"]) for each in summary["segments"]] == [(0, 512), (4, 1024)]
         assert same(student, weights_of(out / "earlier" / "tokens-512"))
         assert not same(student, weights_of(out))
-        assert any("train.tokens was 512 and is 1,024: the schedule" in line for line in noting.lines)
+        assert any("train.tokens was 512 and is 1,024: the schedule" in line for line in progress.lines)
         assert run_distillation(longer, out, SILENT) == summary
         with pytest.raises(BadInput, match=r"train.tokens was 1,024\); now train.tokens is 512"):
             run_distillation(dataclasses.replace(recipe), out, SILENT)
@@ -283,7 +276,7 @@ class TestRuns:
         )
         run_distillation(here, tmp_path / "whole", SILENT)
 
-        class Killed(Noting):
+        class Killed(RecordedProgress):
             @contextmanager
             def task(self, name: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:
                 def advance(amount: float, note: str = "") -> None:
@@ -292,14 +285,14 @@ class TestRuns:
 
                 yield advance
 
-        out, noting = tmp_path / "out", Noting()
+        out, progress = tmp_path / "out", RecordedProgress()
         with pytest.raises(KeyboardInterrupt):
             run_distillation(here, out, Killed())
         shutil.rmtree(places[0])
         with pytest.raises(BadInput, match=r"teachers.0. \(.*other\) has changed since .* which would mix two models"):
             run_distillation(other, out, SILENT)
-        run_distillation(there, out, noting)
-        assert any("the same model, by its fingerprint" in line for line in noting.lines)
+        run_distillation(there, out, progress)
+        assert any("the same model, by its fingerprint" in line for line in progress.lines)
         assert same(weights_of(tmp_path / "whole"), weights_of(out))
         with pytest.raises(BadInput, match="which would mix two models"):  # also once it is finished
             run_distillation(other, out, SILENT)

@@ -30,6 +30,7 @@ from tests.commands import Cli
 from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer
 from tests.marks import slow
+from tests.recorded_progress import RecordedProgress
 
 SILENT = Silent()
 K = 12
@@ -199,17 +200,9 @@ class TestFailures:
     @pytest.mark.slow
     def test_the_server_says_when(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.headers, served.faults = {"Retry-After": "1"}, [429]
-        notes: list[str] = []
-
-        class Noting(Silent):
-            def task(self, *_: Any, **__: Any) -> Any:
-                from contextlib import nullcontext
-
-                return nullcontext(lambda amount, note="": notes.append(note))
-
-        server = Server(base=served.base, name="frontier")
-        build_from_server(server, TopK(k=K), key_of(packed), packed, tokenizer, tmp_path, Noting(), "s")
-        assert "429 not now; again in 1 s" in notes
+        server, progress = Server(base=served.base, name="frontier"), RecordedProgress()
+        build_from_server(server, TopK(k=K), key_of(packed), packed, tokenizer, tmp_path, progress, "s")
+        assert "429 not now; again in 1 s" in progress.notes
 
     @pytest.mark.slow
     def test_one_that_stays_broken(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:

@@ -20,17 +20,10 @@ from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
 from flashstill.runs.distillation import build_signals, run_distillation
 from flashstill.runs.shared_signals import one_builder, shared_place
 from tests.distillations import metrics, written
+from tests.recorded_progress import RecordedProgress
 from tests.tiny import family_text
 
 SILENT = Silent()
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class TestRecipes:
@@ -108,24 +101,24 @@ class TestRuns:
         assert sorted(made) == [False, True], "one makes them, the other waits and finds them"
 
     def test_a_lock_is_waited_for(self, tmp_path: Path) -> None:
-        place, noting = shared_place(tmp_path, {"kind": "topk", "k": 3}), Noting()
+        place, progress = shared_place(tmp_path, {"kind": "topk", "k": 3}), RecordedProgress()
         assert place.name.startswith("topk-")
         order: list[str] = []
 
         def second() -> None:
-            with one_builder(place, (0, 1), noting):
+            with one_builder(place, (0, 1), progress):
                 order.append("second")
 
         with one_builder(place, (0, 1), SILENT):
             thread = threading.Thread(target=second)
             thread.start()
-            while not noting.lines:
+            while not progress.lines:
                 thread.join(0.01)
             with one_builder(place, (1, 2), SILENT):  # another share does not wait
                 order.append("first")
         thread.join()
         assert order == ["first", "second"]
-        assert "another run makes the signals" in noting.lines[0]
+        assert "another run makes the signals" in progress.lines[0]
 
 
 class TestTokenizers:

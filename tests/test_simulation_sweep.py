@@ -21,6 +21,7 @@ from flashstill.simulate.sweep import Job, jobs_of, row_of, seeded
 from flashstill.simulate.traffic import Traffic
 from flashstill.simulate.workers import each_done
 from tests.commands import Cli, refuse
+from tests.recorded_progress import RecordedProgress
 
 Caps = pytest.CaptureFixture[str]
 ASKED = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--isl", "64", "--osl", "8", "--requests", "40")
@@ -56,16 +57,6 @@ def test_a_run_without_an_answer_is_a_row_with_its_reason() -> None:
     assert "tp does not divide the heads" in row["reason"]
 
 
-class Heard:
-    """A console that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_a_long_sweep_says_before_it_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a short run of the middle one; nothing of a short sweep, or where nobody knows how many requests there are."""
     ran: list[Job] = []
@@ -77,15 +68,15 @@ def test_a_long_sweep_says_before_it_how_long_it_takes(monkeypatch: pytest.Monke
     monkeypatch.setattr("flashstill.simulate.sweep.row_of", row)
     clock = iter([100.0, 140.0])
     monkeypatch.setattr(sweeping, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    jobs, console = jobs_of(base(traffic=Traffic(rate=1.0, requests=100_000)), [2.0, 4.0, 8.0], 2), Heard()
+    jobs, console = jobs_of(base(traffic=Traffic(rate=1.0, requests=100_000)), [2.0, 4.0, 8.0], 2), RecordedProgress()
     foretell(jobs, 4, console)  # type: ignore[arg-type]
     assert [(job.load, job.traffic.requests) for job in ran] == [(4.0, 20_000)] * 2
-    assert console.said == ["6 runs have 600,000 requests in all, about 5 minutes on 4 processes; Ctrl-C ends them"]
+    assert console.lines == ["6 runs have 600,000 requests in all, about 5 minutes on 4 processes; Ctrl-C ends them"]
     foretell(jobs_of(base(), [2.0, 4.0], 9), 4, console)  # type: ignore[arg-type]
     agents = base(traffic=Traffic(agents=100_000))
     foretell([agents, agents], None, console)  # type: ignore[arg-type]
     foretell([*jobs, base(traffic=Traffic(trace=Path("trace.csv")))], 4, console)  # type: ignore[arg-type]
-    assert console.said[1:] == ["2 runs have 2,000,000 requests in all; Ctrl-C ends them"]
+    assert console.lines[1:] == ["2 runs have 2,000,000 requests in all; Ctrl-C ends them"]
     assert len(ran) == 2
 
 

@@ -44,6 +44,7 @@ from flashstill.recipes.validation import (
 )
 from tests.distillations import metrics, same, shot_at_random, written
 from tests.distillations import weights as weights_of
+from tests.recorded_progress import RecordedProgress
 from tests.tensors import weights
 
 # steps at a rate that soon makes text it has not seen less likely
@@ -51,14 +52,6 @@ RECIPE = TrainRecipe(
     tokens=1536, windows_per_step=4, learning_rate=2e-2, schedule="constant", checkpoint_every_steps=5, diverged_at=0.0
 )
 STEPS = 12
-
-
-class Noting(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def halves(packed: Packed) -> tuple[Packed, Packed]:
@@ -163,14 +156,14 @@ class TestBest:
         self, teacher: Any, packed: Packed, tmp_path: Path
     ) -> None:
         """Not those of the last step, which is worse, nor those of the best one that is not validated."""
-        noting = Noting()
-        student, rows, seen = run(teacher, packed, tmp_path, watched(packed), progress=noting)
+        progress = RecordedProgress()
+        student, rows, seen = run(teacher, packed, tmp_path, watched(packed), progress=progress)
         figures = {int(row["step"]): row["validation_loss"] for row in rows if "validation_loss" in row}
         best = min(figures, key=figures.__getitem__)
         assert figures[STEPS] > figures[best] + 0.1, "the last step is worse on text that is held out"
         assert equal(seen[best], weights(student))
         assert not equal(seen[STEPS], weights(student))
-        assert noting.lines == [f"t: loss on validation text was lowest after step {best}; its weights are kept"]
+        assert progress.lines == [f"t: loss on validation text was lowest after step {best}; its weights are kept"]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("stop", [1, 5, 6, 9, 12])
@@ -199,12 +192,12 @@ class TestStopping:
     @pytest.mark.slow
     def test_it_ends_when_patience_does(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """And a run that is called again returns the same, without another step."""
-        noting, validation = Noting(), watched(packed, patience=2)
-        student, rows, _ = run(teacher, packed, tmp_path, validation, progress=noting)
+        progress, validation = RecordedProgress(), watched(packed, patience=2)
+        student, rows, _ = run(teacher, packed, tmp_path, validation, progress=progress)
         figures = {int(row["step"]): row["validation_loss"] for row in rows if "validation_loss" in row}
         best = min(figures, key=figures.__getitem__)
         assert len(rows) == best + 4 < STEPS
-        assert noting.lines[-1].endswith(f"after step {best}; its weights are kept and training has stopped")
+        assert progress.lines[-1].endswith(f"after step {best}; its weights are kept and training has stopped")
         again, others, seen = run(teacher, packed, tmp_path, validation)
         assert not seen
         assert others == rows
@@ -394,8 +387,8 @@ def test_a_run_that_stops(tiny_teacher: Path, text_file: Path, tmp_path: Path) -
 
     asked = 'keep = "best"\nmetric = "kl"\npatience = 2\nmin_delta = 0.5\n'
     path = stopping(tmp_path / "distill.toml", tiny_teacher, text_file, "topk", asked)
-    recipe, noting = read_distillation(path), Noting()
-    summary = run_distillation(recipe, tmp_path / "out", noting)
+    recipe, progress = read_distillation(path), RecordedProgress()
+    summary = run_distillation(recipe, tmp_path / "out", progress)
     steps = len(metrics(tmp_path / "out"))
     assert steps < 16
     found = summary["validation"]
@@ -404,7 +397,7 @@ def test_a_run_that_stops(tiny_teacher: Path, text_file: Path, tmp_path: Path) -
     rows = {row["step"]: row for row in metrics(tmp_path / "out")}
     assert rows[found["best_step"]]["validation_kl"] == found["best"]
     assert summary["training_s"] > sum(row["step_s"] for row in rows.values())
-    assert "validation on 256 tokens every 2 steps, 8 times: about 33% of the training time" in noting.lines
+    assert "validation on 256 tokens every 2 steps, 8 times: about 33% of the training time" in progress.lines
     longer = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, tokens=4096))
     with pytest.raises(BadInput, match=rf"training stopped after {steps} steps, as validation.patience was over"):
         run_distillation(longer, tmp_path / "out", Silent())
