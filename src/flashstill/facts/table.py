@@ -164,9 +164,9 @@ def _version(path: Path) -> tuple[int, int, int, bytes]:
 def _with_files(files: tuple[tuple[Path, tuple[int, int, int, bytes]], ...]) -> Facts:
     """The package's rows and those of a user's files, read again when one of them changes; BadInput for a row that
     nothing would read."""
-    package, paths = _package(), [path for path, _ in files]
-    facts = _gathered(paths, package)
-    rows = ((str(path), row) for path in paths if path.name != MACHINES_FILE for row in read_rows(path))
+    package, tables = _package(), _tables(path for path, _ in files)
+    facts = _gathered(tables, package)
+    rows = ((str(path), row) for path, table in tables for row in table)
     check_owners(rows, facts.machines, {owner for owner, _ in package.rows})
     return facts
 
@@ -174,24 +174,28 @@ def _with_files(files: tuple[tuple[Path, tuple[int, int, int, bytes]], ...]) -> 
 @cache
 def _package() -> Facts:
     """The package's rows, read once per process."""
-    return _gathered(_package_files())
+    return _gathered(_tables(_package_files()))
 
 
 def _package_files() -> tuple[Path, ...]:
     return tuple(sorted(_PACKAGE.glob("*.csv")))
 
 
-def _gathered(paths: Iterable[Path], before: Facts | None = None) -> Facts:
-    """The rows of `before` and of all files; a later row replaces an earlier one of equal name, quantity, condition."""
+def _tables(paths: Iterable[Path]) -> list[tuple[Path, list[Fact]]]:
+    """The rows of each file, in order; none of a file of machines."""
+    return [(path, [] if path.name == MACHINES_FILE else read_rows(path)) for path in paths]
+
+
+def _gathered(tables: Iterable[tuple[Path, Sequence[Fact]]], before: Facts | None = None) -> Facts:
+    """The rows of `before` and of all tables; a later row replaces an earlier of equal name, quantity, condition."""
     rows = {} if before is None else dict(before.rows)
     machines = {} if before is None else dict(before.machines)
     units = {row.quantity: row.unit for found in rows.values() for row in found}
     more: dict[tuple[str, str], dict[str, Fact]] = {}
-    for path in paths:
+    for path, table in tables:
         if path.name == MACHINES_FILE:
             machines.update((machine.name, machine) for machine in read_machines(path))
-            continue
-        for fact in read_rows(path):
+        for fact in table:
             known = units.setdefault(fact.quantity, fact.unit)
             if fact.unit != known:
                 raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
