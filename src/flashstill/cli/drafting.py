@@ -8,10 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flashstill.cli.options import (
-    SHARE,
-    given_options,
-)
+from flashstill.cli.options import SHARE, given_options
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 ACCEPTANCE, MEASURED = "acceptance", "measured_acceptance"
@@ -63,3 +60,13 @@ def accepted(flags: Mapping[str, Any], drafts: bool | None = None) -> dict[str, 
         spelled[MEASURED] = spelled[ACCEPTANCE]
     rates = given_rates(given, flags["draft"] is not None if drafts is None else drafts, spelled, "--draft")
     return {**flags, MEASURED: rates.get(MEASURED)}
+
+
+def accepted_as_given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """As `accepted`, without a rate or decay that has its default: as keywords of the Python face they would count as
+    given, and no longer give way to a record in the draft's directory."""
+    from flashstill.plan.drafts import RATES
+
+    taken = accepted(flags)
+    spelled = () if isinstance(flags[ACCEPTANCE], str) else given_options()  # by position, in place of a rate
+    return {name: value for name, value in taken.items() if name not in RATES or name in spelled}

@@ -8,14 +8,13 @@ from typing import Any
 import click
 
 from flashstill.cli.documents import asked_facts, json_option, print_json, understood
-from flashstill.cli.drafting import ACCEPTANCE, acceptance_options, accepted
+from flashstill.cli.drafting import acceptance_options, accepted_as_given
 from flashstill.cli.lists import whole, words
 from flashstill.cli.options import (
     COUNT,
     chip_option,
     deployment_options,
     facts_options,
-    given_options,
     model_option,
     price_option,
 )
@@ -47,17 +46,13 @@ def speculate(
     """What a draft is worth, by batch: tokens/s, joules and dollars with and without it, and where it stops paying."""
     from flashstill import drafting
     from flashstill.errors import BadInput
-    from flashstill.plan.drafts import RATES
     from flashstill.printing import print_notes, print_table
 
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("speculate needs --model and --chip")
     facts = asked_facts(facts_directories, edits, as_json, chip=flags["chip"])
     counts = None if draft_tokens is None else [whole(text, "draft-tokens") for text in words(draft_tokens)]
-    taken, given = accepted(flags), given_options()
-    replaced = isinstance(flags[ACCEPTANCE], str)  # rates by position stand in place of a rate
-    left_out = [name for name in RATES if replaced or name not in given]  # defaults, which would count as given
-    asked = {name: value for name, value in taken.items() if value is not None and name not in left_out}
+    asked = {name: value for name, value in accepted_as_given(flags).items() if value is not None}
     batches = [whole(text, "batch") for text in words(batch)]
     worth = drafting.draft_worth(**asked, batches=batches, draft_tokens=counts, price=price, facts=facts)
     understood({**asked, "batch": batches, "draft_tokens": counts or list(drafting.COUNTS)})
