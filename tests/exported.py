@@ -120,7 +120,7 @@ def digest(directory: Path) -> str:
     """Of everything that a GGUF file of a saved model says of it: metadata of its architecture, and tensors."""
     from flashstill.arch.adapter.gguf import gguf_layout
     from flashstill.distill.export.tensors import Weights, planned
-    from flashstill.distill.models.directories import plain_config
+    from flashstill.distill.models.configuration import plain_config
 
     config = plain_config(directory)
     layout = gguf_layout(config.to_dict(), type(config)().to_dict())

@@ -222,7 +222,7 @@ class TestSwitches:
         assert load_model(model).config._attn_implementation == "sdpa"
 
     def test_at_any_depth(self) -> None:
-        from flashstill.distill.models.directories import without_switches
+        from flashstill.distill.models.configuration import without_switches
 
         inner = {
             "attn_implementation": "x/y",

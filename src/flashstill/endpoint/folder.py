@@ -25,7 +25,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def checked_model(directory: Path) -> dict[str, Any]:
     """The config.json of a model directory that an engine may load; BadInput says what is wrong with another."""
     from flashstill.distill.models.checksums import verify_checksums
-    from flashstill.distill.models.directories import check_directory, check_small_files, shapes, without_switches
+    from flashstill.distill.models.configuration import without_switches
+    from flashstill.distill.models.directories import check_directory, check_small_files, shapes
 
     config = check_directory(directory)
     verify_checksums(directory)

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from flashstill.distill.adapters.merging import layers_of, tied
 from flashstill.distill.adapters.settings import named
 from flashstill.distill.models import Model, parts
-from flashstill.distill.models.directories import numbers
+from flashstill.distill.models.configuration import numbers
 from flashstill.errors import BadInput, unknown
 
 PROBE_TOKENS = 8

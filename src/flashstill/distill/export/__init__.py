@@ -14,7 +14,8 @@ from flashstill.distill.export.vocabulary import vocabulary
 from flashstill.distill.export.writing import padded, write_gguf
 from flashstill.distill.models import check_tensors, load_tokenizer
 from flashstill.distill.models.checksums import verify_checksums
-from flashstill.distill.models.directories import check_directory, check_small_files, plain_config
+from flashstill.distill.models.configuration import plain_config
+from flashstill.distill.models.directories import check_directory, check_small_files
 from flashstill.errors import BadInput, DiskTrouble
 from flashstill.progress import Progress
 from flashstill.units import show

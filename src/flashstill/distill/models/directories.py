@@ -3,15 +3,14 @@
 * JSON files must be regular files of limited size and nesting depth.
 * Weights must be safetensors files in the directory itself, complete according to their headers.
 * The index may list only these files, and each tensor must be in the file that the index gives.
-* The configuration must not describe a model larger than the stored weights, so that building it is safe.
 
-Whether tensor names and shapes match is checked only after loading (loaded_tensors.py).
+What config.json describes is checked next (configuration.py), and after loading whether the tensors match it
+(loaded_tensors.py).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,12 +18,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
 from flashstill.distill.data.templates import MOST_TEMPLATE_BYTES
 from flashstill.distill.models.quantised import check_settings
-from flashstill.distill.models.rebuild import without_memory
-from flashstill.distill.models.text_part import auto_class
 from flashstill.errors import BadInput, first_line, shown
 
 MOST_JSON_BYTES = 64 * 2**20
@@ -49,18 +45,6 @@ NUMBERS: Mapping[str, tuple[Any, str]] = {
 """what engines read of GENERATION; a student inherits it"""
 POINTER = b"version https://git-lfs"
 """beginning of the text that a clone without git-lfs has in the place of a large file"""
-LARGER, LARGER_PACKED = 2, 16
-"""largest ratio of parameters to stored elements, plain and quantised (a tied head is stored once; an int32 can pack
-eight 4-bit values)"""
-SWITCHES = re.compile(
-    r"_?(attn|experts)_implementation(_internal|_autoset)?|auto_map|trust_remote_code|custom_(generate|pipelines)"
-    r"|transformers_weights"
-)
-"""config.json keys that make transformers download or run other code, or read other files than the standard ones"""
-FLOAT_TAG = "__float__"
-"""how transformers writes a number that JSON lacks: {"__float__": "Infinity"}"""
-_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
-_LAYERS = re.compile(r"(num|n)_(\w+_)?layers?|num_\w*blocks|\w*depths?")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -188,73 +172,3 @@ def _is_pointer(file: Path) -> bool:
             return stream.read(len(POINTER)) == POINTER
     except OSError:
         return False
-
-
-def plain_config(path: Path) -> Any:
-    """The transformers configuration object of a directory, without keys that would download or run other code."""
-    from transformers import CONFIG_MAPPING
-
-    written = read_json(path / "config.json")
-    fields = without_switches(written)
-    name = kind(fields)
-    if name not in CONFIG_MAPPING:
-        named = str(value(fields, KIND))[:80]
-        own = ", and code that comes with a model (auto_map) is never run" if written.get("auto_map") else ""
-        raise BadInput(f"model directory {path} cannot be loaded: transformers has no {KIND} {named!r}{own}")
-    try:
-        return CONFIG_MAPPING[name].from_dict(fields)
-    except Exception as error:  # transformers raises many kinds for fields that do not fit together
-        raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
-
-
-def without_switches(value: Any) -> Any:
-    """A configuration without the keys that match `SWITCHES`, at any depth, with infinities as they were saved."""
-    if isinstance(value, dict):
-        if set(value) == {FLOAT_TAG} and value[FLOAT_TAG] in _FLOATS:
-            return _FLOATS[value[FLOAT_TAG]]
-        return {key: without_switches(inner) for key, inner in value.items() if not SWITCHES.fullmatch(str(key))}
-    return [without_switches(inner) for inner in value] if isinstance(value, list) else value
-
-
-def check_size(path: Path, config: Any, stored: Shapes) -> None:
-    """BadInput if the configuration describes a larger model than the weights `stored` on disk."""
-    for key, layers in numbers(config.to_dict()):
-        if _LAYERS.fullmatch(key) and layers > max(len(stored), 64):
-            raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(stored)} tensors")
-    on_disk = sum(math.prod(shape) for shape in stored.values())
-    largest = max((max(shape, default=1) for shape in stored.values()), default=1)
-    usual = dict(numbers(type(config)().to_dict()))
-    for key, number in numbers(config.to_dict()):
-        unused = number == usual.get(key)  # a default of a family that has no experts unless asked (Doge)
-        if "experts" in key and "per_tok" not in key and number > max(largest, len(stored)) and not unused:
-            raise BadInput(f"model directory {path}: {key} is {number}, more than its weights hold")
-    described = parameters(path, config)
-    more = LARGER_PACKED if is_quantised(config) else LARGER
-    if described > more * on_disk:
-        raise BadInput(
-            f"model directory {path}: its config.json describes {described:,} parameters, its weights hold {on_disk:,};"
-            " tensors are missing"
-        )
-
-
-def parameters(path: Path, config: Any) -> int:
-    """Number of parameters that a configuration describes, counted on the meta device (no memory is allocated)."""
-    try:
-        with without_memory():
-            model = auto_class(config).from_config(config)
-    except BadInput:
-        raise
-    except Exception as error:  # transformers raises many kinds for fields that do not fit together
-        raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """(key, number) for every integer in a configuration, and (key, length) for every list."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from numbers(inner, str(name))
-    elif isinstance(value, list):
-        yield key, len(value)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield key, value

@@ -15,14 +15,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from flashstill.distill.models.directories import (
-    check_directory,
-    check_size,
-    check_small_files,
-    plain_config,
-    shapes,
-    weight_files,
-)
+from flashstill.distill.models.configuration import check_size, plain_config
+from flashstill.distill.models.directories import check_directory, check_small_files, shapes, weight_files
 from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loading import STORED, Model, load_model, quiet
 from flashstill.errors import BadInput, first_line

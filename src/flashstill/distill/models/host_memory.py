@@ -11,7 +11,7 @@ from typing import Any
 
 from flashstill.arch import from_hf
 from flashstill.arch.adapter.bounds import most_of
-from flashstill.distill.models.directories import numbers
+from flashstill.distill.models.configuration import numbers
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.units import show

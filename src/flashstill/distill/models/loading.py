@@ -26,15 +26,9 @@ from flashstill.arch.adapter.sizes import is_quantised, is_tied
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.causality import check_decoder
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
+from flashstill.distill.models.configuration import check_size, plain_config
 from flashstill.distill.models.devices import current
-from flashstill.distill.models.directories import (
-    GENERATION,
-    check_directory,
-    check_size,
-    check_small_files,
-    plain_config,
-    shapes,
-)
+from flashstill.distill.models.directories import GENERATION, check_directory, check_small_files, shapes
 from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.placement import placement

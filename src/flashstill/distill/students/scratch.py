@@ -11,7 +11,8 @@ import torch
 from flashstill.arch.adapter.edit import with_vocabulary, without_weights
 from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models import Model, cast, quiet
-from flashstill.distill.models.directories import read_json, without_switches
+from flashstill.distill.models.configuration import without_switches
+from flashstill.distill.models.directories import read_json
 from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.models.rebuild import without_memory
 from flashstill.errors import BadInput, one_line
