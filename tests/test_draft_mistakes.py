@@ -11,6 +11,7 @@ import pytest
 import flashstill as fs
 from flashstill.distill.drafts import save_eagle
 from flashstill.distill.models import load_model
+from flashstill.evaluate.drafts import command
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.runs.limits import check_limits
@@ -27,7 +28,7 @@ def fails_at_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("weights are read before the mistake is told")
 
-    monkeypatch.setattr("flashstill.evaluate.drafts.command.load_model", never)
+    monkeypatch.setattr(command, "load_model", never)
 
 
 @pytest.fixture
