@@ -19,7 +19,13 @@ from flashstill.validation.anchors.tables import MILLI, read_rows
 from flashstill.validation.apart import Apart
 from flashstill.validation.comparison import Comparison
 
-UNSEEN = ("serving_unseen", "serving_unseen_second", "serving_unseen_third", "serving_unseen_fourth")
+UNSEEN = (
+    "serving_unseen",
+    "serving_unseen_second",
+    "serving_unseen_third",
+    "serving_unseen_fourth",
+    "serving_unseen_fifth",
+)
 """the tables in the order of their writing: each was written down when faults had been mended with those before it"""
 _ABOUT = ("id", "source", "quoted", "apart")
 """columns that say where a row is from; those of measured figures begin with `measured_`, all others are a case's"""
