@@ -7,7 +7,7 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -30,6 +30,7 @@ from flashstill.distill.training import (
     hard,
     learning_rate_at,
     loop,
+    step,
     take,
     train,
 )
@@ -241,7 +242,7 @@ class TestStops:
                 next(iter(student.parameters())).grad[0, 0] = float("inf")
             return found
 
-        monkeypatch.setattr(loop, "run_micro_steps", broken)
+        monkeypatch.setattr(step, "run_micro_steps", broken)
         recipe = dataclasses.replace(RECIPE, checkpoint_every_steps=1)
         with pytest.raises(BadInput, match=r"the gradient is not finite at step 3 \(windows \[") as stopped:
             run(student, packed, tmp_path, recipe)
@@ -256,7 +257,7 @@ class TestStops:
         def greedy(*args: Any) -> float:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-        monkeypatch.setattr(loop, "run_micro_steps", greedy)
+        monkeypatch.setattr(step, "run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
 
@@ -276,14 +277,20 @@ class TestStops:
         assert seen == expected
 
     @pytest.mark.parametrize(
-        ("coefficient", "said"), [(0.0, "its passes), or"), (0.1, "student.balance_loss is that of")]
+        ("coefficient", "said"), [(0.0, r"its passes\), or"), (0.1, r"student\.balance_loss is that of")]
     )
-    def test_what_another_number_of_passes_changes(self, coefficient: float, said: str) -> None:
+    def test_what_another_number_of_passes_changes(
+        self, coefficient: float, said: str, packed: Packed, tmp_path: Path
+    ) -> None:
         """The sentence about memory advises another number; of all losses only that of the balance depends on it."""
-        balance = LoadBalance(zoo.tiny("mixtral", 0), coefficient=coefficient)
-        source = SimpleNamespace(window_length=32)
-        told = loop._explained(MemoryError(), "a", RECIPE, cast("Any", source), 1, balance.of_a_pass)
-        assert said in str(told)
+
+        def greedy(batch: Batch) -> Any:
+            raise MemoryError
+
+        model, source = zoo.tiny("mixtral", 0), Offline(packed, RECIPE.windows_per_step, 0)
+        balance = LoadBalance(model, coefficient=coefficient)
+        with pytest.raises(BadInput, match=said):
+            train(model, source, greedy, RECIPE, tmp_path, SILENT, "a", after_step=balance)
 
     def test_divergence(self) -> None:
         falling = [{"loss": 5.0 * 0.97**step} for step in range(60)]

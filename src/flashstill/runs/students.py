@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flashstill.distill.models.empty import Files
     from flashstill.distill.students import Format
     from flashstill.distill.training import World
-    from flashstill.distill.training.loop import AfterStep
+    from flashstill.distill.training.step import AfterStep
 
 
 def first_student(
