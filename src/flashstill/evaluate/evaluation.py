@@ -100,10 +100,8 @@ def evaluate_models(
     """
     shown, unfinished = progress or Silent(), _unfinished(out)
     _check_sizes(tokens, window_tokens)
-    of_tasks = {"items": items is not None, "attempts": attempts, "chat": chat, "allow_task_code": allow_task_code}
-    ignored = [name for name, given in of_tasks.items() if given and not tasks]
-    if ignored:
-        raise BadInput(f"{ignored[0]} is for tasks, and none is given")
+    if not tasks:
+        _check_no_task_options(items=items is not None, attempts=attempts, chat=chat, allow_task_code=allow_task_code)
     plain, spans = split_metrics(metrics, teacher)
     check_metrics(plain)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown, base)
@@ -139,20 +137,21 @@ def evaluate_models(
         with written_out(out) as text:
             text.writelines(f"{to_line(record)}\n" for record in records)
     unfinished.remove()
-    warnings = range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model]))
-    tables = tuple(
-        reliability(each[:, len(PLAIN) :], name, domain)
-        for (domain, name), each in sums.items()
-        if CALIBRATION_ERROR in chosen
-    )
     return Evaluation(
         records=records,
         left_out={**left_out, **without_gap},
         arithmetic=used,
-        warnings=warnings,
-        reliability=tables,
+        warnings=range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model])),
+        reliability=_reliability(sums) if CALIBRATION_ERROR in chosen else (),
         tasks=answered.names,
     )
+
+
+def _check_no_task_options(**options: object) -> None:
+    """BadInput for an option of tasks that is given, or true, where there are no tasks."""
+    ignored = [name for name, given in options.items() if given]
+    if ignored:
+        raise BadInput(f"{ignored[0]} is for tasks, and none is given")
 
 
 def _unfinished(out: Path | None) -> Unfinished:
@@ -219,6 +218,11 @@ def _check_context(entrant: Entrant, window_tokens: int) -> None:
             f"windows of {window_tokens:,} tokens are longer than the {context:,} that {entrant.name} was made for;"
             f" give --window {context}"
         )
+
+
+def _reliability(sums: Mapping[tuple[str, str], Sums]) -> tuple[Reliability, ...]:
+    """A table for each text and model. sums: (domain, model) -> document sums."""
+    return tuple(reliability(each[:, len(PLAIN) :], name, domain) for (domain, name), each in sums.items())
 
 
 def _quality(
