@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option, print_infeasible, print_json, understood
 from flashstill.cli.drafting import acceptance_options, accepted
+from flashstill.cli.emitting import emission_of, emission_options, emitted
 from flashstill.cli.fleets import check_question, plan_trace
 from flashstill.cli.lists import redundant_numbers, whole, words
 from flashstill.cli.options import (
@@ -18,19 +18,18 @@ from flashstill.cli.options import (
     SECONDS,
     WORD,
     facts_options,
-    given_options,
     model_option,
     price_option,
 )
 from flashstill.cli.serving_options import serving_options
 from flashstill.cli.targets import check_target, plan_quality, target_options
 from flashstill.cli.trace_options import TRACE_HELP, reading_options
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.errors import InfeasiblePlan
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
     from flashstill.plan.scenario import Scenario
-    from flashstill.plan.space import Configuration, SearchResult, SearchSpace
+    from flashstill.plan.space import SearchSpace
 
 
 @click.command()
@@ -60,14 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     "--engine", type=WORD, default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."
 )
-@click.option(
-    "--emit", type=WORD, default=None,
-    help="Print what starts an engine: commands (vllm, sglang, trtllm), or compose:vllm, kubernetes:sglang and so on.",
-)  # fmt: skip
-@click.option("--image", default=None, help="Container image of a manifest [default: of the engine's version].")
-@click.option(
-    "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
-)
+@emission_options
 @click.option(
     "--trace", type=click.Path(path_type=Path), default=None, help=f"Size a fleet, by simulation. {TRACE_HELP}"
 )
@@ -86,23 +78,15 @@ def plan(
     model: str | None,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
-    emit: str | None,
-    image: str | None,
-    pick: str,
     as_json: bool,
     **asked: Any,
 ) -> None:
     """Search chips, layouts, batches, formats, placements and drafts for the Pareto front of configurations."""
     from flashstill import api
-    from flashstill.plan.drafts import NEW_HEADS, drafter
-    from flashstill.plan.engines import check_engine, model_source
-    from flashstill.plan.launch import launch
-    from flashstill.plan.launch import pick as pick_point
-    from flashstill.plan.manifests import form_and_engine, manifest, written
     from flashstill.printing import print_notes, print_plan
 
-    facts = asked_facts(facts_directories, edits, as_json, on_stderr=emit is not None)
-    if check_target(model, {**asked, "emit": emit}):
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=asked["emit"] is not None)
+    if check_target(model, asked):
         plan_quality(facts, model, {**asked, **_lists(asked)}, as_json)
         return
     assert model is not None
@@ -111,24 +95,9 @@ def plan(
         repeated = {"model": model, "facts_directories": facts_directories, "edits": edits}
         plan_trace(facts, {**asked, **lists, **repeated}, as_json)
         return
-    form, engine = form_and_engine(emit) if emit is not None else ("", "")
-    given = given_options()
-    if emit is None and "pick" in given:
-        raise BadInput("--pick names the point to emit; give it with --emit")
-    if emit is not None and (
-        asked["engine"] not in (None, engine) or (asked["tiers"] != "memory" and "tiers" in given)
-    ):
-        raise BadInput(
-            f"--emit {emit} is of {engine} with weights in the chips' memory; leave --engine and --tiers out"
-        )
-    if image is not None and not form:
-        raise BadInput("--image is of a manifest; give it with --emit compose:vllm, kubernetes:sglang and so on")
-    if emit is not None:
-        source = model_source(model)
-        check_engine(engine, [facts.machine(name).name for name in words(asked["chips_from"])])
-        if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
-            raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
-        asked["engine"], asked["tiers"] = engine, "memory"
+    emission = emission_of(facts, model, asked)
+    if emission is not None:
+        asked |= {"engine": emission.engine, "tiers": "memory"}
     scenario, space = _question(facts, model, accepted(asked))
     understood(_understood(scenario, space))
     price = asked["price"]
@@ -139,26 +108,12 @@ def plan(
             counts = {"evaluated": sum(error.reasons.values()), "feasible": 0, "infeasible": error.reasons}
             print_infeasible(error, **counts, front=[])
         raise
-    document = result.as_dict()
-    command = None
-    if emit is not None:
-        has_experts, tokens = api.model(model).routed, asked["isl"] + asked["osl"]
-        points = _startable(facts, scenario, space, price, result, engine, has_experts)
-        if form:
-            points = written(facts, form, engine, points, has_experts, image)
-        point = pick_point(points, pick)
-        drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
-        command = launch(engine, source, drafted, tokens, has_experts)
-        place = result.front.index(point) if point in result.front else None
-        document["launch"] = {"point": place, "configuration": asdict(point), "command": command}
-        if form:
-            command = manifest(facts, form, engine, source, drafted, tokens, has_experts, image).rstrip("\n")
-            document["launch"]["manifest"] = command
+    launched = None if emission is None else emitted(emission, facts, scenario, space, price, result)
     if as_json:
-        print_json(document)
-    elif command is not None:
+        print_json(result.as_dict() | ({} if launched is None else {"launch": launched}))
+    elif launched is not None:
         print_notes(result.note, on_stderr=True)
-        click.echo(command)
+        click.echo(launched.get("manifest", launched["command"]))
     else:
         print_plan(result)
 
@@ -210,28 +165,6 @@ def _lists(asked: dict[str, Any]) -> dict[str, list[Any]]:
         "overlaps": words(asked["overlap"]),
         "redundant_experts": list(redundant_numbers(asked["redundant_experts"])),
     }
-
-
-def _startable(
-    facts: Facts,
-    scenario: Scenario,
-    space: SearchSpace,
-    price: str,
-    result: SearchResult,
-    engine: str,
-    has_experts: bool,
-) -> tuple[Configuration, ...]:
-    """Configurations of the front that the engine can launch; if it cannot draft in some, also those without drafts."""
-    from flashstill import api
-    from flashstill.plan.launch import startable
-
-    points, why = startable(engine, result.front, has_experts)
-    if why and any(point.speculated_tokens for point in result.front):
-        undrafted = api.search(replace(scenario, draft=None), space, price=price, facts=facts)
-        points += startable(engine, undrafted.front, has_experts)[0]
-    if not points:
-        raise BadInput(f"{engine} can start none of the {len(result.front)} configurations found; the first: {why}")
-    return points
 
 
 def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
