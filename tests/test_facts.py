@@ -112,10 +112,13 @@ def is_whole(fact: Fact) -> None:
     if fact.kind == "estimate" and fact.quantity not in COUNTS:
         assert fact.low < fact.high, "an estimate has a range"
     if fact.kind == "datasheet":
-        assert "memory of" not in fact.source
+        assert "from memory" not in fact.source
     if fact.kind != "estimate":
         assert "recollect" not in fact.source, "what was not checked is an estimate"
         assert not fact.source.startswith("estimate")
+    if fact.kind == "measured":
+        documents = ("documentation of", "source of", "release notes of")
+        assert not fact.source.startswith(documents), "a program's own document is its data sheet; nothing was measured"
     units = {"s": "s", "bytes": "B"}
     bare = ("serving_measurements", "skew_exponent")
     if "." in fact.quantity or fact.name.startswith("engine") or fact.quantity in bare:  # coefficients, counts
@@ -126,6 +129,17 @@ def is_whole(fact: Fact) -> None:
     wanted = next((unit for ending, unit in QUANTITY_UNITS.items() if fact.quantity.endswith(ending)), None)
     assert wanted is None or fact.unit == wanted, f"{fact.quantity} in {fact.unit}"
     assert wanted is not None or fact.quantity.split("_")[0] == "pj" or "_pj_" in fact.quantity
+
+
+@pytest.mark.parametrize(("of", "stands_for"), [("fp8-block", "fp8"), ("mxfp4", "fp4")])
+def test_kernels_that_stand_for_those_of_another_format_have_their_values(of: str, stands_for: str) -> None:
+    """AITER makes both of the same instructions of an MI355X; a fit of the one must not leave the other behind."""
+    fitted, copied = (
+        {row.quantity: (row.value, row.low, row.high) for row in FACTS.of("mi355x") if row.condition == condition}
+        for condition in (of, stands_for)
+    )
+    assert {quantity.partition(".")[0] for quantity in fitted} == {"experts"}
+    assert copied == fitted
 
 
 @pytest.mark.slow
