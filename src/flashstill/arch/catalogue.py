@@ -25,6 +25,8 @@ from flashstill.errors import BadInput, MissingFact, shortened, unknown
 __all__ = ["catalogue", "hub_id", "known_models", "load_architecture", "read_config", "with_heads"]
 
 _FILE = Path(__file__).parent.parent / "facts" / "models.toml"
+SHAPE_OF = "shape_of"
+"""key of an entry, in place of its configuration: the short name of a model with the same one"""
 
 
 @cache
@@ -32,6 +34,9 @@ def _rows() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """(models by short name, quantisation schemes by name)."""
     rows = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     schemes = rows.pop("quantization")
+    for row in rows.values():
+        if SHAPE_OF in row:
+            row["config"] = rows[row[SHAPE_OF]]["config"]
     return rows, schemes
 
 
@@ -44,7 +49,7 @@ def _of_one(short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, 
 def read_one(text: str, short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Parse only the model `short` (empty if unknown) and the schemes, which is faster than the whole catalogue.
 
-    A TOML table extends from its line in brackets to the next such line.
+    A TOML table extends from its line in brackets to the next such line.  A model of another's shape needs both.
     """
     own = (f'["{short}"]', f'["{short}".', f"[{short}]", f"[{short}.", "[quantization.")
     kept, is_own = [], False
@@ -55,6 +60,9 @@ def read_one(text: str, short: str) -> tuple[dict[str, dict[str, Any]], dict[str
             kept.append(line)
     rows = tomllib.loads("".join(kept))
     schemes = rows.pop("quantization")
+    if SHAPE_OF in rows.get(short, {}):
+        other = rows[short][SHAPE_OF]
+        rows[short]["config"] = read_one(text, other)[0][other]["config"]
     return rows, schemes
 
 
