@@ -8,7 +8,8 @@ import pytest
 
 from flashstill.simulate.engine import run
 from flashstill.simulate.tally import DONE, REFUSED, TOKENS_IN, TOKENS_OUT
-from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traces import pieces_of
+from flashstill.traces.reader import Trace
 from tests.batching import limits, tables
 from tests.commands import SHARED
 
@@ -24,7 +25,7 @@ def hour() -> Path:
 
 
 def test_the_trace_is_whole() -> None:
-    pieces = list(read_trace(hour()))
+    pieces = list(pieces_of(Trace(hour())))
     assert sum(len(piece.prompt) for piece in pieces) == HOUR["requests"]
     assert sum(int(piece.prompt.sum()) for piece in pieces) == HOUR["input_tokens"]
     assert sum(int(piece.output.sum()) for piece in pieces) == HOUR["output_tokens"]
@@ -33,7 +34,7 @@ def test_the_trace_is_whole() -> None:
 @pytest.mark.slow
 def test_the_hour_is_conserved_on_eight_replicas() -> None:
     chosen = limits(sequences=64, tokens=8192, blocks=20_000)
-    outcome = run(tables(longest=65_536.0), chosen, read_trace(hour()), 8)
+    outcome = run(tables(longest=65_536.0), chosen, pieces_of(Trace(hour())), 8)
     totals = outcome.tally.totals
     assert (totals[DONE], totals[REFUSED]) == (HOUR["requests"], 0)
     assert (totals[TOKENS_IN], totals[TOKENS_OUT]) == (HOUR["input_tokens"], HOUR["output_tokens"])

@@ -124,7 +124,7 @@ def test_a_chip_made_word_for_word_after_the_page_is_answered(tmp_path: Path, nu
         assert 0 < found.watts_per_chip <= chip_from_facts(facts, name).power_limit_w
     # Every row of the example is needed: without any one of them the chip is refused, and the row named.
     rows = chips.splitlines()
-    optional = {"cache_bytes_per_s", "usd_per_hour", "usd_purchase", "host_link_bytes_per_s", "memory_visible_bytes"}
+    optional = {"usd_per_hour", "usd_purchase", "host_link_bytes_per_s", "memory_visible_bytes"}
     for left_out in rows[1:]:
         quantity = left_out.split(",")[1]
         several = sum(row.split(",")[1] == quantity for row in rows) > 1

@@ -12,7 +12,7 @@ import pytest
 import flashstill as fs
 from flashstill.simulate import traces
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traces import pieces_of
 from flashstill.traces.reader import Trace
 
 ASKED: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm"}
@@ -41,7 +41,7 @@ def test_mooncakes_lines(tmp_path: Path) -> None:
         request(27482, 600, 600, [0, 99]),
     ]
     path = mooncake(tmp_path / "trace.jsonl", rows)
-    (piece,) = read_trace(path, speed=2.0)
+    (piece,) = pieces_of(Trace(path), 2.0)
     assert Trace(path).hash_block == 512
     assert piece.arrival_s.tolist() == [0.0, 0.25, 13.741, 13.741]
     assert piece.prompt.tolist() == [6755, 7319, 1024, 600]
@@ -52,7 +52,7 @@ def test_mooncakes_lines(tmp_path: Path) -> None:
 
 def test_names_may_cover_the_answer(tmp_path: Path) -> None:
     path = mooncake(tmp_path / "trace.jsonl", [request(0, 600, 500, ["a", "b", "c"])])
-    (piece,) = read_trace(path)
+    (piece,) = pieces_of(Trace(path))
     assert len(keys(piece, 0)) == 2
 
 
@@ -61,7 +61,7 @@ def test_a_column_of_a_table_is_the_same_trace(tmp_path: Path) -> None:
     path.write_text(
         "arrival_s,input_tokens,output_tokens,block_hashes16\n0,40,2,a b c\n1,40,2,a b d\n2,9,1,\n", encoding="utf-8"
     )
-    (piece,) = read_trace(path)
+    (piece,) = pieces_of(Trace(path))
     assert Trace(path).hash_block == 16
     assert keys(piece, 0) == keys(piece, 1)
     assert keys(piece, 2) == []
@@ -69,9 +69,9 @@ def test_a_column_of_a_table_is_the_same_trace(tmp_path: Path) -> None:
 
 def test_pieces_are_bounded_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = mooncake(tmp_path / "trace.jsonl", [request(i, 1024, 1, [0, i]) for i in range(20)])
-    (whole,) = read_trace(path)
+    (whole,) = pieces_of(Trace(path))
     monkeypatch.setattr(traces, "MOST_KEYS", 10)
-    pieces = list(read_trace(path))
+    pieces = list(pieces_of(Trace(path)))
     assert [len(piece.prompt) for piece in pieces] == [5, 5, 5, 5]
     assert np.concatenate([piece.keys for piece in pieces]).tolist() == whole.keys.tolist()
 
@@ -99,7 +99,7 @@ def test_mistakes_name_the_line(tmp_path: Path, line: str, sentence: str) -> Non
     path = tmp_path / "trace.jsonl"
     path.write_text(json.dumps(request(1, 600, 5, [1])) + "\n" + line + "\n", encoding="utf-8")
     with pytest.raises(fs.BadInput) as raised:
-        list(read_trace(path))
+        list(pieces_of(Trace(path)))
     assert sentence in str(raised.value)
 
 
@@ -115,7 +115,7 @@ def test_columns_that_contradict(tmp_path: Path, heading: str, sentence: str) ->
     path = tmp_path / "trace.csv"
     path.write_text(f"arrival_s,input_tokens,output_tokens,{heading}\n", encoding="utf-8")
     with pytest.raises(fs.BadInput, match=sentence):
-        list(read_trace(path))
+        list(pieces_of(Trace(path)))
 
 
 class TestSimulate:

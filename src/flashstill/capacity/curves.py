@@ -43,7 +43,7 @@ def requests_per_s(plan: CapacityPlan, product: Product, key: str) -> Values:
     bounds = edges(plan)
     middle = (bounds[:-1] + bounds[1:]) / 2.0
     if product.demand_csv:
-        base = _from_file(plan, Path(product.demand_csv), bounds, key)
+        base = _from_file(Path(product.demand_csv), bounds, key)
     else:
         base = (product.peak_requests_per_s or 0.0) * _shape(product, bounds, plan.clock_hours)
     with np.errstate(over="ignore"):
@@ -79,7 +79,7 @@ def _shape(product: Product, bounds: Values, clock: float) -> Values:
     return step_means(hours.astype(np.float64), numbers[(hours + int(clock)) % len(numbers)], bounds + clock % 1.0)
 
 
-def _from_file(plan: CapacityPlan, path: Path, bounds: Values, key: str) -> Values:
+def _from_file(path: Path, bounds: Values, key: str) -> Values:
     hours, rates = [], []
     for where, hour, rate in rows_of(path, [["hour"], ["requests_per_s"]]):
         hours.append(number_in(where, "hour", hour, 0.0, 1e7))

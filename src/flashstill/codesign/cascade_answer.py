@@ -115,7 +115,7 @@ def answer_plan(facts: Facts, plan: CascadePlan, basis: str, told: Told = lambda
     ]
     contexts, attention = contexts_of(facts, plan, basis, notes, told)
     told("tiers of the index")
-    tiers = [tier for each in stages if each.scan for tier in _tiers(facts, each, plan, total, traffic)]
+    tiers = [tier for each in stages if each.scan for tier in _tiers(facts, each, total, traffic)]
     sizes = None
     if plan.recall is not None:
         told("sizes of the stages")
@@ -173,7 +173,7 @@ def _knowledge(facts: Facts, plan: CascadePlan, total: Total, basis: str, notes:
         return []
 
 
-def _tiers(facts: Facts, priced: Priced, plan: CascadePlan, total: Total, traffic: Traffic) -> list[TierOfIndex]:
+def _tiers(facts: Facts, priced: Priced, total: Total, traffic: Traffic) -> list[TierOfIndex]:
     assert priced.scan is not None
     cost = next(stage for stage in total.stages if stage.name == priced.stage.name)
     return index_tiers(

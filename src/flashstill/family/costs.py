@@ -71,7 +71,7 @@ def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
     check_names(facts, plan)
     facts, price = facts_for(facts, plan), plan.money.price
     life = life_of(facts, plan.money)
-    teacher = _teacher(facts, plan, life)
+    teacher = _teacher(facts, plan)
     rate = teacher.rate
     students = [_student(facts, plan, f"students[{at}]", each, price) for at, each in enumerate(plan.students)]
     for each in (teacher, *students):
@@ -104,7 +104,7 @@ def _own(student: MemberCosts, signals: Signals) -> float:
     return student.run.usd + student.member.other_usd + signals.usd
 
 
-def _teacher(facts: Facts, plan: FamilyPlan, life: Life) -> MemberCosts:
+def _teacher(facts: Facts, plan: FamilyPlan) -> MemberCosts:
     member, price = plan.teacher, plan.money.price
     model = _model(member, TEACHER)
     has_chip = bool(member.chip or plan.training.chip)

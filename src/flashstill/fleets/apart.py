@@ -116,7 +116,7 @@ def _fewest(
     while True:
         if not fits(low):
             return None
-        copies = _within(candidate, low, copies, fits)
+        copies = _within(low, copies, fits)
         trial, broken = trials.quickly_broken(candidate, copies, seed, bounds, traffic)
         if not broken:
             break
@@ -141,7 +141,7 @@ def _fewest(
     return copies
 
 
-def _within(candidate: Candidate, low: Copies, copies: Copies, fits: Callable[[Copies], bool]) -> Copies:
+def _within(low: Copies, copies: Copies, fits: Callable[[Copies], bool]) -> Copies:
     """The copies, or fewer of them that cost little enough: first of those that are further above their least."""
     copies = Copies(*(max(pair) for pair in zip(low, copies, strict=True)))
     while not fits(copies):

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from flashstill.simulate.daily import PIECE
 from flashstill.simulate.loop import Arrivals
 from flashstill.traces.reader import Trace
-from flashstill.traces.reading import DEFAULT, Reading
 from flashstill.traces.requests import Row
 
 MOST_KEYS = 2**20
 
 
-def read_trace(path: Path, speed: float = 1.0, reading: Reading = DEFAULT) -> Iterator[Arrivals]:
-    """The requests of a trace, in pieces. BadInput names the file and line of a mistake."""
-    return pieces_of(Trace(path, reading), speed)
-
-
 def pieces_of(trace: Trace, speed: float = 1.0) -> Iterator[Arrivals]:
-    """Arrivals of bounded size."""
+    """The requests of a trace, in pieces of bounded size. BadInput names the file and line of a mistake."""
     held: list[Row] = []
     keys = 0
     for _, row in trace.rows():

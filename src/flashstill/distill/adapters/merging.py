@@ -82,7 +82,7 @@ def merge_directory(model: Model, path: Path) -> None:
                 )
             is_turned = isinstance(layer, Conv1D | nn.Embedding)
             weight = layer.weight.data.T if is_turned else layer.weight.data
-            total = merged_weight(weight, _pair(name, layer, weight, settings, shapes, read), settings.scale_of(name))
+            total = merged_weight(weight, _pair(name, weight, settings, shapes, read), settings.scale_of(name))
             layer.weight.data.copy_(total.T if is_turned else total)
 
 
@@ -145,7 +145,7 @@ def _layer(model: Model, name: str, path: Path) -> Any:
     return layer
 
 
-def _pair(name: str, layer: Any, weight: Tensor, settings: LoraSettings, shapes: Mapping[str, Any], read: Any) -> Pair:
+def _pair(name: str, weight: Tensor, settings: LoraSettings, shapes: Mapping[str, Any], read: Any) -> Pair:
     rank, (outputs, inputs) = settings.rank_of(name), weight.shape
     own = f"{PREFIX}{name}"
     down, up = (DOWN, UP) if own + DOWN in shapes else (EMBEDDED_DOWN, EMBEDDED_UP)

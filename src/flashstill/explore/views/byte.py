@@ -29,7 +29,7 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
     return View(
         name="byte",
         title=f"A byte's way on {own.resolved.chip.name}",
-        lead=_lead(own, energies),
+        lead=_lead(own),
         charts=(_picture(own, energies, step), _token(own, step)),
         command=command(engine.given, state),
         sources=sources_of(facts, [own.resolved.chip.name]),
@@ -116,7 +116,7 @@ def _token(own: Explanation, step: str) -> Chart:
     return Chart(name="token", title=title, svg=svg, table=table)
 
 
-def _lead(own: Explanation, energies: tuple[ByteEnergy, ...]) -> str:
+def _lead(own: Explanation) -> str:
     weights = own.resolved.conditions.weights
     picojoules = weights.joules_per_byte_total / PICO
     moved = own.cost.pj_per_mac["movement"]
