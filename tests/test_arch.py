@@ -235,6 +235,7 @@ def _hub_id(file: Path) -> str:
 # Read by the reader of another family, or without a class in transformers.
 NO_TWIN = {
     "glm4v_moe_text",
+    "exaone4_5_text",
     "glm4v_text",
     "granite_docling_text",
     "paddleocr_vl_text",
@@ -710,7 +711,7 @@ def test_bytes_of_published_checkpoints() -> None:
         ({"quant_method": "fp8", "expert_dtype": "fp3"}, "expert_dtype is 'fp3'"),
         ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "weights of 3 bits"),
         ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:x": {}}}, "sets dynamic"),
-        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo 'MIXED_PRECISION'"),
+        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "no quantized_layers"),
         ({"quant_method": "compressed-tensors"}, "no config_groups"),
         (_packed({"num_bits": 3, "type": "int"}), "weights of 3 bits"),
         (_packed(INT4, ignore=["re:("]), "no regular expression"),

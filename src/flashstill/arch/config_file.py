@@ -19,6 +19,8 @@ from flashstill.errors import BadInput, shortened
 
 MOST_BYTES = 8 * 2**20
 """the largest published files, which list all quantised modules, have one to two million bytes"""
+BESIDE = "hf_quant_config.json"
+"""where NVIDIA's Model Optimizer states formats that config.json does not: older files have them here alone"""
 DRAFT = "flashstill_draft"
 """the table of a drafting head's config.json, which is otherwise that of a Llama of one block"""
 _REMEMBERED = 256
@@ -39,10 +41,14 @@ def read_config(path: Path, name: str) -> Architecture:
     import hashlib  # imported here: it would add milliseconds to every start
 
     content = _content(path)
-    key = (hashlib.sha256(content).digest(), name)
+    beside = _beside(path)
+    key = (hashlib.sha256(content).digest() + hashlib.sha256(beside).digest(), name)
     known = _built.get(key)
     if known is None:
         config = parsed(content, path)
+        if beside and not config.get("quantization_config"):
+            stated = {"quant_method": "modelopt", **parsed(beside, path.with_name(BESIDE))}
+            config["quantization_config"] = stated
         about = config.pop(DRAFT, None)
         known = from_hf(config, name)
         if isinstance(about, dict) and about.get("kind") == "eagle":
@@ -67,6 +73,12 @@ def _content(path: Path) -> bytes:
         if isinstance(error.__cause__, FileNotFoundError):
             raise BadInput(f"there is no config.json at {shortened(str(path), 200)}") from error
         raise
+
+
+def _beside(path: Path) -> bytes:
+    """The formats in a file beside a directory's config.json; nothing if there is no such file."""
+    other = path.with_name(BESIDE)
+    return read_bounded(other, MOST_BYTES) if path.name == "config.json" and other.is_file() else b""
 
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:

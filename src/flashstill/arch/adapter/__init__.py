@@ -42,6 +42,6 @@ def from_hf(config: Config, name: str, *, whole: bool = False) -> Architecture:
     shape = reader(fields)
     if shape.parameters > _MOST_PARAMETERS:
         raise fields.fail(f" describes {shape.parameters:.1e} parameters, more than any model has")
-    formats = read_formats(fields, shape.depth)
-    notes = [shape.note, others, note_of(fields)]
+    formats = read_formats(fields, shape)
+    notes = [shape.note, others, note_of(fields, shape)]
     return replace(shape, formats=formats, note="; ".join(filter(None, notes)))

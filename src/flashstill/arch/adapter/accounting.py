@@ -11,6 +11,8 @@ import re
 from typing import Any
 
 from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.attention import Attention
+from flashstill.arch.model import Architecture
 from flashstill.errors import nearest, shown
 
 _MOST_NAMED = 8
@@ -25,7 +27,9 @@ _NO_SHAPE = _listed("""
     architectures auto_map return_dict use_return_dict id2label label2id num_labels problem_type pruned_heads
     chunk_size_feed_forward diversity_penalty encoder_no_repeat_ngram_size no_repeat_ngram_size length_penalty
     max_length min_length num_beam_groups num_beams num_return_sequences top_k top_p typical_p num_logits_to_keep
-    n_ctx n_group topk_group topk_method num_expert_group norm_topk_prob scoring_func seq_aux ep_size
+    n_ctx n_group topk_group topk_method num_expert_group num_expert_groups num_limited_groups
+    norm_topk_prob moe_use_aux_free moe_gate moe_capacity norm_expert_weight need_fp32_gate use_moe_router_bias
+    route_norm scoring_func seq_aux ep_size
     pretraining_tp rescale_prenorm_residual rms_norm norm_type norm_reduction_force_float32 residual_in_fp32
     mamba_chunk_size chunk_size rotary_dim attention_softmax_in_fp32 scale_attention_softmax_in_fp32
     scale_attn_by_inverse_layer_idx reorder_and_upcast_attn moe_router_dtype moe_router_force_load_balancing
@@ -59,11 +63,19 @@ _PARTS = _listed("bias norm layernorm gate gated gating tie tied share shared mo
 """words in the name of an enabled flag that suggest additional parameters"""
 
 
-def note_of(fields: Fields) -> str:
-    """Text naming unknown fields, or "". Raises UnsupportedArchitecture for one that may change a shape."""
+_QK_NORM = ("use_qk_norm", "qk_norm", "use_qk_layernorm")
+
+
+def note_of(fields: Fields, shape: Architecture) -> str:
+    """Text naming unknown fields, or "". Raises UnsupportedArchitecture for one that may change a shape.
+
+    A family's reader need not read a switch that all of its published configs set alike: it must agree with the shape.
+    """
     left = []
     for name, value in fields.unread():
         plain = name.rsplit(".", 1)[-1]
+        if plain in _QK_NORM and isinstance(value, bool) and value is _has_qk_norm(shape):
+            continue
         if plain in _NO_SHAPE or plain.startswith("_") or _OTHER_PARTS.search(name) or not _says_something(value):
             continue
         if _may_change_shape(name, value):
@@ -74,6 +86,11 @@ def note_of(fields: Fields) -> str:
             left.append(f"{name} = {shown(value)}")
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
     return f"not understood and left out: {', '.join(left[:_MOST_NAMED])}{more}" if left else ""
+
+
+def _has_qk_norm(shape: Architecture) -> bool:
+    mixers = [layer.attention for layer in shape.layers]
+    return any(isinstance(mixer, Attention) and mixer.qk_norm_parameters for mixer in mixers)
 
 
 def _may_change_shape(name: str, value: Any) -> bool:

@@ -189,12 +189,14 @@ def uniform(
     position: int = 0,
     extra: int = 0,
     mtp_layers: int = 0,
+    mtp_ffn: FeedForward | None = None,
     context: int | None = None,
     note: str = "",
 ) -> Architecture:
     """A model whose blocks differ only in window and FFN.
 
     norms: norm vectors per block; small: other small parameters per block.
+    mtp_ffn: the FFN of a multi-token prediction module where it is not that of the last block.
     """
     vector = fields.width * (2 if norm_bias else 1)
     blocks = [
@@ -208,9 +210,11 @@ def uniform(
         )
         for i, window in enumerate(windows(fields, kinds))
     ]
+    own = None if mtp_ffn is None else [replace(blocks[-1], ffn=mtp_ffn)]
     return assemble(
         fields,
         blocks,
+        mtp_blocks=own,
         tied=tied,
         final_norm=vector if final_norm else 0,
         position=position,

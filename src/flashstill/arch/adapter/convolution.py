@@ -42,7 +42,11 @@ def _older(fields: Fields, **names: str) -> Fields:
 
 def lfm2(fields: Fields) -> Architecture:
     """LFM2: short convolutions, attention in some blocks; FFN width is 2/3 of the configured one, rounded up."""
-    fields.ignore("conv_dim", "conv_dim_out", "conv_use_xavier_init", "block_dim", "block_norm_eps", "num_heads")
+    fields.ignore(
+        "conv_dim", "conv_dim_out", "conv_use_xavier_init", "block_dim", "block_norm_eps", "num_heads",
+        "block_use_xavier_init", "use_pos_enc",
+    )  # fmt: skip
+    fields.require("block_use_swiglu", True)
     fields = _older(fields, block_ff_dim="intermediate_size", tie_embedding="tie_word_embeddings")
     width = fields.count("intermediate_size")
     multiple, factor = fields.count("block_multiple_of", default=256), fields.value("block_ffn_dim_multiplier")

@@ -87,15 +87,19 @@ def glm_ocr(fields: Fields) -> Architecture:
 
 def exaone4(fields: Fields) -> Architecture:
     """QK norms; windows follow a pattern, given as a period or as letters such as LLLG."""
-    return uniform(fields, grouped(fields, qk_norm="head"), dense(fields), kinds=_lettered(fields))
+    predicted = fields.count("num_nextn_predict_layers", default=0, least=0)
+    return uniform(
+        fields, grouped(fields, qk_norm="head"), dense(fields), kinds=lettered(fields), mtp_layers=predicted
+    )  # fmt: skip
 
 
-def _lettered(fields: Fields) -> Kinds:
+def lettered(fields: Fields) -> Kinds:
+    """Windows by a period, or by letters such as LLLG; none if there is no window."""
     pattern = fields.value("sliding_window_pattern")
     if fields.value("sliding_window") is None:
         return always("full")
     if not isinstance(pattern, str):
-        return every_so_often(fields.count("sliding_window_pattern", default=4))
+        return every_so_often(fields.count("sliding_window_pattern", default=4, least=0))
     if not pattern or set(pattern) - set("LG"):
         raise fields.fail(f": sliding_window_pattern is {shown(pattern)}, not letters L (local) and G (global)")
     return lambda i: "sliding" if pattern[i % len(pattern)] == "L" else "full"
@@ -111,6 +115,9 @@ def hunyuan(fields: Fields) -> Architecture:
     fields.require("attention_head_dim", attention.head_width)
     fields.refuse("use_cla", "add_classification_head")
     fields.ignore("cla_share_factor", "org_vocab_size", "class_num", "dense_list")
+    # Of a multimodal model, and of MLA, which is not used.
+    fields.ignore("anyres_pooling_size", "num_media_embeds", "pool_type", "query_key_norm", "use_rotary_pos_emb")
+    fields.refuse("use_mla")
     return uniform(fields, attention, FeedForward(width=fields.count("intermediate_size")))
 
 

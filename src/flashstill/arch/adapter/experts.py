@@ -45,7 +45,7 @@ def _alternate(fields: Fields) -> Kinds:
 def qwen3_moe(fields: Fields) -> Architecture:
     """Qwen3 MoE: no shared expert; a window, where used, in every block."""
     fields.ignore("max_window_layers")
-    fields.refuse("shared_expert_intermediate_size")
+    fields.refuse("shared_expert_intermediate_size", "qkv_bias")
     bias = fields.flag("attention_bias", False)
     kinds = always("sliding" if fields.flag("use_sliding_window", False) else "full")
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
@@ -210,7 +210,7 @@ def ernie_moe(fields: Fields) -> Architecture:
     last = fields.count("moe_layer_end_index", default=-1, least=-1)
     last = fields.depth - 1 if last == -1 else last
     ffn = lambda i: sparse if (i + 1) % step == 0 and first <= i <= last else dense
-    return uniform(fields, grouped(fields), ffn, tied=True)
+    return uniform(fields, grouped(fields), ffn, tied=True, mtp_layers=predictors(fields), mtp_ffn=dense)
 
 
 def deepseek(fields: Fields) -> Architecture:

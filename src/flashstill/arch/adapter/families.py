@@ -38,6 +38,7 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "ernie4_5": dense.ernie,
     "ernie4_5_moe": experts.ernie_moe,
     "exaone4": dense.exaone4,
+    "exaone4_5_text": dense.exaone4,
     "falcon": classic.falcon,
     "gemma": gemma.gemma,
     "gemma2": gemma.gemma2,

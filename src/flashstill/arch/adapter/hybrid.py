@@ -34,12 +34,12 @@ def qwen3_next(fields: Fields) -> Architecture:
         qkv_bias=bias,
         output_bias=bias,
         qk_norm="head",
-        output_gate=True,
+        output_gate=fields.flag("attn_output_gate", True),
         head_width=fields.count("head_dim", default=256),
     )
     kinds = fields.layer_kinds("layer_types", known=_HYBRID)
+    period = fields.count("full_attention_interval", default=4)
     if kinds is None:
-        period = fields.count("full_attention_interval", default=4)
         kinds = ["linear" if (i + 1) % period else "full" for i in range(fields.depth)]
     return stacked(fields, _mixers(kinds, full, recurrent), _qwen_ffn(fields), predictors(fields))
 
@@ -131,6 +131,7 @@ def jamba(fields: Fields) -> Architecture:
         kinds = ["full" if attends[i] else "linear" for i in range(fields.depth)]
     dense = FeedForward(width=fields.count("intermediate_size"))
     sparse = dense if fields.count("num_experts", default=16) == 1 else routed(fields, width=("intermediate_size",))
+    fields.ignore(*CHOSEN)  # stated as 1 beside one expert, which is a dense FFN
     expert = _periodic(fields, "expert_layer", 2, 1)
     return stacked(fields, _mixers(kinds, grouped(fields), recurrent), lambda i: sparse if expert[i] else dense)
 

@@ -81,7 +81,7 @@ def indexed(fields: Fields, *, extra_width: int = 0, extra_parameters: int = 0) 
 
 def _indexer_kinds(fields: Fields) -> list[str]:
     """ "full" or "shared" for every block: from a list, letters F and S, or a period after the first blocks."""
-    fields.ignore("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset")
+    fields.ignore("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset", "index_share_for_mtp_iteration")
     listed = fields.words("indexer_types", ("full", "shared"))
     pattern = fields.value("index_topk_pattern")
     if listed is not None:
@@ -98,8 +98,16 @@ def _indexer_kinds(fields: Fields) -> list[str]:
 
 
 def deepseek_v32(fields: Fields) -> Architecture:
-    """DeepSeek-V3.2, GLM-5: an indexer selects the tokens that attention reads."""
-    return stacked(fields, indexed(fields), deepseek_experts(fields, 3), predictors(fields))
+    """DeepSeek-V3.2, GLM-5: an indexer selects the tokens that attention reads; its modules have one, too."""
+    mixers, ffn = indexed(fields), deepseek_experts(fields, 3)
+    own = [mixer for mixer in mixers if isinstance(mixer, LatentAttention) and mixer.indexer]
+    if not own:
+        raise fields.fail(": no block has an indexer of its own that others could share")
+    blocks = [
+        Layer(count=1, attention=mixer, ffn=ffn(i), norm_parameters=2 * fields.width) for i, mixer in enumerate(mixers)
+    ]
+    module = replace(blocks[-1], attention=own[-1])
+    return assemble(fields, blocks, mtp_layers=predictors(fields), mtp_blocks=[module])
 
 
 def axk1(fields: Fields) -> Architecture:

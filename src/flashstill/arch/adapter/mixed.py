@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashstill.arch.adapter.build import assemble, grouped, routed
+from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
 from flashstill.arch.adapter.experts import predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.routed import first_dense, mlp_kinds, sparse_or_dense
@@ -91,6 +91,8 @@ def mimo_v2(fields: Fields) -> Architecture:
 def step3p5(fields: Fields) -> Architecture:
     """Step 3.5 and 3.7: more heads in windowed blocks, one gate per head, one shared expert."""
     fields.refuse("attention_bias", "mlp_bias")
+    fields.refuse("use_mfa")
+    fields.ignore("zero_centered", "max_seq_len")
     fields.ignore("mtp_layer_types", "mtp_mlp_layer_types", "swiglu_limits", "swiglu_limits_shared", "gating")
     fields.ignore(
         "use_head_wise_attn_gate", "yarn_only_types", "partial_rotary_factors", "use_moe", "attention_other_setting"
@@ -116,16 +118,22 @@ def step3p5(fields: Fields) -> Architecture:
     sparse = routed(chosen, width=("moe_intermediate_size",), shared_width=shared)
     kinds = _trimmed(fields, "mlp_layer_types", predicted).words("mlp_layer_types", ("dense", "sparse"))
     ffn = sparse_or_dense(fields, sparse, kinds or enumerated(fields, 3), "intermediate_size")
-    blocks = []
-    for i, kind in enumerate(windows or ["full"] * depth):
+
+    def block(kind: str, ffn: FeedForward) -> Layer:
         own = fields.changed({HEADS[0]: local_heads if kind == "sliding" else heads})
         attention = grouped(
             own, kv_heads=groups, qk_norm="head", extra_width=own.count(*HEADS),
             window=fields.count("sliding_window") if kind == "sliding" else None,
         )  # fmt: skip
-        blocks.append(Layer(count=1, attention=attention, ffn=ffn(i), norm_parameters=2 * fields.width))
+        return Layer(count=1, attention=attention, ffn=ffn, norm_parameters=2 * fields.width)
+
+    windows = windows or ["full"] * depth
+    blocks = [block(kind, ffn(i)) for i, kind in enumerate(windows)]
     fields.ignore("sliding_window")
-    return assemble(fields, blocks, mtp_layers=predicted)
+    # Modules have windows where the model does, and a dense FFN.
+    wide = FeedForward(width=fields.count("intermediate_size")) if predicted else NO_FFN
+    module = [block("sliding" if "sliding" in windows else "full", wide)] if predicted else None
+    return assemble(fields, blocks, mtp_layers=predicted, mtp_blocks=module)
 
 
 def _trimmed(fields: Fields, name: str, predicted: int) -> Fields:

@@ -1,35 +1,55 @@
 """Match the module lists of quantisation schemes (such as modules to skip) to kinds of weights.
 
 Patterns are plain names ("lm_head", "model.layers.3.self_attn"), globs ("model.layers.*.self_attn*") or regular
-expressions ("re:.*self_attn.*").  A kind of weight matches if most of three blocks in the middle of the model match.
+expressions ("re:.*self_attn.*").  Lists name blocks one by one, and blocks of a hybrid model differ, so that all blocks
+of a model are tried, and a kind of weight matches if most of the blocks that have it do.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from flashstill.errors import shortened
 
+_PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.", "backbone.")
 # Module names used in published checkpoints; {0} is the block number.
 _SAMPLES = {
-    "attention": ("layers.{0}.self_attn.o_proj",),
+    "attention": (
+        "layers.{0}.self_attn.o_proj",
+        "layers.{0}.linear_attn.out_proj",
+        "layers.{0}.mixer.o_proj",
+        "layers.{0}.mixer.out_proj",
+        "layers.{0}.mamba.out_proj",
+        "layers.{0}.attn.wo_b",
+    ),
     "experts": (
         "layers.{0}.mlp.experts.0.down_proj",
         "layers.{0}.block_sparse_moe.experts.0.w2",
         "layers.{0}.feed_forward.experts.0.down_proj",
+        "layers.{0}.mixer.experts.0.down_proj",
+        "layers.{0}.ffn.experts.0.w2",
     ),
     "linear": (
         "layers.{0}.mlp.down_proj",
         "layers.{0}.mlp.shared_experts.down_proj",
         "layers.{0}.mlp.shared_expert.down_proj",
+        "layers.{0}.block_sparse_moe.shared_experts.down_proj",
         "layers.{0}.feed_forward.down_proj",
         "layers.{0}.feed_forward.shared_expert.down_proj",
+        "layers.{0}.mixer.shared_experts.down_proj",
+        "layers.{0}.mixer.down_proj",
+        "layers.{0}.ffn.shared_experts.w2",
     ),
-    "head": ("lm_head",),
+    "head": tuple(prefix + name for prefix in _PREFIXES for name in ("lm_head", "head")),
 }
-_PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.")
+# Families whose dense FFN stands beside the experts under the name that others have for both.
+_OF_FAMILY = {
+    "gemma4_text": {"experts": ("layers.{0}.experts.0.down_proj", "layers.{0}.moe.experts.0.down_proj")},
+    "gemma4_unified_text": {"experts": ("layers.{0}.experts.0.down_proj", "layers.{0}.moe.experts.0.down_proj")},
+}
 KINDS = tuple(_SAMPLES)
 
 # Regular expressions come from an untrusted file: without a repeated group, a match takes at most
@@ -37,25 +57,77 @@ KINDS = tuple(_SAMPLES)
 _LONGEST, _MOST_REPEATS = 1000, 6
 _REPEATED_GROUP = re.compile(r"\)\s*[*+{]")
 _REPEAT = re.compile(r"(?<!\()[*+?{]")
+_NUMBER = re.compile(r"layers\.(\d+)\.")
+_MOST_TRIES = 20_000
+"""patterns without a block number times blocks, from where on not all blocks are tried"""
+_LEAST_BLOCKS = 3
 
 
-def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
-    """Whether `patterns` match the modules of this kind of weight in most of the tested blocks.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Modules:
+    """The blocks of a model: how many numbers its blocks have in a checkpoint, and how many have a kind of weight.
 
-    Raises ValueError for a regular expression that is invalid or could take too long.
+    family: its model_type, where its module names are its own.
     """
-    named = [_readable(pattern) for pattern in patterns]
-    blocks = {depth // 4, depth // 2, 3 * depth // 4}
-    hits = [any(_hit(pattern, sample.format(i)) for pattern in named for sample in _SAMPLES[kind]) for i in blocks]
-    return sum(hits) * 2 > len(hits)
+
+    numbers: int
+    present: Mapping[str, int] = field(default_factory=dict)
+    family: str = ""
+
+    def matches(self, kind: str, patterns: Iterable[str]) -> bool:
+        """Whether `patterns` match the modules of this kind of weight in most of the blocks that have it.
+
+        Raises ValueError for a regular expression that is invalid or could take too long.
+        """
+        known = _Patterns(patterns)
+        samples = _OF_FAMILY.get(self.family, {}).get(kind, _SAMPLES[kind])
+        if kind == "head":
+            return any(known.hit(sample, "") for sample in samples)
+        tried = known.blocks(self.numbers)
+        hits = sum(any(known.hit(sample.format(i), str(i)) for sample in samples) for i in tried)
+        having = min(self.present.get(kind, self.numbers), self.numbers)
+        return hits * 2 * self.numbers > having * len(tried)
 
 
-def _readable(pattern: str) -> re.Pattern[str] | str:
-    if pattern.startswith("re:"):
-        return _compiled(pattern[3:])
-    # The prefix before "layers." differs between checkpoints.
-    start = pattern.find("layers.")
-    return pattern[start:] if start >= 0 else pattern
+class _Patterns:
+    """Patterns sorted by how they are looked up: whole names in a set, globs by the block that they name."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.names: set[str] = set()
+        self.globs: dict[str, list[str]] = {}
+        self.expressions: list[re.Pattern[str]] = []
+        for pattern in patterns:
+            if pattern.startswith("re:"):
+                self.expressions.append(_compiled(pattern[3:]))
+                continue
+            # The prefix before "layers." differs between checkpoints.
+            name = pattern[max(pattern.find("layers."), 0) :]
+            if "*" not in name:
+                self.names.add(name)
+            else:
+                number = _NUMBER.match(name)
+                self.globs.setdefault(number[1] if number else "", []).append(name)
+
+    def blocks(self, numbers: int) -> list[int]:
+        """The block numbers to try: all, or fewer evenly spaced ones where the patterns are many."""
+        general = 1 + len(self.expressions) + len(self.globs.get("", ()))
+        most = max(_LEAST_BLOCKS, _MOST_TRIES // general)
+        if numbers <= most:
+            return list(range(numbers))
+        return sorted({(2 * i + 1) * numbers // (2 * most) for i in range(most)})
+
+    def hit(self, name: str, number: str) -> bool:
+        """Whether a pattern matches the module `name` of block `number` or a module that holds it."""
+        parts = name.split(".")
+        # Whole parts of the name: "gate" must not match "gate_proj".
+        runs = (".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
+        if any(run in self.names for run in runs):
+            return True
+        # A list of globs for no block ("") and one for this block.
+        for glob in (*self.globs.get("", ()), *(self.globs.get(number, ()) if number else ())):
+            if fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name, f"{glob}.*"):
+                return True
+        return any(one.match(prefix + name) for one in self.expressions for prefix in _PREFIXES)
 
 
 def _compiled(text: str) -> re.Pattern[str]:
@@ -65,12 +137,3 @@ def _compiled(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"the pattern {shortened(text)!r} is no regular expression") from error
-
-
-def _hit(pattern: re.Pattern[str] | str, name: str) -> bool:
-    if isinstance(pattern, re.Pattern):
-        return any(pattern.match(prefix + name) for prefix in _PREFIXES)
-    if "*" in pattern:
-        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
-    # Whole parts of the name: "gate" must not match "gate_proj".
-    return f".{pattern}." in f".{name}."

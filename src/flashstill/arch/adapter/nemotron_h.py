@@ -28,7 +28,8 @@ def nemotron_h(fields: Fields) -> Architecture:
     kinds = _kinds(fields, "layer_types", "layers_block_type", pattern="hybrid_override_pattern")
     if len(kinds) != fields.depth:
         raise fields.fail(f": the pattern of blocks names {len(kinds)} of {fields.depth} layers")
-    fields.ignore("expand", "mamba_expand", "intermediate_size", "hybrid_override_pattern")
+    # time_step_rank is a field of Mamba 1: the step of a Mamba 2 head is one number.
+    fields.ignore("expand", "mamba_expand", "intermediate_size", "hybrid_override_pattern", "time_step_rank")
     mixers: dict[str, Mixer] = {
         "linear": _mamba(fields),
         "full": grouped(fields, head_width=fields.count("head_dim", "attention_head_dim", default=128)),

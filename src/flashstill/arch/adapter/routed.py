@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flashstill.arch.adapter.build import ForLayer, Kinds, always, assemble, every_so_often, grouped, routed, uniform
+from flashstill.arch.adapter.build import ForLayer, Kinds, assemble, every_so_often, grouped, routed, uniform
+from flashstill.arch.adapter.dense import lettered
 from flashstill.arch.adapter.experts import deepseek_experts, predictors, qwen_experts
 from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, HEADS, Fields
 from flashstill.arch.adapter.relatives import first_of
@@ -78,11 +79,16 @@ def cohere2_moe(fields: Fields) -> Architecture:
 
 def exaone_moe(fields: Fields) -> Architecture:
     """EXAONE MoE: QK norms, first block dense, windows in three of four blocks."""
-    fields.ignore("sliding_window_pattern")
-    period = fields.count("sliding_window_pattern", default=4, least=0)
-    kinds: Kinds = always("full") if fields.value("sliding_window") is None else every_so_often(period)
-    ffn = deepseek_experts(fields, 1)
-    return uniform(fields, grouped(fields, qk_norm="head"), ffn, kinds=kinds, mtp_layers=predictors(fields))
+    kinds = lettered(fields)
+    # Which blocks have experts is stated twice: by how many first ones do not, and block by block.
+    ffn, listed = deepseek_experts(fields, 1), fields.words("is_moe_layer", (True, False))
+    fields.ignore("first_last_k_dense_replace")
+    if listed is not None and listed != [bool(ffn(i).experts) for i in range(fields.depth)]:
+        raise fields.fail(": is_moe_layer names other blocks than first_k_dense_replace")
+    wide = FeedForward(width=fields.count("intermediate_size"))
+    return uniform(
+        fields, grouped(fields, qk_norm="head"), ffn, kinds=kinds, mtp_layers=predictors(fields), mtp_ffn=wide
+    )  # fmt: skip
 
 
 def flint(fields: Fields) -> Architecture:
@@ -149,6 +155,7 @@ _SPARSE_OLD = {
 def minimax_m3(fields: Fields) -> Architecture:
     """MiniMax-M3: in sparse-attention layers an indexer selects token blocks; a shared expert, some dense FFNs."""
     older = fields.part("sparse_attention_config")
+    older.require("use_sparse_attention", True)
     names = {new: older.value(old) for new, old in _SPARSE_OLD.items()}
     listed = older.value("sparse_attention_freq")
     if fields.value("layer_types") is None and listed is not None:
@@ -166,6 +173,11 @@ def minimax_m3(fields: Fields) -> Architecture:
         weighted=False,
         shared=False,
     )
+    fields.require("qk_norm_type", "per_head")
+    fields.refuse("attention_output_gate")
+    fields.require("n_shared_experts", 1)  # of shared_intermediate_size
+    fields.ignore("num_mtp_modules", "num_nextn_predict_layers")  # which no checkpoint holds
+    fields.ignore("use_gemma_norm")  # a norm whose weights are stored less one
     full = grouped(fields, qk_norm="head")
     fields.ignore("moe_layer_freq", "intermediate_size")
     default = first_dense(fields, 0)

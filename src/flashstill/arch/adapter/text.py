@@ -14,10 +14,12 @@ _TEXT_TYPES = {
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "llama4": "llama4_text",
+    "minimax_m3_vl": "minimax_m3_text",
     "mistral3": "mistral",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
     "step3_vl": "step3_text",
+    "step3p7": "step3p5",
 }
 _TIED = "tie_word_embeddings"
 _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype")
