@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.arch.adapter import from_hf
+from flashstill.arch.adapter.edit import with_quantization
+from flashstill.arch.adapter.sizes import is_quantised
 from flashstill.arch.model import Architecture
 from flashstill.bounded import DEEPEST_JSON, is_deeper, read_bounded
 from flashstill.errors import BadInput, shortened
@@ -46,9 +48,9 @@ def read_config(path: Path, name: str) -> Architecture:
     known = _built.get(key)
     if known is None:
         config = parsed(content, path)
-        if beside and not config.get("quantization_config"):
+        if beside and not is_quantised(config):
             stated = {"quant_method": "modelopt", **parsed(beside, path.with_name(BESIDE))}
-            config["quantization_config"] = stated
+            config = with_quantization(config, stated)
         about = config.pop(DRAFT, None)
         known = from_hf(config, name)
         if isinstance(about, dict) and about.get("kind") == "eagle":
