@@ -1,10 +1,11 @@
 """Trains a model of a directory for some steps in so many processes; writes weights and memory.
 
-    python tests/sharded_worker.py PROCESSES MODEL OUT STEPS [STOP [RATE]]
+    python tests/sharded_worker.py PROCESSES MODEL OUT STEPS [STOP [RATE [DTYPE]]]
 
 The processes are forks with the variables that torchrun sets, so that torch is imported once and not by each.
 STOP: end after so many steps as if killed, with a checkpoint left; 0 for never.  RATE: learn some windows at this rate,
-validate on others after every step and keep the best weights.  Each process writes OUT/memory-RANK.json.
+validate on others after every step and keep the best weights; 0 for neither.  DTYPE: of passes.  Each process writes
+OUT/memory-RANK.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import load_model
-from flashstill.distill.models.empty import empty_model, files_of
+from flashstill.distill.models.empty import empty_model, files_of, write_plainly
 from flashstill.distill.training import Offline, TrainRecipe, Validation, hard, join_world, train
 from flashstill.progress import Silent
 
@@ -53,16 +54,21 @@ class Stopped(Exception):
     """As if the run had been killed."""
 
 
-def main(directory: Path, out: Path, steps: int, stop: int, rate: float) -> None:
+def main(directory: Path, out: Path, steps: int, stop: int, rate: float, dtype: torch.dtype) -> None:
     torch.set_num_threads(1)
     world = join_world()
     before = peak_bytes()
     files: Any = None
     if world.size == 1:
-        model = load_model(directory, torch.float32)
+        model = load_model(directory, dtype)
     else:
-        model = empty_model(directory, torch.float32)
+        model = empty_model(directory, dtype)
         files = files_of(directory, model)
+        if files is None:  # stored under other names
+            if world.is_main:
+                write_plainly(directory, dtype, out / "plain" / "model.safetensors", model)
+            world.barrier()
+            files = files_of(out / "plain", model)
         assert files is not None
     recipe = TrainRecipe(
         tokens=steps * 8 * LENGTH, windows_per_step=8, micro_windows=2, learning_rate=1e-3, checkpoint_every_steps=2,
@@ -98,7 +104,8 @@ def worker(rank: int, environment: dict[str, str], given: list[str]) -> None:
     os.environ.update(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     with contextlib.suppress(Stopped):
         stop, rate = int(given[3]) if len(given) > 3 else 0, float(given[4]) if len(given) > 4 else 0.0
-        main(Path(given[0]), Path(given[1]), int(given[2]), stop, rate)
+        dtype = getattr(torch, given[5]) if len(given) > 5 else torch.float32
+        main(Path(given[0]), Path(given[1]), int(given[2]), stop, rate, dtype)
 
 
 def forked(count: int, given: list[str]) -> None:

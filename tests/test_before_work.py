@@ -111,6 +111,14 @@ class TestBalance:
             check_parts(llama, None)
 
 
+def test_compensated_rounding_of_a_mixture() -> None:
+    """It was refused only after the text was packed and the weights were read."""
+    asked = ShapeRecipe(kind="copy", quantise="int4", group=4, compensate_windows=2)
+    check_parts(asked, zoo.tiny("qwen3", 0))
+    with pytest.raises(BadInput, match=r"not implemented for experts \(model.layers.1.mlp.experts of Qwen3Moe"):
+        check_parts(asked, zoo.tiny("qwen3_moe", 0))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(recipe: Path, tiny_teacher: Path, tmp_path: Path, value: float) -> None:
     spoiled = Path(shutil.copytree(tiny_teacher, tmp_path / "spoiled"))

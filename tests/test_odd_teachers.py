@@ -252,3 +252,11 @@ def test_what_a_class_keeps_in_float32(loaded_teacher: Any) -> None:
     in_dtype(model, torch.bfloat16)
     wide = {name for name, weight in model.named_parameters() if weight.dtype == torch.float32}
     assert wide == {name for name, _ in model.named_parameters() if ".q_proj." in name}
+
+
+def test_the_memory_of_a_packed_teacher_is_that_of_its_index(model: Path) -> None:
+    """Weights that stay packed take what their files do; other files lie beside them in published directories."""
+    edit(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
+    whole = (model / "model.safetensors").stat().st_size
+    shutil.copy(model / "model.safetensors", model / "consolidated.safetensors")
+    assert weight_bytes(model, torch.bfloat16) == whole

@@ -262,6 +262,14 @@ class TestNorms:
         with fused_norms(nn.Sequential(Doubled())):
             assert Doubled.forward is before
 
+    def test_a_norm_kept_in_float32_between_bfloat16_states_stays(self) -> None:
+        """Its own output is float32, that of the fused one would be rounded to bfloat16."""
+        model = decoder("llama").to(torch.bfloat16)
+        model.model.norm.float()
+        before = type(model.model.norm).forward
+        with fused_norms(model, torch.bfloat16):
+            assert type(model.model.norm).forward is before
+
     def test_classes_are_put_back(self) -> None:
         model = decoder("llama")
         kind = type(model.model.norm)

@@ -20,16 +20,17 @@ import torch
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.drafts.directories import load_eagle, save_eagle
-from flashstill.distill.generate.cached import CachedDecoder
+from flashstill.distill.generate.cached import RereadingDecoder
+from flashstill.distill.generate.generate import decoder_of
 from flashstill.distill.generate.rollback import Reader
-from flashstill.distill.losses import divergence, head_loss
+from flashstill.distill.losses import Workspace, divergence, head_loss
 from flashstill.distill.losses.sparse import Sparse, sparse_loss
 from flashstill.distill.models import decoder_layers, load_model, load_tokenizer, parts, save_model
 from flashstill.distill.models.empty import empty_model
 from flashstill.distill.students import Width, narrow
 from flashstill.distill.training import Batch, Offline, TrainRecipe, hard, take, train
 from flashstill.distill.training.recompute import recomputed
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from tests import zoo
 from tests.chatting import CHATML, learned, reading_of, write_lines
@@ -210,10 +211,9 @@ def test_a_head_with_a_vocabulary_of_its_own(tmp_path: Path) -> None:
 # of our own: caches that transformers does not make itself ended sampling in a traceback
 @pytest.mark.parametrize("name", ["minimax", "xlstm", "rwkv"])
 def test_models_with_caches_of_their_own_kind(name: str) -> None:
-    """They are read from the beginning again where drafts are judged, and are not sampled."""
+    """They are read from the beginning again where drafts are judged and where text is sampled (test_sampling.py)."""
     model = zoo.tiny(name)
-    with pytest.raises(UnsupportedArchitecture, match="takes no cache of transformers' usual kind"):
-        CachedDecoder(model)
+    assert isinstance(decoder_of(model, 8, Workspace()), RereadingDecoder)
     reader, tokens = Reader(model), drawn_tokens(1, 9).tolist()
     with torch.no_grad():
         pieces = torch.cat([reader.read(tokens[:4]), reader.read(tokens[4:])])

@@ -17,7 +17,8 @@ from flashstill.distill.generate.philox import philox, uniform
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, keep_layers
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput
+from tests import zoo
 from tests.marks import slow
 from tests.small_models import KINDS, made
 
@@ -75,12 +76,20 @@ def test_who_is_decoded_how() -> None:
         )
 
 
-def test_a_model_without_a_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["minimax", "xlstm", "rwkv"])
+def test_a_model_without_a_usual_cache_reads_all_again(name: str) -> None:
     """It would swallow ours, and draw every token as if nothing came before it."""
-    model = made("olmo2")
-    monkeypatch.setattr(model.model, "forward", lambda input_ids, **rest: None)
-    with pytest.raises(UnsupportedArchitecture, match="takes no cache"):
-        sample(model, prompts(3), Sampling())
+    model = zoo.tiny(name)
+    given = prompts(1, 5, 9, 5)
+    found = sample(model, given, Sampling(new_tokens=6, temperature=0))
+    for row, prompt in enumerate(given):
+        ids = torch.as_tensor(np.asarray(prompt))[None]
+        for step in range(6):
+            with torch.no_grad():
+                logits = model(ids, use_cache=False).logits[0, -1]
+            assert int(found.tokens[row, step]) == int(logits.argmax())
+            assert found.log_p[row, step] == pytest.approx(float(logits.log_softmax(-1).max()), abs=1e-4)
+            ids = torch.cat([ids, logits.argmax().view(1, 1)], dim=1)
 
 
 @pytest.mark.slow

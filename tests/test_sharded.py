@@ -66,6 +66,19 @@ def test_one_two_and_four_processes_reach_the_same_weights(tmp_path: Path) -> No
         torch.testing.assert_close(several[tensor], one[tensor], rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
+def test_in_bfloat16_as_in_one_process(tmp_path: Path) -> None:
+    """A family whose routers and sinks are kept in float32 and whose norms are rounded in another place than Llama's:
+    two processes that are stopped after two steps, and one that goes on."""
+    directory = saved("flint", tmp_path / "model")
+    one = trained(directory, tmp_path / "1", 1, 0, 0, "bfloat16")
+    assert not trained(directory, tmp_path / "several", 2, 2, 0, "bfloat16")
+    several = trained(directory, tmp_path / "several", 1, 0, 0, "bfloat16")
+    assert losses(tmp_path / "several") == pytest.approx(losses(tmp_path / "1"), abs=2e-5)
+    for name, weight in one.items():
+        torch.testing.assert_close(several[name], weight, rtol=0, atol=2e-5 if weight.dtype == torch.float32 else 2e-3)
+
+
 def figures(out: Path) -> list[float]:
     rows = [json.loads(row) for row in (out / "training" / "metrics.jsonl").read_text().splitlines()]
     return [row["validation_loss"] for row in rows]
@@ -111,6 +124,20 @@ def test_an_empty_model_is_filled_with_the_same_weights(name: str, tmp_path: Pat
             parameter[half:].copy_(files.read(own, (slice(half, None),)))
         tokens = torch.arange(1, 13)[None]
         torch.testing.assert_close(empty(tokens).logits, load_model(directory, torch.float32).cpu()(tokens).logits)
+
+
+@pytest.mark.parametrize("name", ["bailing_hybrid", "gptj", *slow("beam", "flint", "deepseek_v4", "kolibri1")])
+def test_an_empty_model_has_the_formats_and_tables_of_a_loaded_one(name: str, tmp_path: Path) -> None:
+    """Routers, their biases and rates of state spaces stay in float32 in 16-bit models; GPT-J's table of positions is
+    made of numbers in the default dtype."""
+    directory = saved(name, tmp_path / "model")
+    loaded, empty = load_model(directory, torch.bfloat16).cpu(), empty_model(directory, torch.bfloat16)
+    for kind in ("named_parameters", "named_buffers"):
+        formats = [{own: each.dtype for own, each in getattr(model, kind)()} for model in (loaded, empty)]
+        assert formats[0] == formats[1]
+    computed = set(dict(loaded.named_buffers())) - set(loaded.state_dict())
+    for own in computed:
+        assert torch.equal(loaded.get_buffer(own), empty.get_buffer(own)), own
 
 
 class TestRecompute:

@@ -65,6 +65,12 @@ class TestReading:
         assert kind(configuration) == "llama"
         assert not is_quantised(configuration)
 
+    def test_the_sizes_of_a_text_part_are_its_own(self) -> None:
+        """A vocabulary beside it may be that of all modalities, or of a model that it was made from."""
+        both = {"vocab_size": 64, "hidden_size": 9, "text_config": {"vocab_size": 32, "max_position_embeddings": 128}}
+        assert [stated_size(both, names) for names in (VOCABULARY, CONTEXT, WIDTH)] == [32, 128, 9]
+        assert stated_size({"vocab_size": 64, "thinker_config": both}, VOCABULARY) == 32
+
     def test_older_spellings(self) -> None:
         assert [size(OLDER, names) for names in (WIDTH, DEPTH, HEADS, CONTEXT)] == [48, 5, 4, 128]
         assert depth_changes(OLDER, [0, 4]) == {"n_layer": 2}

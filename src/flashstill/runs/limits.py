@@ -99,7 +99,7 @@ def check_parts(student: ShapeRecipe, origin: Any) -> None:
 def _check_format(student: ShapeRecipe, origin: Any) -> None:
     """BadInput if the student cannot be quantised, as far as that is known before it is made."""
     from flashstill.distill.models.text_part import is_multimodal
-    from flashstill.distill.students import check_packing, empty_mixture, read_fields
+    from flashstill.distill.students import check_compensation, check_packing, empty_mixture, read_fields
     from flashstill.distill.students.scratch import empty_from_config
 
     if not student.quantise:
@@ -110,6 +110,8 @@ def _check_format(student: ShapeRecipe, origin: Any) -> None:
     elif origin is not None and not is_multimodal(origin.config) and student.kind != "dense":
         made = empty_mixture(origin, experts_of(student), student.into) if student.kind == "upcycle" else origin
         check_packing(made, format_of(whole))
+        if student.compensate_windows:
+            check_compensation(made, format_of(whole))
 
 
 def format_of(student: ShapeRecipe) -> Format:

@@ -92,11 +92,24 @@ def value(configuration: Any, name: str) -> Any:
     if not isinstance(configuration, Mapping):
         return getattr(configuration, name, None)
     if configuration.get(name) is None and name != KIND:
-        holder = next((each for each in HOLDERS if isinstance(configuration.get(each), Mapping)), None)
-        return None if holder is None else value(configuration[holder], name)
+        text = _held_text(configuration)
+        return None if text is None else value(text, name)
     return configuration.get(name)
 
 
+def _held_text(configuration: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The text part of a multimodal config.json."""
+    return next((held for each in HOLDERS if isinstance(held := configuration.get(each), Mapping)), None)
+
+
+def _size(configuration: Any, name: str) -> Any:
+    """The value of a size: the text part's own counts more than one that is stated beside it, as a vocabulary of all
+    modalities or one that was left over."""
+    text = _held_text(configuration) if isinstance(configuration, Mapping) else None
+    own = None if text is None else _size(text, name)
+    return value(configuration, name) if own is None else own
+
+
 def _fields(configuration: Any, names: tuple[str, ...], of: str) -> Fields:
-    stored: Config = {name: value(configuration, name) for name in names}
+    stored: Config = {name: _size(configuration, name) for name in names}
     return Fields({name: number for name, number in stored.items() if number is not None}, of)

@@ -1,4 +1,4 @@
-"""Decode any transformers causal language model one token per step, with the library's own cache.
+"""Decode any transformers causal language model one token per step, with the library's own cache if it takes that.
 
 All rows of a batch start together with prompts of equal length, so no row is padded.  This is correct for recurrent
 layers, sliding windows and any use of positions.  Finished rows can leave the cache, but no new row can join it.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput
 
 CACHE_NAMES = ("past_key_values", "cache_params")  # names of the cache argument in transformers
 
@@ -52,6 +52,13 @@ class Decoder(Protocol):
         ...
 
 
+def _begun(kept: Tensor, prompts: Sequence[np.ndarray]) -> Tensor:
+    """The prompts of a new batch without their last tokens, [B, L - 1]."""
+    if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
+        raise BadInput("for this architecture, all rows of a batch start together, with prompts of equal length")
+    return torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1]
+
+
 class CachedDecoder:
     """Decoder for any transformers model that takes a cache."""
 
@@ -61,24 +68,16 @@ class CachedDecoder:
         model_parts = parts(model)
         self._model, self._parts, self._head = model, model_parts, model_parts.head.detach()
         self._cache: Any = None
-        names = cache_names(model)
-        if not names:  # **kwargs would swallow the cache, and every token would be sampled without its context
-            raise UnsupportedArchitecture(
-                f"{type(model).__name__} takes no cache of transformers' usual kind, and cannot be sampled here: sample"
-                " from a server, or leave on-policy and teacher-written text out"
-            )
-        self._name = names[0]
+        self._name = cache_names(model)[0]
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         if not prompts:
             self._cache.reorder_cache(kept)  # drops and repeats rows, also for recurrent layers
             return
-        if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
-            raise BadInput("for this architecture, all rows of a batch start together, with prompts of equal length")
         from transformers import DynamicCache
 
+        read = _begun(kept, prompts).to(self._head.device)
         self._cache = DynamicCache(config=self._model.config)
-        read = torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1].to(self._head.device)
         if read.shape[1]:
             self._run(read)
 
@@ -93,3 +92,29 @@ class CachedDecoder:
 
     def _run(self, tokens: Tensor) -> Tensor:
         return self._parts.hidden(tokens, use_cache=True, **{self._name: self._cache})
+
+
+class RereadingDecoder:
+    """Decoder for models that take no cache of the usual kind: every step reads all tokens again, as exact and slower.
+
+    A cache that such a model is given would be swallowed by its **kwargs, and every token sampled without its context.
+    """
+
+    joins = False
+
+    def __init__(self, model: Model) -> None:
+        self._parts = parts(model)
+        self._head, self._read = self._parts.head.detach(), torch.empty(0, 0, dtype=torch.int64)
+
+    def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
+        self._read = _begun(kept, prompts).to(self._head.device) if prompts else self._read[kept]
+
+    def copy(self, sources: Tensor, slots: Tensor) -> bool:
+        return False
+
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        return False
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self._read = torch.cat([self._read, tokens[:, None]], dim=1)
+        return self._head.logits(self._parts.hidden(self._read)[:, -1])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flashstill.arch.adapter.sizes import CONTEXT, stated_size
-from flashstill.distill.generate.cached import CachedDecoder, Decoder
+from flashstill.distill.generate.cached import CachedDecoder, Decoder, RereadingDecoder, cache_names
 from flashstill.distill.generate.drawing import Sampling, choose
 from flashstill.distill.generate.llama import LlamaDecoder, is_plain
 from flashstill.distill.generate.rows import Rows, Samples
@@ -50,7 +50,9 @@ def sample(
 
 def decoder_of(model: Model, longest: int, space: Workspace) -> Decoder:
     """The fastest decoder for `model` for rows of up to `longest` tokens."""
-    return LlamaDecoder(model, longest, space) if is_plain(model, longest) else CachedDecoder(model)
+    if is_plain(model, longest):
+        return LlamaDecoder(model, longest, space)
+    return CachedDecoder(model) if cache_names(model) else RereadingDecoder(model)
 
 
 @contextmanager

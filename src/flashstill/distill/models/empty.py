@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from flashstill.distill.models.configuration import check_size, plain_config
-from flashstill.distill.models.directories import check_directory, check_small_files, shapes, weight_files
+from flashstill.distill.models.configuration import plain_config
+from flashstill.distill.models.directories import check_directory, check_small_files, weight_files
 from flashstill.distill.models.expert_products import fit_experts
-from flashstill.distill.models.loading import STORED, Model, load_model, quiet
+from flashstill.distill.models.loading import STORED, Model, check_tensors, load_model, quiet
 from flashstill.errors import BadInput, first_line
 from flashstill.files import disk_errors
 
@@ -41,21 +41,37 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def empty_model(path: Path, dtype: torch.dtype = STORED) -> Model:
-    """The model of a directory without its weights; BadInput if the directory is unsafe or broken."""
+    """The model of a directory of plain weights, without them; BadInput if the directory is unsafe or broken.
+
+    Parameters and buffers have the dtypes that `load_model` gives them: some are kept in float32.
+    """
     from transformers import AutoModelForCausalLM
 
     check_directory(path)
     check_small_files(path)
     quiet()
     config = plain_config(path)
-    check_size(path, config, shapes(path))
+    alike = check_tensors(path, dtype)
+    if alike is None:
+        raise BadInput(f"model directory {path} cannot be made without its weights, as several processes need it")
     try:
+        # in float32, as buffers are computed when weights are loaded: some come of numbers in the default dtype
         with parameters_on_meta(), torch.random.fork_rng(devices=[]):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except Exception as error:  # transformers raises many kinds for a broken configuration
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
+    _take_dtypes(model, alike)
     fit_experts(model)
     return model.eval()
+
+
+def _take_dtypes(model: Model, alike: Model) -> None:
+    """Give parameters, buffers and configuration of a model the dtypes of another one of the same names."""
+    tensors = {**dict(alike.named_parameters()), **dict(alike.named_buffers())}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        tensor.data = tensor.data.to(tensors[name].dtype)
+    model.config.dtype = alike.config.dtype
+    model.config.get_text_config().dtype = alike.config.get_text_config().dtype
 
 
 class Files:

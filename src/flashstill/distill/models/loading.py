@@ -112,11 +112,12 @@ def _nothing() -> None:
     """What RWKV does to its weights."""
 
 
-def check_tensors(path: Path) -> Model | None:
+def check_tensors(path: Path, dtype: torch.dtype = STORED) -> Model | None:
     """BadInput if a directory lacks a tensor, has one too many or one of another shape; no weights are read.
 
     Headers alone are compared with a model without memory, which is returned, so that this can be done before hours of
-    other work.  Directories of quantised weights, and of families that cannot be made so, are left to `load_model`.
+    other work; its dtypes are those of `load_model(path, dtype)`.  Directories of quantised weights, and of families
+    that cannot be made so, are left to `load_model`.
     """
     quiet()
     check_size(path, config := plain_config(path), stored := shapes(path))
@@ -126,7 +127,7 @@ def check_tensors(path: Path) -> Model | None:
     try:
         with Undrawn():
             model, info = auto_class(config).from_pretrained(
-                path, config=config, dtype=STORED, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+                path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
                 output_loading_info=True, ignore_mismatched_sizes=True, device_map="meta",
             )  # fmt: skip
     except Exception:  # whatever it is, `load_model` meets it too, with the weights

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from flashstill.distill.models.devices import current
-from flashstill.distill.models.directories import read_json, shapes
+from flashstill.distill.models.directories import read_json, shapes, weight_files
 from flashstill.distill.models.host_memory import parameters_of
 from flashstill.distill.models.quantised import is_made_plain, method_of
 from flashstill.errors import BadInput
@@ -31,7 +31,7 @@ def weight_bytes(path: Path, dtype: torch.dtype) -> float:
     fields = read_json(path / "config.json")
     method = method_of(fields)
     if method and not is_made_plain(method, shapes(path)):
-        return float(sum(file.stat().st_size for file in path.glob("*.safetensors")))
+        return float(sum(file.stat().st_size for file in weight_files(path)))
     if method:
         return float(parameters_of(fields, path.name) * dtype.itemsize)
     return float(sum(math.prod(shape) for shape in shapes(path).values()) * dtype.itemsize)

@@ -1,7 +1,7 @@
 """Students: pruned in depth or width, upcycled to MoE, made dense, quantised, or trained from scratch."""
 
 from flashstill.distill.students.balance import LoadBalance, bias_buffers, check_balance, routers
-from flashstill.distill.students.compensated_model import compensated
+from flashstill.distill.students.compensated_model import check_compensation, compensated
 from flashstill.distill.students.compressed import check_packing, rounded_weights, unrounded_layers, write_compressed
 from flashstill.distill.students.densifying import dense_of
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
@@ -22,6 +22,7 @@ __all__ = [
     "bias_buffers",
     "block_influence",
     "check_balance",
+    "check_compensation",
     "check_packing",
     "compensated",
     "dense_of",

@@ -49,11 +49,8 @@ def compensated(
     real [B, L]: the places that are no padding, None for all.  starts [B, L]: of documents (watching.py).
     Raises BadInput for formats other than int4, and for layers whose weights are not plain matrices.
     """
-    if format_.name != "int4":
-        raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
+    check_compensation(model, format_)
     for _, module, name in weights_to_round(model):
-        if not isinstance(module, nn.Linear):
-            raise BadInput("error compensation is not implemented for experts; leave compensate_windows out")
         rounded(getattr(module, name).detach()[:1], format_)  # raises BadInput for an unfit group size
     copied = copy.deepcopy(model)
     text = Text(tokens=tokens, real=real, starts=starts)
@@ -70,6 +67,17 @@ def compensated(
             rounding.unround()
             advance(1)
     return copied
+
+
+def check_compensation(model: Model, format_: Format) -> None:
+    """BadInput if the rounding of a model, which needs no memory for its weights, cannot be compensated."""
+    if format_.name != "int4":
+        raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
+    if experts := [path for path, module, _ in weights_to_round(model) if not isinstance(module, nn.Linear)]:
+        raise BadInput(
+            f"error compensation is not implemented for experts ({experts[0]} of {type(model).__name__}); leave"
+            " student.compensate_windows out"
+        )
 
 
 @dataclass

@@ -58,7 +58,10 @@ class Watch:
     @property
     def tensors(self) -> Mapping[str, Tensor]:
         """The best weights of this process, for a checkpoint."""
-        return self._best
+        return {
+            name: self._state.stored(name.removeprefix(WEIGHT), tensor) if name.startswith(WEIGHT) else tensor
+            for name, tensor in self._best.items()
+        }
 
     def look(
         self,

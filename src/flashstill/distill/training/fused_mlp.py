@@ -51,8 +51,8 @@ def _forward(module: Any, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def fused_ffns(model: nn.Module) -> Iterator[None]:
-    """Context in which gated FFNs of `model` keep less, where that is proven to change nothing.
+def fused_ffns(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Context in which gated FFNs of `model` keep less, where that is proven to change nothing of passes in `dtype`.
 
     Patches `forward` of their classes and restores it at the end.
     """
@@ -60,9 +60,18 @@ def fused_ffns(model: nn.Module) -> Iterator[None]:
     for module in model.modules():
         if all(hasattr(module, part) for part in PARTS):
             kinds.setdefault(type(module), []).append(module)
-    chosen = [kind for kind, modules in kinds.items() if all(map(_is_plain, modules)) and all(map(_same, modules))]
+    chosen = [
+        kind
+        for kind, modules in kinds.items()
+        if all(map(_is_plain, modules)) and all(_same(module, dtype) for module in modules)
+    ]
     with forward_of(chosen, _forward):
         yield
+
+
+def in_passes(weight: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype that a weight has in passes: `dtype` if it is sharded, as it is gathered so, else its own."""
+    return dtype if hasattr(weight, "placements") else weight.dtype
 
 
 @contextmanager
@@ -87,13 +96,16 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def _same(module: Any) -> bool:
+def _same(module: Any, passes: torch.dtype | None) -> bool:
     """Whether a module, with small weights in place of its own, gives the outputs and gradients of the fused one."""
+    dtype = passes or module.gate_proj.weight.dtype
+    if any(in_passes(getattr(module, part).weight, dtype) != dtype for part in PARTS):
+        return False
     weight = module.gate_proj.weight
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(weight.device, weight.dtype).requires_grad_()
+        return torch.randn(shape, generator=generator).to(weight.device, dtype).requires_grad_()
 
     shapes = ((NEURONS, WIDTH), (NEURONS, WIDTH), (WIDTH, NEURONS))
     inputs = [drawn(1, ROWS, WIDTH), *(drawn(*shape) for shape in shapes)]

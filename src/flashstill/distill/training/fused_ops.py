@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from flashstill.distill.models import Model
-from flashstill.distill.training.fused_mlp import forward_of, fused_ffns
+from flashstill.distill.training.fused_mlp import forward_of, fused_ffns, in_passes
 from flashstill.distill.training.tied_embedding import sparse_embedding
 
 PROBE_ROWS = 16
@@ -126,11 +126,15 @@ def remade_norms() -> Iterator[None]:
 
 
 @contextmanager
-def fused(model: Model, alone: bool) -> Iterator[None]:
-    """Context in which a model trains with less memory traffic. alone: one process holds all its parameters."""
+def fused(model: Model, alone: bool, dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Context in which a model trains with less memory traffic.
+
+    alone: one process holds all its parameters; dtype: of passes, in which sharded parameters are gathered (None: that
+    of each module's parameters).
+    """
     with ExitStack() as stack:
-        stack.enter_context(fused_norms(model))
-        stack.enter_context(fused_ffns(model))
+        stack.enter_context(fused_norms(model, dtype))
+        stack.enter_context(fused_ffns(model, dtype))
         if alone and model.device.type == "cpu":  # a GPU adds dense gradients faster than it sorts rows
             stack.enter_context(sparse_embedding(model))
             stack.enter_context(remade_norms())  # a GPU would wait for the operations
@@ -138,41 +142,43 @@ def fused(model: Model, alone: bool) -> Iterator[None]:
 
 
 @contextmanager
-def fused_norms(model: nn.Module) -> Iterator[None]:
+def fused_norms(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Context in which norms of `model` are fused, where the fused norm gives bit-identical outputs.
 
+    dtype: as for `fused`.
     Patches `forward` of the classes of which every module of the model is proven the same, and restores it at the end,
     so that copies of the model made inside are ordinary models afterwards.
     """
     proven: dict[type[nn.Module], bool] = {}
     for module in model.modules():
         if proven.get(type(module), True):
-            proven[type(module)] = _same(module)
+            proven[type(module)] = _same(module, dtype)
     with forward_of([kind for kind, is_same in proven.items() if is_same], _forward):
         yield
 
 
-def _same(module: nn.Module) -> bool:
-    """Whether a module is an RMS norm: it has the attributes of one, and on random inputs gives the same outputs, bit
-    for bit, and the same gradients up to rounding."""
+def _same(module: nn.Module, passes: torch.dtype | None) -> bool:
+    """Whether a module is an RMS norm: it has the attributes of one, and on random inputs gives the same
+    outputs, bit for bit, and the same gradients up to rounding."""
     weight = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(epsilon, float):
         return False
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(PROBE_ROWS + 1, weight.shape[0], generator=generator).to(weight.device, weight.dtype)
-    x, other = drawn[:-1].requires_grad_(), drawn[-1].detach().clone().requires_grad_()
+    dtype, generator = passes or weight.dtype, torch.Generator().manual_seed(0)
+    drawn = torch.randn(PROBE_ROWS + 1, weight.shape[0], generator=generator).to(weight.device)
+    x, other = (each.to(kind) for each, kind in ((drawn[:-1], dtype), (drawn[-1], in_passes(weight, dtype))))
+    x, other = x.detach().requires_grad_(), other.detach().clone().requires_grad_()
     with torch.enable_grad():
         try:
             output = torch.func.functional_call(module, {"weight": other}, (x,))
         except Exception:  # a norm with further inputs, such as the gate of Qwen3-Next's
             return False
         ours: Tensor = _RmsNorm.apply(x, other, epsilon)  # type: ignore[no-untyped-call]
-    if not isinstance(output, Tensor) or not torch.equal(output, ours):
+    if not isinstance(output, Tensor) or output.dtype != ours.dtype or not torch.equal(output, ours):
         return False
     slope = torch.linspace(-1.0, 1.0, output.numel(), device=x.device).view_as(output).to(output.dtype)
     both = [torch.autograd.grad(each, (x, other), slope) for each in (output, ours)]
-    rounding = 8.0 * torch.finfo(weight.dtype).eps
+    rounding = 8.0 * torch.finfo(dtype).eps
     return all(
         bool((first - second).abs().max() <= rounding * first.abs().max()) for first, second in zip(*both, strict=True)
     )

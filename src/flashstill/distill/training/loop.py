@@ -82,7 +82,7 @@ def train(
         after_step=after_step,
     )  # fmt: skip
     full_key = {
-        "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), **source.key, **(key or {}),
+        "recipe": asdict(recipe), "arithmetic": precision_of(state.format), **source.key, **(key or {}),
         **({} if validation is None else {"validation": validation.key}),
     }  # fmt: skip
     snapshot = latest(directory, full_key, world, may_change)
@@ -98,7 +98,7 @@ def train(
     model.train()
     task = shown.task(name, steps * work.tokens, "tokens", step * work.tokens)
     again = recomputed(decoder_layers(model), recipe.recompute)
-    with fused(model, isinstance(state, MixedPrecisionAdamW)), again, own_draws(), task as advance:
+    with fused(model, isinstance(state, MixedPrecisionAdamW), state.format), again, own_draws(), task as advance:
         while step < steps and not watch.is_over:
             row, batch = work.run(step, learning_rate_at(recipe, step, steps, segments[0].steps))
             step += 1

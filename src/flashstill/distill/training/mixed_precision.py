@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +67,7 @@ class MixedPrecisionAdamW:
     """The optimiser of an unsharded model."""
 
     def __init__(self, module: nn.Module, recipe: TrainRecipe) -> None:
-        self.clip_norm = recipe.clip_norm
+        self.clip_norm, self.format = recipe.clip_norm, format_of_passes(module)
         # a tied head appears once
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         for weight in self.weights.values():
@@ -148,6 +147,10 @@ class MixedPrecisionAdamW:
             weight.copy_(self.masters[name])
         self._step = step
 
+    def stored(self, name: str, tensor: Tensor) -> Tensor:
+        """What is written of a tensor of the parameter `name`: all of it."""
+        return tensor
+
     def settle(self) -> None:
         """Does nothing: a pass without gradients leaves nothing behind."""
 
@@ -166,13 +169,18 @@ class MixedPrecisionAdamW:
             weight.copy_(kept[name])
 
 
+def format_of_passes(module: nn.Module) -> torch.dtype:
+    """The dtype of a model's matrix products: the narrowest of its parameters, of which some are kept wider."""
+    return min((each.dtype for each in module.parameters()), key=lambda dtype: dtype.itemsize)
+
+
 def adamw(weights: Mapping[str, Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
-    """torch's AdamW over float32 weights, by name, with the settings of the recipe."""
-    groups: list[dict[str, Any]] = [
-        {"params": [each for name, each in weights.items() if decays(name, each)], "weight_decay": recipe.weight_decay},
-        {"params": [each for name, each in weights.items() if not decays(name, each)], "weight_decay": 0.0},
-    ]
-    filled = [group for group in groups if group["params"]]
+    """torch's AdamW over float32 weights, by name, with the settings of the recipe; sharded ones are stepped apart."""
+    groups: dict[tuple[float, type], list[Tensor]] = {}
+    for name, weight in weights.items():
+        decay = recipe.weight_decay if decays(name, weight) else 0.0
+        groups.setdefault((decay, type(weight.data)), []).append(weight)
+    filled = [{"params": group, "weight_decay": decay} for (decay, _), group in groups.items()]
     return torch.optim.AdamW(filled, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 

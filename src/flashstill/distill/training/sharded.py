@@ -1,7 +1,8 @@
 """Training over several processes: FSDP2, started by torchrun; gloo on CPUs, NCCL on GPUs.
 
 Every process holds a float32 shard of each parameter, of its gradient and of its moments; blocks are gathered in
-bfloat16 when they are computed, and gradients are reduced in float32.
+bfloat16 when they are computed, and gradients are reduced in float32.  Parameters that a 16-bit model has in float32
+(routers, rates of state spaces) are small: every process holds them whole, as FSDP would gather them in 16 bits too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from flashstill.distill.models.devices import current
 from flashstill.distill.models.empty import Files, allocated, fill_buffers
-from flashstill.distill.training.mixed_precision import adamw
+from flashstill.distill.training.mixed_precision import adamw, format_of_passes
 from flashstill.distill.training.recipe import TrainRecipe
 
 
@@ -94,20 +95,24 @@ class Sharded:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        self.clip_norm, self.module = recipe.clip_norm, module
-        self.format = format_ = next(module.parameters()).dtype
+        self.clip_norm, self.module, self.world = recipe.clip_norm, module, world
+        self.format = format_ = format_of_passes(module)
+        wide = {name: each for name, each in module.named_parameters() if each.dtype != format_}
         module.float()
         mesh = init_device_mesh(world.device.type, (world.size,))
         policy = MixedPrecisionPolicy(
-            param_dtype=None if format_ == torch.float32 else format_, reduce_dtype=torch.float32
-        )
+            param_dtype=None if format_ == torch.float32 else format_, reduce_dtype=torch.float32,
+            cast_forward_inputs=False,  # states between blocks may be wider, as in one process
+        )  # fmt: skip
+        whole = set(wide.values())
         for block in blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+            fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=whole)
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
         if files is not None:
             allocated(module, world.device)
             fill_buffers(next(module.children()), files)
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        self.whole = {name: weight for name, weight in self.weights.items() if name in wide}
         if files is not None:
             _read_shards(dict(module.named_parameters()), files)
         self.optimizer = adamw(self.weights, recipe)
@@ -117,24 +122,47 @@ class Sharded:
 
     def apply(self, rate: float) -> float:
         """One optimiser step; returns the gradient norm before clipping. Skips the update if the norm is not finite."""
-        norm: Any = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
-        grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        kinds = self._gradients()
+        norms: list[Any] = [torch.nn.utils.get_total_norm(gradients) for gradients in kinds if gradients]
+        norm = math.hypot(*(float(each.full_tensor() if hasattr(each, "full_tensor") else each) for each in norms))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if math.isfinite(grad_norm):
+        if math.isfinite(norm):
+            for gradients in filter(None, kinds):
+                torch._foreach_mul_(gradients, min(1.0, self.clip_norm / (norm + 1e-6)))
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return grad_norm
+        return norm
+
+    def _gradients(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The gradients of sharded weights, and of those that every process holds whole: the mean over processes, which
+        FSDP leaves out."""
+        sharded, whole = list[Tensor](), list[Tensor]()
+        for name, weight in self.weights.items():
+            if weight.grad is None:  # of a layer that no token reached; it decays all the same
+                weight.grad = torch.zeros_like(weight)
+            (whole if name in self.whole else sharded).append(weight.grad)
+        if whole and self.world.size > 1:
+            summed = torch.cat([each.flatten() for each in whole])
+            dist.all_reduce(summed)
+            means = torch.split(summed / self.world.size, [each.numel() for each in whole])
+            for gradient, mean in zip(whole, means, strict=True):
+                gradient.copy_(mean.view_as(gradient))
+        return sharded, whole
 
     def tensors(self) -> dict[str, Tensor]:
         """This process's share of master weights and moments, by the names of the parameters."""
         shares: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             moments = self.optimizer.state[weight]
-            shares[f"master/{name}"] = _share(weight)
-            shares[f"exp_avg/{name}"] = _share(moments["exp_avg"])
-            shares[f"exp_avg_sq/{name}"] = _share(moments["exp_avg_sq"])
-        return shares
+            shares[f"master/{name}"] = weight
+            shares[f"exp_avg/{name}"] = moments["exp_avg"]
+            shares[f"exp_avg_sq/{name}"] = moments["exp_avg_sq"]
+        return {name: self.stored(name.partition("/")[2], _share(each)) for name, each in shares.items()}
+
+    def stored(self, name: str, tensor: Tensor) -> Tensor:
+        """What this process writes of a tensor of the parameter `name`: what all hold whole, the first one writes."""
+        return tensor[:0] if name in self.whole and not self.world.is_main else tensor
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Restore from the tensors of all processes: each reads its own shards; nothing is communicated."""
@@ -152,7 +180,10 @@ class Sharded:
 
     def kept_weights(self) -> dict[str, Tensor]:
         """Copies of this process's shards of the trained weights in CPU memory, in the format of passes."""
-        return {name: _share(each).to("cpu", self.format, copy=True) for name, each in self.weights.items()}
+        return {
+            name: _share(each).to("cpu", torch.float32 if name in self.whole else self.format, copy=True)
+            for name, each in self.weights.items()
+        }
 
     def own_weights(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         """This process's shards of what `kept_weights` returned, from the checkpoint of any number of processes."""
