@@ -20,13 +20,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import flashstill as fs
 from flashstill.console import Console
 from flashstill.facts import load, user_directory
-from flashstill.load_test.answer import document
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.plan.deployment import Deployment
@@ -40,6 +40,7 @@ from flashstill.validation.served_steps import Load, fit_steps, loads_of, percen
 SEQUENCES = 8
 LOADS, CALIBRATED = (1, 2, 4, 8, 12, 16), (1, 4, 12)
 """requests in flight; beyond SEQUENCES they wait"""
+PER_SLOT = 3
 CHIP = "this-machine"
 WITHIN = 0.15
 
@@ -79,6 +80,8 @@ def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -
     settings, levels = measured(engine, python, asked)
     deployment = Deployment(chip=CHIP, engine=engine, precision=settings["precision"])
     policy = Policy(sequences=SEQUENCES, step_tokens=settings["step_tokens"])
+    if engine == "transformers":  # which is told no number of sequences, but of blocks
+        policy = replace(policy, sequences=None, cache_blocks=settings["blocks"])
     loads = {many: loads_of(found)[0] for many, found in levels.items()}
     facts, model = load(), str(asked.student)
     fitted = fit_steps(facts, model, deployment, policy, [loads[many] for many in CALIBRATED])
@@ -107,23 +110,27 @@ def measured(
 ) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     """The server's settings, and the documents of `measure --server` by load; from --out where all are there."""
     folder = asked.out / engine
-    kept, files = folder / "settings.json", {many: folder / str(many) / "summary.json" for many in LOADS}
-    if kept.is_file() and all(file.is_file() for file in files.values()):
+    kept, summary = folder / "settings.json", folder / "summary.json"
+    if kept.is_file() and summary.is_file():
         print(f"{engine}: the measurements in {folder}", file=sys.stderr)
-        return json.loads(kept.read_text()), {many: json.loads(file.read_text()) for many, file in files.items()}
+        return json.loads(kept.read_text()), by_load(json.loads(summary.read_text()))
     length = 2 * (asked.isl + asked.osl)
     with fs.serve(asked.student, engine=engine, engine_python=python, sequences=SEQUENCES, length=length) as server:
-        settings = {"precision": server.settings.precision, "step_tokens": server.settings.step_tokens}
-        levels = {}
-        for number, many in enumerate(LOADS):
-            requests = max(many, 4) if asked.small else max(3 * many, 10)
-            test = LoadTest(
-                base=server.url, name=server.model, concurrency=(many,), requests=requests, isl=asked.isl,
-                osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,
-            )  # fmt: skip
-            levels[many] = document(measure_server(test, Console(), folder / str(many)))
+        settings = {name: getattr(server.settings, name) for name in ("precision", "step_tokens", "blocks")}
+        test = LoadTest(
+            base=server.url, name=server.model, concurrency=LOADS, per_slot=1 if asked.small else PER_SLOT,
+            isl=asked.isl, osl=asked.osl, runs=asked.runs, in_turn=True, warm_up=False, tokenizer=asked.student,
+        )  # fmt: skip
+        warm_up = replace(test, concurrency=LOADS[-1:], runs=1, warm_up=True, seed=1)
+        measure_server(warm_up, Console())
+        measure_server(test, Console(), folder)
     kept.write_text(json.dumps(settings))
-    return settings, levels
+    return settings, by_load(json.loads(summary.read_text()))
+
+
+def by_load(found: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """A document with several levels as one for each."""
+    return {level["concurrency"]: {**found, "levels": [level]} for level in found["levels"]}
 
 
 def spread(found: dict[str, Any]) -> dict[str, float]:

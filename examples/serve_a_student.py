@@ -111,7 +111,7 @@ with fs.serve(student, sequences=SEQUENCES, length=128, arithmetic="fp32") as se
         fs.measure_server(server.url, concurrency=loads, out=out, **asked)
         for loads, out in ((SEEN, "seen"), (UNSEEN, "unseen"))
     )
-limits = {"sequences": SEQUENCES, "step_tokens": server.settings.step_tokens}
+limits = {"cache_blocks": server.settings.blocks, "step_tokens": server.settings.step_tokens}
 
 # %% [markdown]
 # **Calibrate.** The summary of the measured loads becomes facts of this stack: this model, on this chip, with this

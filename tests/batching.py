@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from flashstill.simulate import tally as counted
+from flashstill.simulate.engine import run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables
@@ -57,3 +59,16 @@ def limits(**changed: object) -> Limits:
         "reserves": False, "router": 1, "ttft_s": math.inf, "tpot_s": math.inf, "first_s": 0.0,
     }  # fmt: skip
     return Limits(**{**usual, **changed})  # type: ignore[arg-type]
+
+
+SECOND = tables(lambda count, mean, prompt, attended: 1.0 if count or prompt else 0.0)
+"""tables of an engine whose steps take a second, whatever they do"""
+FIRST = (0.0, 10, 10)
+"""a request that is alone: its steps end at 1, 2, ..., 10 s"""
+
+
+def ttft_s(rows: list[tuple[float, int, int]], **changed: object) -> float:
+    """Seconds to the first token of the last of these requests to come, from such an engine."""
+    both = [run(SECOND, limits(**changed), [arrivals(some)]).tally for some in (rows, rows[:-1])]
+    assert both[0].totals[counted.DONE] == len(rows)
+    return float(both[0].sums[counted.TTFT].sum() - both[1].sums[counted.TTFT].sum())

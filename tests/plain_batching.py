@@ -43,6 +43,7 @@ class Server:
     drafts: verified in each step; accepted: (number of the request, tokens left) -> how many of them come true.
     few: with prefill_first, prompts start only while at most so many decode.
     ahead: a request that comes while a step runs misses the next one as well.
+    margin: free blocks without which no prompt joins decoding sequences, nor a second one an empty step.
     late: "behind" or "away": what becomes of requests that can no longer keep ttft; prompts keep steps within tpot.
     """
 
@@ -81,6 +82,7 @@ class Server:
     hits: int = 0
     ahead: bool = False
     begun: float = math.inf
+    margin: int = 0
 
     @property
     def _unit_blocks(self) -> int:
@@ -164,16 +166,22 @@ class Server:
         def left_free() -> int:
             return self.free - reserved - planned
 
-        for each in self.filling:
+        most = math.inf if self.free >= self.margin else 0 if self.decoding else 1
+        for place, each in enumerate(self.filling):
             room = (self._blocks(each.context) + left_free()) * self.block - each.context
-            chunk = max(min(each.left, budget, room), 0)
+            chunk = max(min(each.left, budget, room), 0) if place < most else 0
             planned += self._blocks(each.context + chunk) - self._blocks(each.context)
             budget -= chunk
             self.chunks.append((each, chunk))
             self._enter(each, each.context + chunk)
         self._evict(left_free())
         whole_budget = budget + sum(chunk for _, chunk in self.chunks)
-        while admits and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
+        while (
+            admits
+            and budget > 0
+            and len(self.filling) < most
+            and len(self.decoding) + len(self.filling) < self.sequences
+        ):
             if self.late:
                 self._sort_out(whole_budget, now)
             if not self.waiting or self.waiting[0].sent > seen:

@@ -72,6 +72,14 @@ def test_a_version_is_a_stack_of_its_own() -> None:
     assert [answer.band_basis for answer in answers] == [STACK, COMBINATION]
 
 
+def test_a_setting_of_a_class_of_chips_is_for_these_chips() -> None:
+    """vLLM schedules a step ahead on GPUs and not on CPUs; other engines have no row for CPUs."""
+    on_gpu = resolved("vllm").conditions
+    on_cpu = replace(on_gpu, chip=replace(on_gpu.chip, chip_class="cpu"))
+    assert [engine_default(FACTS, each, "steps_ahead") for each in (on_gpu, on_cpu)] == [1, 0]
+    assert engine_default(FACTS, on_cpu, "running_sequences") == FACTS.value("engine-vllm", "running_sequences")
+
+
 def test_a_setting_is_the_versions_before_the_engines() -> None:
     conditions = resolved(OLDER).conditions
     assert engine_default(FACTS, conditions, "steps_ahead") == FACTS.value("engine-trtllm", "steps_ahead") == 1

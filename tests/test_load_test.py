@@ -33,7 +33,7 @@ from flashstill.load_test.meters import Energy, rapl
 from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import Level, LoadTest
-from flashstill.load_test.summary import METRICS, LevelResult, Measured, _spacing_s, _steadiness
+from flashstill.load_test.summary import METRICS, LevelResult, Measured, _spacing_s, _steadiness, _turnaround_s
 from flashstill.load_test.traffic import Traffic
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
@@ -196,6 +196,37 @@ def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -
         assert row.measured["ttft_s"] == pytest.approx(level.latencies["ttft_s"].mean, rel=1e-6)
     records = read_records(tmp_path / "out" / "records.jsonl")
     assert [getattr(record, "phase", "") for record in records] == ["first token", "output token"]
+
+
+def test_what_the_client_takes_between_two_requests() -> None:
+    """Of two in flight: answers end at 1.0 and 1.5 s, their last tokens 0.1 s before, and the next follow 0.1 and 0.3
+    s after the ends; a run in which some failed tells nothing."""
+
+    def reply(sent: float, ended: float) -> Any:
+        return SimpleNamespace(sent=sent, ended=ended, last=ended - 0.1)
+
+    replies = [reply(0.0, 1.5), reply(0.1, 1.0), reply(1.1, 3.0), reply(1.8, 4.0)]
+    whole = SimpleNamespace(replies=replies, well=replies)
+    runs: Any = [whole, SimpleNamespace(replies=replies, well=replies[:3])]
+    assert _turnaround_s(Level(kind="concurrency", value=2.0), runs) == pytest.approx((0.2 + 0.4) / 2)
+    assert _turnaround_s(Level(kind="concurrency", value=2.0), runs[1:]) is None
+    assert _turnaround_s(Level(kind="rate", value=2.0), runs) is None
+
+
+@pytest.mark.slow
+def test_levels_in_turn(server: FakeStream, tmp_path: Path) -> None:
+    """Each level's first run, then each one's second; the figures are made as ever, and are there when asked again."""
+    question = asked(server, concurrency=(1, 2), requests=4, warm_up=False, runs=5, in_turn=True)
+    found = measure_server(question, Silent(), tmp_path / "out")
+    assert [(level.level.value, len(level.runs), level.ok) for level in found.levels] == [(1.0, 5, 20), (2.0, 5, 20)]
+    begun = [json.loads(line) for line in (tmp_path / "out" / "requests.jsonl").read_text().splitlines()]
+    order = [(row["run"], row["value"]) for row in begun if row["record"] == "begin"]
+    assert order == [(run, value) for run in range(5) for value in (1.0, 2.0)]
+    asked_before = len(server.questions)
+    again = measure_server(question, Silent(), tmp_path / "out")
+    assert again.resumed_runs == 10
+    assert again.levels[0].latencies == found.levels[0].latencies
+    assert len(server.questions) - asked_before <= 2, "what asks the server how it speaks"
 
 
 def test_spacing_of_the_first_requests() -> None:

@@ -213,7 +213,8 @@ class TestSettings:
         found = settings_of(tiny_teacher, checked_model(tiny_teacher), "transformers", None, None, None, "fp32")
         assert (found.sequences, found.length, found.step_tokens) == (16, 256, 256)
         assert len(found.notes) == 2
-        assert found.cache_bytes == 16 * 256 * 6 * 2 * 2 * 8 * 4  # blocks of 256 tokens; layers, K and V, heads, width
+        assert found.blocks == 18  # 15 taken leave 3 of them free, which is more than 15 %; of 17 they would leave less
+        assert found.cache_bytes == 18 * 256 * 6 * 2 * 2 * 8 * 4  # blocks of 256 tokens; layers, K and V, heads, width
 
     def test_a_plan_is_followed(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file = tmp_path / "plan.json"
@@ -267,8 +268,10 @@ def test_commands_of_engines(tiny_teacher: Path, tmp_path: Path, monkeypatch: py
 
     assert "serve student --continuous-batching --dtype float32" in words("transformers")
     assert "--cb-num-blocks 4" in words("transformers")  # the fourth is taken in while a quarter is free
-    eight = {"sequences": 8, "blocks": 8}
-    assert "--cb-num-blocks 9" in words("transformers", **eight)  # with eight blocks, less than 15 % would be free
+    eight = settings_of(tiny_teacher, checked_model(tiny_teacher), "transformers", None, 8, 100, "fp32")
+    assert eight.blocks == 9  # with eight blocks, less than 15 % would be free
+    assert "--cb-num-blocks 9" in words("transformers", blocks=eight.blocks)
+    assert settings_of(tiny_teacher, checked_model(tiny_teacher), "vllm", None, 8, 100, "fp32").blocks == 8
     assert "--cb-num-blocks" not in words("transformers", on_cpu=False)
     assert f"--model {tmp_path}/student --served-model-name student --dtype bfloat16" in words("vllm", precision="bf16")
     assert "--quantization fp8 --kv-cache-dtype fp8_e4m3" in words("sglang", quantise="fp8", kv_precision="fp8")

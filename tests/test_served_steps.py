@@ -72,7 +72,8 @@ def test_tables_with_steps() -> None:
     assert np.allclose(changed.decode_s[1], 2.0 * plain.decode_s[1] + 0.01 + 0.0005)
     assert np.allclose(changed.decode_s[3], 2.0 * plain.decode_s[3] + 0.01 + 3 * 0.0005 + 0.004)
     assert np.all(changed.extra_s[:, 0] == 0.0)
-    assert np.allclose(changed.extra_s[0, 1:], 3.0 * plain.extra_s[0, 1:] + 0.01 + 0.004)
+    step = plain.extra_s[0, 1:] - plain.extra_s[1, 1:]  # whoever is in it
+    assert np.allclose(changed.extra_s[0, 1:], 2.0 * step + 3.0 * plain.extra_s[1, 1:] + 0.01 + 0.004)
     assert np.allclose(changed.extra_s[1, 1:], 3.0 * plain.extra_s[1, 1:] + 0.004)
     same = with_served_steps(plain, ServedSteps())
     assert all(np.array_equal(*pair) for pair in zip(same, plain, strict=True))
@@ -111,9 +112,22 @@ def test_rows_are_those_of_one_stack() -> None:
         assert any("was measured to take" in note for note in other.notes) == (expected is not None)
     assert not any(quantity in STEP_FIELDS for _, quantity in without_served_ratios(own).rows)
     ours = fleet(own)
-    assert ours.limits.first_s == 0.02
+    assert ours.limits.first_s == ours.way_s == 0.02
+    assert ours.limits.return_s == 0.02 + FACTS.value("engine", "return_s")
     answers = [simulated(each, traffic(2), requests_of(traffic(2), 0)[0]) for each in (fleet(), ours)]
     assert answers[1].latencies["tpot_s"].mean_s > answers[0].latencies["tpot_s"].mean_s + 0.01
+
+
+def test_the_way_is_part_of_the_loop() -> None:
+    """One request at a time: after its last token the way out, the client, and the way in, and nothing of the step."""
+    own = fleet(FACTS.with_rows(rows_of(TRUE)))
+    ends = []
+    for turnaround_s in (0.0, 0.005):
+        asked = dataclasses.replace(traffic(1), turnaround_s=turnaround_s)
+        ends.append(simulated(own, asked, requests_of(asked, 0)[0]))
+    assert ends[1].seconds - ends[0].seconds == pytest.approx((traffic(1).requests - 1) * 0.005, rel=1e-6)
+    work_s = ends[0].latencies["end_to_end_s"].mean_s - 0.02
+    assert ends[0].seconds == pytest.approx(traffic(1).requests * (work_s + 0.02) - 0.02, rel=1e-6)
 
 
 def test_what_may_be_found_may_be_read() -> None:
@@ -159,7 +173,9 @@ def test_what_is_read() -> None:
     assert load.output_tokens_per_s == 50.0
     spaced = summary(2)
     spaced["levels"][1]["spacing_s"] = 0.002
+    spaced["levels"][1]["turnaround_s"] = 0.001
     assert [each.traffic.spacing_s for each in loads_of(spaced)] == [0.0, 0.002]
+    assert [each.traffic.turnaround_s for each in loads_of(spaced)] == [None, 0.001]
     assert set(load.measured) == set(KEYS)
     empty = summary(1)
     empty["levels"][0]["latencies"] = {}

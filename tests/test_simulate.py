@@ -105,11 +105,12 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
     few=st.one_of(st.just(2**31), st.integers(0, 4)), drafts=st.sampled_from([0, 0, 1, 3]),
     return_s=st.sampled_from([0.0, 0.003, 0.1]), spacing_s=st.sampled_from([0.0, 0.001, 0.3]), ahead=st.booleans(),
+    margin=st.sampled_from([0, 0, 1, 3, 20]),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
     prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
-    few: int, drafts: int, return_s: float, spacing_s: float, ahead: bool,
+    few: int, drafts: int, return_s: float, spacing_s: float, ahead: bool, margin: int,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -132,6 +133,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         few=few,
         return_s=return_s,
         ahead=int(ahead),
+        spare=margin,
     )
     likely = 0.8 ** np.arange(1.0, drafts + 1.0)
     outcome = run(
@@ -144,7 +146,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
     plain = [
         Server(
             step_s, sequences, tokens, block, blocks, prefill_first, reserves, few, drafts,
-            lambda number, left: accepted_drafts(likely, 0, number, left), ahead=ahead,
+            lambda number, left: accepted_drafts(likely, 0, number, left), ahead=ahead, margin=margin,
         )
         for _ in range(servers)
     ]  # fmt: skip

@@ -19,20 +19,9 @@ from flashstill.simulate.state import CENTRAL
 from flashstill.simulate.traffic import Traffic
 from flashstill.simulate.view import Decision, ReplicaView
 from flashstill.validation.anchors.launched import closed_loop
-from tests.batching import arrivals, limits, tables
+from tests.batching import FIRST, SECOND, arrivals, limits, ttft_s
 
 FACTS = load()
-SECOND = tables(lambda count, mean, prompt, attended: 1.0 if count or prompt else 0.0)
-"""tables of an engine whose steps take a second, whatever they do"""
-FIRST = (0.0, 10, 10)
-"""a request that is alone: its steps end at 1, 2, ..., 10 s"""
-
-
-def ttft_s(rows: list[tuple[float, int, int]], **changed: object) -> float:
-    """Seconds to the first token of the last of these requests to come."""
-    both = [run(SECOND, limits(**changed), [arrivals(some)]).tally for some in (rows, rows[:-1])]
-    assert both[0].totals[counted.DONE] == len(rows)
-    return float(both[0].sums[counted.TTFT].sum() - both[1].sums[counted.TTFT].sum())
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def given_cells(given: Sequence[str]) -> dict[str, str]:
 @click.option("--sequences", type=COUNT, default=None, help="Most sequences of the measured server's steps.")
 @click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one of its steps.")
 @click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a block of its cache.")
+@click.option("--cache-blocks", type=COUNT, default=None, help="Blocks of its cache, where it was told.")
 @case_option
 @facts_options
 @json_option
@@ -52,6 +53,7 @@ def calibrate(
     sequences: int | None,
     step_tokens: int | None,
     block_tokens: int | None,
+    cache_blocks: int | None,
     given: tuple[str, ...],
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -81,7 +83,7 @@ def calibrate(
     if mistake:
         raise BadInput(f"{measured}, {mistake}")
     stacks, notes = stacks_of(plain, compared), oddities(compared)
-    limits = Policy(sequences=sequences, step_tokens=step_tokens, block_tokens=block_tokens)
+    limits = Policy(sequences=sequences, step_tokens=step_tokens, block_tokens=block_tokens, cache_blocks=cache_blocks)
     steps = fit_measured(facts, measured, cells, limits)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ _SWEEP = ("batch", "context", "repeats")
 @click.option(
     "--warm-up/--no-warm-up", default=True, help="Load the server before the runs, until its times are stationary."
 )
+@click.option("--in-turn", is_flag=True, help="Run every level once, then again: a drift of the machine is in all.")
 @click.option("--until-saturation", is_flag=True, help="Double the load until it brings no more; stop there.")
 @click.option("--ignore-eos/--keep-eos", default=True, help="Ask for answers of the full length, where the server can.")
 @click.option("--temperature", type=float, default=0.0, show_default=True)

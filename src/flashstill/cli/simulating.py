@@ -36,13 +36,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
     "trace", "speed", "replay", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio",
     "daily", "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out", "shared_prefix",
-    "spacing_s",
+    "spacing_s", "turnaround_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 _POLICY = (
-    "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "prefill_replicas", "prefill_chip", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s",
-    "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
+    "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "cache_blocks",
+    "replicas", "router", "prefill_replicas", "prefill_chip", "prefix_cache", "prefix_margin", "preemption",
+    "max_ttft_s", "max_tpot_s", "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
 )  # fmt: skip
 PERCENTILE = 95.0
 """at which the bounds of a knee are to hold, unless the user says another"""
@@ -62,6 +62,10 @@ PERCENTILE = 95.0
 @click.option(
     "--spacing", "spacing_s", type=SECONDS, default=0.0, help="Between the first requests of --concurrency, as 1ms."
 )
+@click.option(
+    "--turnaround", "turnaround_s", type=SECONDS, default=None,
+    help="From the last token of an answer of --concurrency to the next request, as 2ms [default: a fact].",
+)  # fmt: skip
 @click.option("--requests", type=COUNT, default=10_000, show_default=True, help="How many, without a trace.")
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, without a trace.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens, without a trace.")
@@ -101,6 +105,7 @@ PERCENTILE = 95.0
 @click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one step [default: the engine's].")
 @click.option("--sequences", type=COUNT, default=None, help="Most sequences running at once [default: the engine's].")
 @click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
+@click.option("--cache-blocks", type=COUNT, default=None, help="Blocks of the cache [default: as memory allows].")
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
 @click.option("--prefill-replicas", type=COUNT, default=None, help="Prefill instances of all copies together.")
 @click.option("--prefill-chip", type=WORD, default=None, help="Chip of the prefill instances, if it is another one.")

@@ -19,7 +19,6 @@ from flashstill.endpoint.folder import HUB
 from flashstill.endpoint.settings import Settings
 from flashstill.errors import BadInput, unknown
 from flashstill.extras import is_installed
-from flashstill.plan.engines import serving_row
 
 TRANSFORMERS, VLLM, SGLANG = "transformers", "vllm", "sglang"
 ENGINES = (TRANSFORMERS, VLLM, SGLANG)
@@ -102,10 +101,7 @@ def _transformers(settings: Settings, name: str) -> list[str]:
     words = [name, "--continuous-batching", "--dtype", _long(settings.precision)]
     words += ["--cb-max-batch-tokens", str(settings.step_tokens), "--log-level", "error"]
     if settings.on_cpu:  # it would take 60 % of the memory
-        spare = serving_row(TRANSFORMERS, "spare_percent") / 100.0
-        last = settings.blocks / settings.sequences  # it is taken in while the others leave so much free
-        blocks = max(settings.blocks, math.ceil((settings.blocks - last) / (1.0 - spare)))
-        words += ["--device", "cpu", "--cb-num-blocks", str(blocks)]
+        words += ["--device", "cpu", "--cb-num-blocks", str(settings.blocks)]
     return words
 
 

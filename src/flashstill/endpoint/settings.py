@@ -7,7 +7,8 @@
 
 Memory on a CPU, where an engine would take what it finds:
 
-    cache bytes = blocks x block tokens x bytes of a cached token,    blocks = sequences x ceil(length / block tokens)
+    cache bytes = blocks x block tokens x bytes of a cached token,    each = ceil(length / block tokens)
+    blocks      = the larger of sequences x each and (sequences - 1) x each / (1 - spare ratio)
     weights     = parameters x bytes of a number
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from flashstill.arch import Architecture, from_hf
 from flashstill.checked import json_object
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts
-from flashstill.plan.engines import serving_row
+from flashstill.plan.engines import serving_row, spare_ratio
 from flashstill.plan.scenario import Scenario
 from flashstill.units import show
 
@@ -87,7 +88,7 @@ def settings_of(
     chosen = decided(arithmetic, shape_of(directory))
     on_cpu = not torch.cuda.is_available()
     block = serving_row(engine, "block_tokens")
-    blocks = asked * math.ceil(longest / block)
+    blocks = _blocks(asked, math.ceil(longest / block), spare_ratio(engine))
     cache_bytes = float(blocks * block * architecture.kv_values_per_token * BYTES[chosen.precision])
     if on_cpu:
         _check_memory(architecture, cache_bytes, BYTES[chosen.precision], asked, longest)
@@ -105,6 +106,11 @@ def settings_of(
         kv_precision=planned.get("kv_precision", ""),
         notes=tuple(notes),
     )
+
+
+def _blocks(sequences: int, each: int, spare: float) -> int:
+    """Blocks of the cache: the last sequence is taken in while the others leave a share of them free."""
+    return max(sequences * each, math.ceil((sequences - 1) * each / (1.0 - spare)))
 
 
 def _check_memory(architecture: Architecture, cache_bytes: float, width: int, sequences: int, length: int) -> None:

@@ -113,6 +113,7 @@ def level_document(result: LevelResult) -> dict[str, Any]:
         "client_late_s": result.late_s,
         "burst_share": result.burst_share,
         "spacing_s": result.spacing_s,
+        "turnaround_s": result.turnaround_s,
         "steady": None if steady is None else {**dataclasses.asdict(steady), "is_steady": steady.is_steady},
         "turns": result.turns,
         "late_turns": result.late_turns,

@@ -21,7 +21,7 @@ from flashstill.load_test.kept import Kept
 from flashstill.load_test.meters import Energy
 from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import Prompts, prompts_of
-from flashstill.load_test.question import GROWTH, MOST_IN_FLIGHT, Level, LoadTest
+from flashstill.load_test.question import GROWTH, MOST_IN_FLIGHT, REQUESTS_PER_SLOT, Level, LoadTest
 from flashstill.load_test.saturation import Saturation, saturation
 from flashstill.load_test.statistics import WarmUp
 from flashstill.load_test.summary import METRICS, LevelResult, Measured, level_result
@@ -63,8 +63,10 @@ def _question(asked: LoadTest) -> dict[str, Any]:
         plain.pop("replay")
     for name in () if asked.agents else OF_AGENTS:
         plain.pop(name)
-    for name in ("agents", "concurrency", "rates", "speeds", "runs", "until_saturation"):
+    for name in ("agents", "concurrency", "rates", "speeds", "runs", "until_saturation", "in_turn"):
         plain.pop(name)
+    if asked.per_slot == REQUESTS_PER_SLOT:
+        plain.pop("per_slot")
     return plain
 
 
@@ -87,6 +89,8 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
         work = _Levels(asked, client, dialect, prompts, kept, progress, processes)
         resumed, results = len(kept.runs), []
         found: Saturation | None = None
+        if asked.in_turn:
+            await work.in_turn()
         for level in _levels(asked):
             results.append(await work.measure(level))
             found = saturation(results)
@@ -142,6 +146,27 @@ class _Levels:
         self.kept, self.progress, self.energy, self.processes = kept, progress, Energy(), processes
         self._salt = int.from_bytes(os.urandom(6), "big")
         self.trace_notes: tuple[str, ...] = ()
+
+    async def in_turn(self) -> None:
+        """The first run of every level, then the second, and so on, as far as they are not there yet.
+
+        A level at which nothing goes well ends it: a higher load would not help, and `measure` says so.
+        """
+        asked, kept = self.asked, self.kept
+        wanted = [
+            (level, run) for run in range(asked.runs) for level in asked.levels
+            if (level.kind, level.value, run) not in kept.runs
+        ]  # fmt: skip
+        total = sum(len(self._traffic(level, run)) for level, run in wanted)
+        warmed = set[Level]()
+        with self.progress.task("all levels in turn", total, "requests") as advance:
+            for level, run in wanted:
+                if asked.warm_up and level not in warmed:
+                    await self._warm_up(level)
+                warmed.add(level)
+                await self._run(level, run, advance)
+                if not any(reply.outcome == OK for reply in kept.runs[level.kind, level.value, run].replies):
+                    return
 
     async def measure(self, level: Level) -> LevelResult:
         """The runs of a level that are not there yet, after a warm-up, and the summary of all of them."""

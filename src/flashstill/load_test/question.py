@@ -56,13 +56,14 @@ class LoadTest:
     """A measurement. base: URL up to and including /v1; name: the served model, empty for the only one.
 
     Exactly one of concurrency, rates, trace and agents is given; each entry is a level. requests: of one run, None for
-    REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, the whole trace, or those that follow from the agents. isl,
+    `per_slot` for each in flight, OPEN_REQUESTS at a rate, the whole trace, or those that follow from the agents. isl,
     osl, least_ratio: lengths as in `simulate.traffic`, drawn with the same seeds. speeds: of the trace; reading: what
     the user says of it that its file does not; replay: of its conversations, one of REPLAYS of `simulate.traffic`.
     turns, think_s, fan_out, shared_prefix: of agents, as there.
     tokenizer: a directory with tokenizer.json, for prompts of exact length.
     time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
     loop wait in the client, which is counted.  clients: processes that send requests.
+    in_turn: the levels one after the other in every run, so that a machine whose speed drifts does so at all of them.
     """
 
     base: str
@@ -94,6 +95,8 @@ class LoadTest:
     stall_s: float = 60.0
     most_in_flight: int = OPEN_IN_FLIGHT
     clients: int = 1
+    in_turn: bool = False
+    per_slot: int = REQUESTS_PER_SLOT
 
     def __post_init__(self) -> None:
         if wrong := wrong_address(self.base):
@@ -103,7 +106,8 @@ class LoadTest:
         given = [name for name in ("concurrency", "rates", "trace", "agents") if getattr(self, name)]
         if len(given) != 1:
             raise BadInput("give one of concurrency, rate, trace and agents")
-        check_counts({"requests": self.requests, "runs": self.runs, "isl": self.isl, "osl": self.osl})
+        counts = {"requests": self.requests, "per_slot": self.per_slot, "runs": self.runs}
+        check_counts({**counts, "isl": self.isl, "osl": self.osl})
         if self.requests is not None and self.requests > MOST_REQUESTS:
             raise BadInput(f"a run has at most {MOST_REQUESTS:,} requests, which are held in memory; give fewer")
         for many in self.agents:
@@ -197,7 +201,7 @@ class LoadTest:
                 shared_prefix=self.shared_prefix, isl=self.isl, osl=self.osl, least_ratio=self.least_ratio,
             )  # fmt: skip
         many = int(level.value) if level.is_closed else None
-        usual = OPEN_REQUESTS if many is None else max(REQUESTS_PER_SLOT * many, FEWEST_REQUESTS)
+        usual = OPEN_REQUESTS if many is None else max(self.per_slot * many, FEWEST_REQUESTS)
         requests = max(self.requests or usual, many or 1)
         rate = None if level.is_closed else level.value
         return Traffic(

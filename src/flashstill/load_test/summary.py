@@ -135,6 +135,7 @@ class LevelResult:
     late_s: float
     burst_share: float
     spacing_s: float | None
+    turnaround_s: float | None
     steady: Steadiness | None
     turns: int
     late_turns: int
@@ -184,7 +185,7 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         lag_s=max((each.ran.lag_s for each in runs), default=0.0),
         late_s=max((reply.sent - reply.due for reply in replies), default=0.0),
         burst_share=min(level.value * len(runs) / max(len(replies), 1), 1.0) if level.is_closed else 0.0,
-        spacing_s=_spacing_s(level, runs),
+        spacing_s=_spacing_s(level, runs), turnaround_s=_turnaround_s(level, runs),
         turns=sum(each.ran.turns for each in runs), late_turns=late_turns,
         late_turn_mean_s=sum(each.ran.late_s for each in runs) / max(late_turns, 1),
         steady=_steadiness(runs) if level.is_open else None, warm_up=warm_up, replies=tuple(replies),
@@ -196,6 +197,17 @@ def _spacing_s(level: Level, runs: Sequence[Measured]) -> float | None:
     many = int(level.value) if level.is_closed else 0
     begun = [sorted(reply.sent for reply in each.replies)[:many] for each in runs]
     between = [(sent[-1] - sent[0]) / (many - 1) for sent in begun if len(sent) == many > 1]
+    return float(np.median(between)) if between else None
+
+
+def _turnaround_s(level: Level, runs: Sequence[Measured]) -> float | None:
+    """Median seconds of the client, from the last token of an answer in a closed loop to the next request."""
+    many, between = int(level.value) if level.is_closed else 0, list[float]()
+    for each in runs if many else ():
+        ended = sorted((reply.ended, reply.last) for reply in each.well if reply.last is not None)
+        sent = sorted(reply.sent for reply in each.replies)
+        if len(ended) == len(sent):  # a failed one has no last token
+            between += [begun - last for (_, last), begun in zip(ended, sent[many:], strict=False)]
     return float(np.median(between)) if between else None
 
 

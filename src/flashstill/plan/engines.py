@@ -37,6 +37,11 @@ def serving_row(engine: str, quantity: str) -> int:
     return int(_rows()["serving"][engine][quantity])
 
 
+def spare_ratio(engine: str) -> float:
+    """Share of the cache's blocks that must be free for an engine to take prompts in; 0 where none is known."""
+    return float(_rows()["serving"].get(engine, {}).get("spare_percent", 0)) / 100.0
+
+
 def container_of(maker: str) -> dict[str, Any] | None:
     """How containers get chips of a maker (resource, compose, images, by_chip); None if no row says."""
     found = _rows()["containers"].get(maker)

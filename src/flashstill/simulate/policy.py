@@ -27,7 +27,8 @@ class Policy:
       slo-aware: as chunked; requests that can no longer keep max_ttft_s go behind those that can, or away with
       refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
     step_tokens: most tokens of a step, in a pipeline of each batch that goes round; sequences: most running at a time;
-    block_tokens: of a cache block.  None takes what the engine does.  replicas: copies of the deployment;
+    block_tokens: of a cache block.  None takes what the engine does.  cache_blocks: of a replica's cache, as an engine
+    was told; None: as many as the memory holds.  replicas: copies of the deployment;
     prefill_replicas: prefill instances of all copies, by default as many for each as the deployment says; prefill_chip:
     their chip, if it is another one (the layout of an instance is that of the deployment's prefill_ fields on it).
     router: round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, central (all
@@ -48,6 +49,7 @@ class Policy:
     step_tokens: int | None = None
     sequences: int | None = None
     block_tokens: int | None = None
+    cache_blocks: int | None = None
     replicas: int = 1
     prefill_replicas: int | None = None
     prefill_chip: str | None = None
@@ -84,6 +86,7 @@ class Policy:
                 "step_tokens": self.step_tokens,
                 "sequences": self.sequences,
                 "block_tokens": self.block_tokens,
+                "cache_blocks": self.cache_blocks,
                 "replicas": self.replicas,
                 "prefill_replicas": self.prefill_replicas,
             }

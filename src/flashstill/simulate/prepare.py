@@ -14,6 +14,7 @@ from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.errors import BadInput, InfeasiblePlan, check_seed
 from flashstill.facts import Facts
 from flashstill.parallel import Layout
+from flashstill.plan.engines import spare_ratio
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
@@ -101,8 +102,10 @@ def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[s
 
 
 def engine_default(facts: Facts, conditions: Conditions, quantity: str) -> int:
-    """A setting of the engine, or that of most engines."""
-    rows = (facts.find(owner, quantity) for owner in conditions.software.owners)
+    """A setting of the engine, as it has it on chips of this class if a row says so (cpu.steps_ahead), or that of most
+    engines."""
+    here = f"{conditions.chip.chip_class}.{quantity}"
+    rows = (facts.find(owner, name) for owner in conditions.software.owners for name in (here, quantity))
     own = next((row for row in rows if row is not None), None)
     return int(facts.value("engine", quantity) if own is None else own.value)
 
@@ -134,6 +137,12 @@ def steps_ahead(facts: Facts, conditions: Conditions, layout: Layout) -> int:
     return 0 if float(layout.pp) > 1.0 else engine_default(facts, conditions, "steps_ahead")
 
 
+def with_way(limits: Limits, way_s: float) -> Limits:
+    """The limits of a measured server, whose way in and out is known: first tokens take it, and so does the loop from
+    the end of an answer over the client to the next request."""
+    return limits._replace(first_s=way_s, return_s=limits.return_s + way_s)
+
+
 def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) -> tuple[Limits, int]:
     """The scheduler's settings, those left open as the engine has them, and the tokens of cache of one replica."""
     model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
@@ -144,11 +153,11 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
     ranks = ranks_of(resolved)
     room = float(most_sequences(model, conditions, layout, tokens, small)) * tokens / ranks
     block = policy.block_tokens or engine_default(facts, conditions, "cache_block_tokens")
-    blocks = int(min(room, 1e12) // block)
+    blocks = min(int(min(room, 1e12) // block), policy.cache_blocks or ALL)
     if blocks < 1:
         raise InfeasiblePlan(f"{model.name} leaves no memory for a cache on {resolved.chips} chips", {NOT_FITTING: 1})
     limits = Limits(
-        sequences=most_running(facts, conditions, policy),
+        sequences=min(most_running(facts, conditions, policy), policy.cache_blocks or ALL),
         tokens=most_step_tokens(conditions, policy, layout),
         block=block,
         blocks=blocks,
@@ -163,6 +172,7 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         asks=policy.function is not None,
         return_s=facts.value("engine", "return_s"),
         ahead=steps_ahead(facts, conditions, layout),
+        spare=math.ceil(spare_ratio(software.name) * blocks),
         ranks=ranks,
     )
     if policy.preemption == SWAP:

@@ -15,7 +15,7 @@ from flashstill.simulate.ahead import is_unseen, last_begins, seen_until
 from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
-from flashstill.simulate.slots import blocks_of, preempt_latest, step_growth, steps_in_memory, swap
+from flashstill.simulate.slots import blocks_of, preempt_latest, prompts_allowed, step_growth, steps_in_memory, swap
 from flashstill.simulate.state import ALL, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
@@ -49,10 +49,11 @@ def schedule_prompts(
     """
     left, free = budget, fleet.counts[r, field.FREE] - reserved
     prompt, work, found = 0, 0.0, 0.0
+    allowed = prompts_allowed(fleet, limits, r)
     for slot in range(fleet.counts[r, field.FILLING]):
         cached = fleet.slots[r, field.FILL_CACHED, slot]
         room = (blocks_of(cached, limits.block) + free) * limits.block - cached
-        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0)
+        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0) if slot < allowed else 0
         fleet.slots[r, field.FILL_CHUNK, slot] = chunk
         free -= blocks_of(cached + chunk, limits.block) - blocks_of(cached, limits.block)
         left -= chunk
@@ -69,6 +70,7 @@ def schedule_prompts(
     while (
         admits > 0
         and left > 0
+        and fleet.counts[r, field.FILLING] < allowed
         and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] + fleet.counts[r, field.INCOMING]
         < limits.sequences
     ):

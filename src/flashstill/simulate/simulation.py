@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flashstill.economics import RENTED, HourlyPrice, hourly_price
@@ -23,7 +23,7 @@ from flashstill.simulate.followers import Followers
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
+from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of, with_way
 from flashstill.simulate.roles import RoleBill, role_bill
 from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.sessions import Sessions, sessions_of
@@ -38,7 +38,8 @@ class Prepared:
 
     It serves any number of runs, and none of them changes it.  cache_tokens: room of one replica.  apart: the replicas
     that prefill for the others, if these have a pool of their own.  replicas: where their number changes, those of one
-    copy of the deployment.  prefill_paid: the price of a chip that prefills, if it is another one.
+    copy of the deployment.  prefill_paid: the price of a chip that prefills, if it is another one.  way_s: into and out
+    of a server that was measured, part of return_s of the limits.
     """
 
     resolved: Resolved
@@ -54,6 +55,7 @@ class Prepared:
     operations: Operations = AS_THEY_ARE
     apart: Apart | None = None
     course: Course = STEADY
+    way_s: float = 0.0
 
     def serve(
         self, pieces: Iterable[Arrivals], closed: bool, seed: int, followers: Followers | None = None,
@@ -104,7 +106,7 @@ def prepared(
         )  # fmt: skip
     served = served_steps(facts, resolved.model, resolved.conditions)
     if served is not None:
-        tables, limits = with_served_steps(tables, served), limits._replace(first_s=served.first_s)
+        tables, limits = with_served_steps(tables, served), with_way(limits, served.first_s)
         notes = (*notes, "steps take what a server of this stack was measured to take")
         if apart:
             apart = apart.served(served)
@@ -125,6 +127,7 @@ def prepared(
         operations=operations,
         apart=apart,
         course=course,
+        way_s=0.0 if served is None else served.first_s,
     )
 
 
@@ -168,6 +171,8 @@ def simulated(
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
     if traffic.closed and fleet.policy.refuse_late:
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
+    if traffic.turnaround_s is not None:
+        fleet = replace(fleet, limits=fleet.limits._replace(return_s=traffic.turnaround_s + fleet.way_s))
     if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     taken = WithinContext(fleet.resolved.model.context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.prefix import enter_units, release_units
-from flashstill.simulate.state import NONE, Fleet, Limits, Pool
+from flashstill.simulate.state import ALL, NONE, Fleet, Limits, Pool
 from flashstill.simulate.tally import PREEMPTED, SWAPPED, Tally, leave
 
 
@@ -76,6 +76,15 @@ def steps_in_memory(fleet: Fleet, limits: Limits, r: int, most: int) -> int:
             break
         steps += 1
     return int(steps)
+
+
+@compiled
+def prompts_allowed(fleet: Fleet, limits: Limits, r: int) -> int:
+    """Prompts that a step may work on: while less than the spare blocks are free, none beside decoding sequences, also
+    none that was begun, and else one (transformers' scheduler, which looks once per step)."""
+    if fleet.counts[r, field.FREE] >= limits.spare:
+        return ALL
+    return 0 if fleet.counts[r, field.DECODING] > 0 else 1
 
 
 @compiled

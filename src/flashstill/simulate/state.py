@@ -39,6 +39,7 @@ class Limits(NamedTuple):
     key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets
     a replica with a longer cached prefix exceed the least loaded one.
     ahead: steps ahead of which the engine schedules, 0 or 1 (ahead.py).
+    spare: free blocks without which no prompt joins decoding sequences, nor a second one an empty step.
     follows: what comes next depends on what is done (agents.py), so that the loop stops when requests leave.
     swap_s: seconds of one cache block on the link to the host, 0 where what is preempted is computed again; swap_w:
     power of a replica while it waits for that link.
@@ -68,6 +69,7 @@ class Limits(NamedTuple):
     swap_w: float = 0.0
     follows: bool = False
     ahead: int = 0
+    spare: int = 0
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)

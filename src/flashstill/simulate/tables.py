@@ -110,7 +110,11 @@ def _decode(resolved: Resolved, layout: Layout, rows: Values, contexts: Values) 
 
 
 def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
-    """The tables of a stack whose server was measured; prompts alone in a step (batch 0) take its constant as well."""
+    """The tables of a stack whose server was measured.
+
+    Prompts alone in a step (batch 0) take its constant as well, and what the step takes beyond that which they add to
+    one sequence's is the kernels': a step reads its weights once, whoever is in it.
+    """
     if served.several_s:
         tables = _with_batch(tables, 2.0)  # so that what one sequence adds is not spread to more
     batch = np.arange(tables.decode_s.shape[0])[:, None]
@@ -126,6 +130,7 @@ def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
 
     def added(seconds: Values) -> Values:
         changed_s: Values = served.prompt * seconds + np.where(has_prompts, added_s, 0.0)
+        changed_s[0] += (served.kernel - served.prompt) * (seconds[0] - seconds[1])
         return changed_s
 
     changed = tables._replace(decode_s=decoded(tables.decode_s), extra_s=added(tables.extra_s))

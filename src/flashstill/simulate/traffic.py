@@ -37,6 +37,7 @@ ONLY_OF = {
     "replay": ("trace",),
     "cv": ("rate", "daily"),
     "spacing_s": ("concurrency",),
+    "turnaround_s": ("concurrency",),
     "least_ratio": ("rate", "concurrency", "daily", "agents"),
     "cached_ratio": ("rate", "concurrency", "daily", "agents"),
 }
@@ -49,6 +50,7 @@ BOUNDS = {
     "rate_scale": (1e-6, 1e6),
     "think_s": (0.0, 1e9),
     "spacing_s": (0.0, 1e3),
+    "turnaround_s": (0.0, 1e3),
     "shared_prefix": (0, 1e9),
     "agents": (1, 1e6),
 }
@@ -62,7 +64,8 @@ class Traffic:
     trace: a file of requests in a known format (flashstill/traces); speed: its arrivals so many times as fast.
     replay: of its conversations, one of REPLAYS (sessions.py).
     rate: requests per second; cv: coefficient of variation of the gaps between them.  concurrency: requests in flight;
-    spacing_s: between the first ones.  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
+    spacing_s: between the first ones; turnaround_s: of the client, from the last token of an answer to the request that
+    follows it (None: a fact).  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
     prompt and its answer; least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a
     prefix cache.  reading: what the user says of the trace that its file does not.
     daily: a CSV file of rates over time, see daily.py, which decides how many requests there are, or a folder of
@@ -79,6 +82,7 @@ class Traffic:
     cv: float = 1.0
     concurrency: int | None = None
     spacing_s: float = 0.0
+    turnaround_s: float | None = None
     requests: int = 10_000
     isl: int = 1024
     osl: int = 1024

@@ -30,7 +30,7 @@ from flashstill.plan.cells import case_of
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.served import STEP_FIELDS, ServedSteps, without_served_ratios
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.prepare import requests_of, with_way
 from flashstill.simulate.simulation import Prepared, prepared
 from flashstill.simulate.tables import with_served_steps
 from flashstill.simulate.traffic import Traffic
@@ -113,6 +113,7 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
         asked = {level["load"]: level[level["load"]]}
         if level["load"] == "concurrency":
             asked["spacing_s"] = level.get("spacing_s") or 0.0
+            asked["turnaround_s"] = level.get("turnaround_s")
         traffic = Traffic(
             requests=max(round(level["requests"] / runs), 1),
             isl=max(round(level["prompt_tokens"] or level["wanted_prompt_tokens"]), 1),
@@ -188,8 +189,8 @@ def _ratios(fleet: Prepared, load: Load) -> Vector:
 
 
 def _with(fleet: Prepared, steps: ServedSteps) -> Prepared:
-    limits = fleet.limits._replace(first_s=steps.first_s)
-    return replace(fleet, tables=with_served_steps(fleet.tables, steps), limits=limits)
+    limits = with_way(fleet.limits, steps.first_s)
+    return replace(fleet, tables=with_served_steps(fleet.tables, steps), limits=limits, way_s=steps.first_s)
 
 
 def _steps(theta: Vector, typical: float) -> ServedSteps:
