@@ -103,6 +103,23 @@ def precisions_of(model: Architecture, precision: str | None, kv: str | None = N
     return uniform(precision, kv)
 
 
+def in_one_file(formats: Precisions) -> Precisions:
+    """The formats in a GGUF file of a quantised model: what a checkpoint leaves in 16 bits has 8 (Q8_0, Q6_K) in it."""
+
+    def narrow(name: str) -> str:
+        return "int8" if BYTES_PER_VALUE[name] == BYTES_PER_VALUE["bf16"] else name
+
+    if min(BYTES_PER_VALUE[formats.of(role)] for role in ("linear", "attention", "experts")) >= BYTES_PER_VALUE["bf16"]:
+        return formats
+    return replace(
+        formats,
+        linear=narrow(formats.linear),
+        attention=narrow(formats.attention),
+        experts=narrow(formats.experts),
+        exact=narrow(formats.exact),
+    )
+
+
 def _of_its_width(name: str) -> str:
     """The format that a block-scaled one is short for: "fp4" of a checkpoint in mxfp4."""
     return name.removesuffix("-block").removeprefix("mx")

@@ -3,6 +3,7 @@
     matmul            floor + (C^p + M^p)^(1/p)
                       C = max(2 m n k / (peak x eff),  min over tiles of  waves x t_m t_n k x MAC)
                       waves = ceil(tiles / units);  a depth split over idle units:  C / parts + split
+                      or for few rows on vector units, where these are faster:  2 m n k / (their rate x eff)
                       MAC = 1 / (rate of a unit x unit eff) + (bytes per MAC - those of the largest tile) / load rate
                       M = bytes / (bandwidth x eff)
                       + where activations are quantised:  floor + rows / units x block + passes x bytes / bandwidth
@@ -51,7 +52,8 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
 
     def in_tiles() -> Quantity:
-        return np.maximum(operation.flops / peak, _tiles_seconds(chip, operation, kernel, flops_per_s))
+        tiles_s, few = _tiles_seconds(chip, operation, kernel, flops_per_s), rows <= tiling.vector_rows
+        return np.maximum(operation.flops / peak, _or_vectors(chip, kernel, operation.flops, few, tiles_s))
 
     def systolic() -> Quantity:
         edge = chip.matrix_edge * 1.0
@@ -64,6 +66,17 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     )
     seconds = kernel.floor_s + blend(kernel.blend, compute_s, memory_s)
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s, floor_s=kernel.floor_s)
+
+
+def _or_vectors(chip: Chip, kernel: Kernel, flops: Quantity, few: Quantity, tiles_s: Quantity) -> Quantity:
+    """Seconds in tiles, or on the vector units if these are faster and the rows few: a matrix times vectors."""
+    rate = chip.vector_flops_per_s
+
+    def vectors() -> Quantity:
+        faster = np.minimum(tiles_s, flops / (rate * kernel.compute_efficiency))
+        return np.where(few, faster, tiles_s)
+
+    return either(rate, vectors, lambda: tiles_s)
 
 
 def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float) -> Quantity:
@@ -109,7 +122,10 @@ def experts(
     peak = flops_per_s * kernel.compute_efficiency
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
     padded = operation.assignments + kernel.tile_penalty * operation.distinct
-    compute_s = 2.0 * operation.matrices * operation.width * operation.ffn_width * padded / peak
+    macs = operation.matrices * operation.width * operation.ffn_width
+    few = operation.assignments <= operation.distinct * chip.calibration.tiling.vector_rows
+    flops = 2.0 * macs * operation.assignments
+    compute_s = _or_vectors(chip, kernel, flops, few, 2.0 * macs * padded / peak)
     moved = operation.activation_bytes * kernel.passes + operation.remote_bytes * kernel.remote_passes
     moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0

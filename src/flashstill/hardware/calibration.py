@@ -129,6 +129,7 @@ class Tiling:
     least_rows, prompt_rows: queries of the smallest and the largest tile of prefill attention; those between double.
     latent_rows: queries per tile of latent attention.
     array_rows: rows that a systolic array processes at once.
+    vector_rows: most rows of a product that vector units take, one at a time, instead of tiles.
     """
 
     tiles: tuple[tuple[float, float], ...]
@@ -138,6 +139,7 @@ class Tiling:
     least_rows: float
     latent_rows: float
     array_rows: float
+    vector_rows: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

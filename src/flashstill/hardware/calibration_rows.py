@@ -24,7 +24,7 @@ from flashstill.facts.edits import WHAT_IF
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, PERFECT, Calibration, Collective, Kernel, Tiling
 from flashstill.hardware.kernel_ratios import Ratios
 from flashstill.hardware.needs import Needs
-from flashstill.hardware.software import ENGINES, has_measured_engines
+from flashstill.hardware.software import ENGINES, LOCAL, has_measured_engines
 
 GENERAL = "kernel"
 """owner of rows that apply to the kernels of every class of chips"""
@@ -92,6 +92,7 @@ def _tiling(needs: Needs) -> Tiling:
         least_rows=needs.of(GENERAL, "tile.least_rows"),
         latent_rows=needs.of(GENERAL, "tile.latent_rows"),
         array_rows=needs.of(GENERAL, "tile.array_rows"),
+        vector_rows=needs.of(GENERAL, "tile.vector_rows"),
     )
 
 
@@ -127,14 +128,14 @@ def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
     """The conditions under which any owner has rows of a kernel kind: "fp8", or "fp8 vllm" for one engine's kernels.
 
     The kernels that an engine has of its own in the class (FlashAttention 3, CUTLASS) run on the chips of those makers
-    on whose chips engines were measured; with others it has those of all engines.
+    on whose chips engines were measured; with others it has those of all engines.  llama.cpp's run on all.
     """
     shared = "" if len(owners) < 2 or has_measured_engines(facts, owners[-2]) else owners[-1]
     found = {
         condition: None
         for owner in owners
         for condition in _by_condition(Kernel, facts, owner, kind)
-        if not (owner == shared and " " in condition)
+        if not (owner == shared and condition.partition(" ")[2] not in ("", LOCAL))
     }
     return [condition for condition in found if set(condition.partition(" ")[0].split("/")) <= {*PRECISIONS}]
 

@@ -31,6 +31,8 @@ class Chip:
     compute_units: processors (SMs) over which a GPU distributes tiles; 0 if its kernel model has no tile waves, as on
     a systolic array.
     matrix_edge: side of the systolic array; 0 without one.
+    vector_flops_per_s: of the vector units, which multiply by a few rows where tiles would be mostly padding; 0 on
+    chips with timed products, whose coefficients were fitted to such products too.
     operand_joules_per_mac: energy of registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM available to activations.
     active_w: power of clocks and leakage while working, in addition to idle_w.  waiting_power_ratio: share of active_w
@@ -53,6 +55,7 @@ class Chip:
     on_chip_joules_per_byte: float
     compute_units: int
     matrix_edge: int
+    vector_flops_per_s: float
     topology: Topology
     system: System
     power_limit_w: float
@@ -103,6 +106,8 @@ class Chip:
         raise MissingFact(f"{self.name} has no multiply rate for {asked} or anything wider; it has {names}")
 
 
+VECTOR_FORMAT = "fp32"
+"""the format whose rate is that of the vector units"""
 _ONE_EACH = (
     "memory_bytes", "memory_bytes_per_s", "memory_visible_bytes", "sram_bytes", "sram_bytes_per_s", "cache_bytes",
     "host_bytes", "host_bytes_per_s", "host_link_bytes_per_s", "compute_units", "matrix_edge", "link_bytes_per_s",
@@ -177,7 +182,9 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         if wired.precision not in BYTES_PER_VALUE:
             raise MissingFact(unknown("precision", wired.precision, BYTES_PER_VALUE))
         tiers = (*tiers, wired_memory(wired, BYTES_PER_VALUE[wired.precision]))
-    calibration = calibration_of(facts, (name, *same_die(facts, name), machine.maker_class, kind), needs)
+    like = (name, *same_die(facts, name))
+    calibration = calibration_of(facts, (*like, machine.maker_class, kind), needs)
+    is_timed = any(facts.find(owner, "matmul.floor_s") for owner in like)
     systolic = kind == "tpu" or facts.find(name, "matrix_edge") is not None
     deals_tiles = kind == "gpu" or (calibration.deals_blocks and not systolic)
     units = int(needs.number("compute_units")) if deals_tiles else 0
@@ -198,6 +205,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         on_chip_joules_per_byte=far_sram,
         compute_units=units,
         matrix_edge=matrix_edge,
+        vector_flops_per_s=flops.get(VECTOR_FORMAT, 0.0) if units and not is_timed else 0.0,
         topology=topology,
         system=system,
         power_limit_w=limit,

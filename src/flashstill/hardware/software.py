@@ -27,7 +27,9 @@ EAGER = "transformers-eager"
 """transformers' classes whose kernels the host launches one by one: generate, pipelines, training loops"""
 EARLY = "vllm-v0"
 """vLLM before 0.8, whose host prepares each step between steps"""
-ENGINES = (*FITTED, EARLY, "transformers", EAGER, ALONE)
+LOCAL = "llama-cpp"
+"""llama.cpp and what is built on it, with kernels of its own for every maker"""
+ENGINES = (*FITTED, EARLY, LOCAL, "transformers", EAGER, ALONE)
 _ENGINE = "engine"
 VERSIONED = "@"
 """between an engine's name and its version"""

@@ -18,7 +18,7 @@ from typing import Any
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip
 from flashstill.hardware.memories import DRAM
-from flashstill.hardware.software import EAGER, ENGINES, engine_name
+from flashstill.hardware.software import EAGER, ENGINES, LOCAL, engine_name
 
 GREEDY = "greedy"
 AS_PUBLISHED = "published"
@@ -33,7 +33,7 @@ PREFILL_FIELDS = (*(f"{PREFILL}{name}" for name in LAID), "prefill_instances")
 """fields of a prefill pool; one of them given means that prefill and decoding have pools of their own"""
 APART, TWO_BATCH = "none", "two-batch"
 OVERLAPS = (APART, TWO_BATCH)
-NO_TWO_BATCH = ("trtllm", "vllm-v0", "transformers", EAGER)
+NO_TWO_BATCH = ("trtllm", "vllm-v0", LOCAL, "transformers", EAGER)
 """engines that cannot run two micro-batches at a time"""
 
 

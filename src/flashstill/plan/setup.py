@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Conditions, Precisions, Speculation, make_conditions, precisions_of
+from flashstill.cost import Conditions, Precisions, Speculation, in_one_file, make_conditions, precisions_of
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.launches import software_of_chip
-from flashstill.hardware.software import Software
+from flashstill.hardware.software import LOCAL, Software
 from flashstill.plan.deployment import (
     AS_PUBLISHED,
     GREEDY,
@@ -70,7 +70,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
     shape = torus_shape(chip, deployment.topology)
     conditions = make_conditions(
         replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
-        wired_formats(chip, model, deployment) or formats_of(model, deployment.precision, deployment.kv_precision),
+        wired_formats(chip, model, deployment) or _formats(model, deployment),
         deployment.weights_in,
         deployment.kv_in,
         software=replace(engine_of(facts, chip, deployment.engine), routed_blocks=float(model.routed_blocks)),
@@ -84,6 +84,11 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
 def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Precisions:
     """Storage formats of a model's values; precision None or "published": as in the checkpoint."""
     return precisions_of(model, asked_precision(precision), None if kv is None else known_precision(kv))
+
+
+def _formats(model: Architecture, deployment: Deployment) -> Precisions:
+    formats = formats_of(model, deployment.precision, deployment.kv_precision)
+    return in_one_file(formats) if (deployment.engine or "").lower() == LOCAL else formats
 
 
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
