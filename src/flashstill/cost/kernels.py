@@ -52,8 +52,8 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
 
     def in_tiles() -> Quantity:
-        tiles_s, few = _tiles_seconds(chip, operation, kernel, flops_per_s), rows <= tiling.vector_rows
-        return np.maximum(operation.flops / peak, _or_vectors(chip, kernel, operation.flops, few, tiles_s))
+        tiles_s = _tiles_seconds(chip, operation, kernel, flops_per_s)
+        return np.maximum(operation.flops / peak, _or_vectors(chip, kernel, operation.flops, rows, tiles_s))
 
     def systolic() -> Quantity:
         edge = chip.matrix_edge * 1.0
@@ -68,12 +68,13 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s, floor_s=kernel.floor_s)
 
 
-def _or_vectors(chip: Chip, kernel: Kernel, flops: Quantity, few: Quantity, tiles_s: Quantity) -> Quantity:
+def _or_vectors(chip: Chip, kernel: Kernel, flops: Quantity, rows: Quantity, tiles_s: Quantity) -> Quantity:
     """Seconds in tiles, or on the vector units if these are faster and the rows few: a matrix times vectors."""
     rate = chip.vector_flops_per_s
 
     def vectors() -> Quantity:
         faster = np.minimum(tiles_s, flops / (rate * kernel.compute_efficiency))
+        few = np.less_equal(rows, chip.calibration.tiling.vector_rows)
         return np.where(few, faster, tiles_s)
 
     return either(rate, vectors, lambda: tiles_s)
@@ -123,9 +124,9 @@ def experts(
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
     padded = operation.assignments + kernel.tile_penalty * operation.distinct
     macs = operation.matrices * operation.width * operation.ffn_width
-    few = operation.assignments <= operation.distinct * chip.calibration.tiling.vector_rows
+    rows = operation.assignments / np.maximum(operation.distinct, 1.0)
     flops = 2.0 * macs * operation.assignments
-    compute_s = _or_vectors(chip, kernel, flops, few, 2.0 * macs * padded / peak)
+    compute_s = _or_vectors(chip, kernel, flops, rows, 2.0 * macs * padded / peak)
     moved = operation.activation_bytes * kernel.passes + operation.remote_bytes * kernel.remote_passes
     moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
