@@ -14,6 +14,7 @@ import pytest
 
 from flashstill.arch import from_hf, load_architecture
 from flashstill.arch.adapter.modules import Modules
+from flashstill.cost import precisions_of
 from flashstill.errors import UnsupportedArchitecture
 from tests import published_configs as published
 from tests.published_configs import TOTALS, Config
@@ -203,6 +204,29 @@ def test_formats_that_stand_in_a_file_beside_the_config(tmp_path: Path) -> None:
     own = {**published.GLM_52, "quantization_config": {"quant_method": "fp8"}}
     (tmp_path / "config.json").write_text(json.dumps(own))
     assert load_architecture(str(tmp_path)).formats.experts.bits == 8
+
+
+@pytest.mark.parametrize(
+    ("said", "cache"),
+    [
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": "FP8"}, "fp8"),
+        ({"quant_method": "modelopt", "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}, "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": None}, "bf16"),
+        ({"quant_method": "fp8", "kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": False}}, "fp8"),
+        ({"quant_method": "fp8", "kv_cache_scheme": {"num_bits": 8, "type": "int"}}, "bf16"),
+        ({"quant_method": "fp8"}, "bf16"),
+    ],
+)
+def test_a_cache_whose_scales_the_checkpoint_holds(said: Config, cache: str) -> None:
+    """nvidia/Llama-3.1-70B-Instruct-FP8 and others: engines keep the cache as the file says, unless told otherwise."""
+    model = from_hf({**published.APERTUS, "quantization_config": said}, "m")
+    assert precisions_of(model, None).kv == cache
+    assert precisions_of(model, None, "bf16").kv == "bf16"
+
+
+def test_names_and_files_of_a_checkpoint_have_one_cache() -> None:
+    assert precisions_of(load_architecture("nvidia/GLM-5-NVFP4"), None).kv == "fp8"
+    assert precisions_of(load_architecture("glm-5"), "fp4").kv == "fp8"
 
 
 def test_long_lists_of_modules_are_read_in_time() -> None:

@@ -45,3 +45,5 @@ class Formats:
     """the LM head if untied; a tied head has the embedding's format"""
     scheme: str | None = None
     """name of the quantisation scheme; None if the weights are not quantised"""
+    cache: str | None = None
+    """format of the cache that the checkpoint asks of engines, as it carries its scales; None if it states none"""

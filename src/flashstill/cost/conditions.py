@@ -90,7 +90,7 @@ def as_published(model: Architecture, kv: str | None = None) -> Precisions:
         attention=name(formats.attention),
         experts=name(formats.experts),
         exact=exact,
-        kv=kv or "bf16",
+        kv=kv or formats.cache or "bf16",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.modules import KINDS, Modules
@@ -81,7 +82,8 @@ def _mixed(settings: Fields, formats: Formats, modules: Modules) -> Formats:
             raise settings.fail(f": quantized_layers has {shown(how)} for {shown(module)}, not an object")
         own = Fields(how, f"{settings.name} {shown(module)}")
         groups.setdefault(_stored(own, _algorithm(own)), []).append(module)
-    changed, names = {}, []
+    changed: dict[str, Any] = {}
+    names = []
     for (name, stored), listed in groups.items():
         kinds = [kind for kind in KINDS if kind not in changed and matches(settings, modules, kind, listed)]
         changed.update({kind: stored for kind in kinds if not excluded(settings, modules, kind)})

@@ -48,7 +48,7 @@ def read_formats(fields: Fields, shape: Architecture) -> Formats:
     reader = _METHODS.get(str(method))
     if reader is None:
         raise fields.fail(f" names an {unknown('quant_method', str(method), _METHODS)}")
-    return reader(scheme, formats, _modules(fields, shape))
+    return replace(reader(scheme, formats, _modules(fields, shape)), cache=_cache(scheme))
 
 
 def _unnamed(nested: Config) -> str | None:
@@ -58,6 +58,18 @@ def _unnamed(nested: Config) -> str | None:
     if "load_in_4bit" in nested:
         return "bitsandbytes"
     return "modelopt" if "quant_algo" in nested or made == "modelopt" else None
+
+
+def _cache(scheme: Fields) -> str | None:
+    """ "fp8" if the scheme keeps the cache in it, as compressed-tensors and Model Optimizer say it; else None."""
+    inner = scheme.value("quantization")
+    named = (inner if isinstance(inner, dict) else {}).get("kv_cache_quant_algo") or scheme.value("kv_cache_quant_algo")
+    how = scheme.value("kv_cache_scheme")
+    if isinstance(how, dict):
+        named = "FP8" if how.get("num_bits") == 8 and how.get("type") == "float" else named
+    elif isinstance(how, str):
+        named = how
+    return "fp8" if str(named).upper() == "FP8" else None
 
 
 def _modules(fields: Fields, shape: Architecture) -> Modules:

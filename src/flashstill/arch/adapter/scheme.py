@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.modules import Modules
@@ -48,5 +49,5 @@ def applied(
     scheme: Fields, formats: Formats, modules: Modules, name: str | None, stored: Stored, kinds: Sequence[str]
 ) -> Formats:
     """`formats` with `stored` for the given kinds, except those that the scheme excludes."""
-    changed = {kind: stored for kind in kinds if not excluded(scheme, modules, kind)}
+    changed: dict[str, Any] = {kind: stored for kind in kinds if not excluded(scheme, modules, kind)}
     return replace(formats, scheme=name, **changed)
