@@ -44,6 +44,7 @@ def pricing(facts: Any, quick: bool) -> int:
     import numpy as np
 
     from flashstill.arch import load_architecture
+    from flashstill.cost import Load
     from flashstill.economics import hourly_price, usd_per_million_tokens
     from flashstill.hardware import chip_from_facts
     from flashstill.plan.deployment import Deployment
@@ -53,13 +54,14 @@ def pricing(facts: Any, quick: bool) -> int:
 
     names, most, batches = space_of(quick)
     model, count = load_architecture(MODEL), 0
+    load = Load(isl=PROMPT, osl=ANSWER, concurrency=1.0)
     chosen = candidates(*layouts_of(model, most), batches)
     for name in names:
         chip, paid = chip_from_facts(facts, name), hourly_price(facts, name)
         tiers = [tier.name for tier in chip.tiers if tier.name in ("memory", "sram")]
         for precision, weights, cache in itertools.product(PRECISIONS, tiers, tiers):
             deployment = Deployment(chip=name, precision=precision, weights_in=weights, kv_in=cache)
-            figures = priced(model, conditions_of(facts, model, chip, deployment), chosen, PROMPT, ANSWER, None)
+            figures = priced(model, conditions_of(facts, model, chip, deployment), chosen, load)
             rate, watts = figures.pace.output_tokens_per_s, figures.pace.watts_per_chip
             usd_per_million_tokens(paid, 1.0, np.asarray(chosen.layout.chips), rate, watts)
             count += figures.room.size

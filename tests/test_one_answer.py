@@ -186,8 +186,11 @@ def planned_as_predicted(case: Case, answer: Prediction, searching: bool) -> Non
     chosen = candidates(*layouts_of(found.model, chips, (used.redundant_experts,)), (scenario.batch,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
-    asked = (found.conditions, chosen, float(scenario.isl), float(scenario.osl), None)
-    pace = priced(found.model, *asked, burst_share=scenario.burst_share, cohort=scenario.cohort).pace
+    load = Load(
+        isl=float(scenario.isl), osl=float(scenario.osl), concurrency=scenario.batch, burst_share=scenario.burst_share,
+        cohort=scenario.cohort,
+    )  # fmt: skip
+    pace = priced(found.model, found.conditions, chosen, load).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == answer.output_tokens_per_s
     assert float(np.asarray(pace.ttft_s)[at, 0]) == answer.ttft_s
     assert float(np.asarray(pace.tpot_s)[at, 0]) == (answer.tpot_s or 0.0)

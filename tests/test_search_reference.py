@@ -187,8 +187,9 @@ def asked(most: int = 16) -> tuple[Any, Any, Candidates]:
 def test_some_configurations_are_priced_as_in_the_whole_table() -> None:
     model, conditions, whole = asked()
     places = np.flatnonzero(np.random.default_rng(3).random(whole.shape).reshape(-1) < 0.3)
-    everything = priced(model, conditions, whole, 512.0, 128.0, None, cached=100.0)
-    some = priced(model, conditions, whole.taken(places), 512.0, 128.0, None, cached=100.0)
+    load = Load(isl=512.0, osl=128.0, concurrency=1.0, cached=100.0)
+    everything = priced(model, conditions, whole, load)
+    some = priced(model, conditions, whole.taken(places), load)
     for name in (field.name for field in fields(Pace)):
         figures = np.broadcast_to(getattr(everything.pace, name), whole.shape).reshape(-1)[places]
         assert np.array_equal(np.broadcast_to(getattr(some.pace, name), places.shape), figures), name

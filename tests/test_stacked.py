@@ -12,6 +12,7 @@ import pytest
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import Conditions
+from flashstill.cost.load import Load
 from flashstill.cost.stacks import essential
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
@@ -23,6 +24,7 @@ from flashstill.plan.setup import conditions_of
 from flashstill.plan.tables import Candidates, Priced, candidates, priced
 
 FACTS = load()
+LOAD = Load(isl=1000.0, osl=100.0, concurrency=1.0)
 
 
 def _conditions(model: Architecture, **deployed: Any) -> Iterator[Conditions]:
@@ -53,9 +55,9 @@ def _check_stacks(name: str, chosen: Candidates, **deployed: Any) -> None:
     groups = alike(conditions)
     assert sorted(place for group in groups for place in group) == list(range(len(conditions)))
     for group in groups:
-        together = priced(model, stack([conditions[place] for place in group]), chosen, 1000.0, 100.0, None)
+        together = priced(model, stack([conditions[place] for place in group]), chosen, LOAD)
         for place, which in enumerate(group):
-            _check_equal(together, place, priced(model, conditions[which], chosen, 1000.0, 100.0, None))
+            _check_equal(together, place, priced(model, conditions[which], chosen, LOAD))
 
 
 def _small(name: str, chips: int = 16) -> Candidates:
@@ -79,9 +81,9 @@ def test_a_stack_of_one_chip_with_changed_numbers_is_priced_as_each_alone() -> N
     conditions = [conditions_of(FACTS, model, one, Deployment(chip=chip.name)) for one in changed]
     assert alike(conditions) == [list(range(len(changed)))]
     chosen = _small("gpt-oss-120b")
-    together = priced(model, stack(conditions), chosen, 1000.0, 100.0, None)
+    together = priced(model, stack(conditions), chosen, LOAD)
     for place, one in enumerate(conditions):
-        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+        _check_equal(together, place, priced(model, one, chosen, LOAD))
 
 
 def test_a_stack_may_be_filled_by_hand() -> None:
@@ -90,11 +92,11 @@ def test_a_stack_may_be_filled_by_hand() -> None:
     watts = [400.0, 500.0, 900.0]
     numbers: dict[str, Any] = {"power_limit_w": along(watts), "stacked": len(watts)}
     made = replace(chip, **numbers)
-    together = priced(model, conditions_of(FACTS, model, made, Deployment(chip=chip.name)), chosen, 1e3, 1e2, None)
+    together = priced(model, conditions_of(FACTS, model, made, Deployment(chip=chip.name)), chosen, LOAD)
     assert np.shape(together.pace.tpot_s) == (3, *chosen.shape)
     for place, limit in enumerate(watts):
         alone = conditions_of(FACTS, model, replace(chip, power_limit_w=limit), Deployment(chip=chip.name))
-        _check_equal(together, place, priced(model, alone, chosen, 1e3, 1e2, None))
+        _check_equal(together, place, priced(model, alone, chosen, LOAD))
 
 
 def test_equal_numbers_stay_numbers() -> None:
@@ -136,9 +138,9 @@ def test_placements_in_different_tiers_share_a_stack() -> None:
     assert len(alike(plain)) == len(plain)
     same = [essential(one) for one in plain]
     assert alike(same) == [list(range(len(plain)))]
-    together = priced(model, stack(same), chosen, 1000.0, 100.0, None)
+    together = priced(model, stack(same), chosen, LOAD)
     for place, one in enumerate(plain):
-        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+        _check_equal(together, place, priced(model, one, chosen, LOAD))
 
 
 def test_chips_that_multiply_in_fewer_bits_share_a_stack_with_others() -> None:
@@ -151,9 +153,9 @@ def test_chips_that_multiply_in_fewer_bits_share_a_stack_with_others() -> None:
     same = [essential(one) for one in plain]
     assert same[0].input_bytes != same[1].input_bytes
     assert alike(same) == [[0, 1]]
-    together = priced(model, stack(same), chosen, 1000.0, 100.0, None)
+    together = priced(model, stack(same), chosen, LOAD)
     for place, one in enumerate(plain):
-        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+        _check_equal(together, place, priced(model, one, chosen, LOAD))
 
 
 def test_chips_with_different_engines_share_a_stack() -> None:
@@ -165,6 +167,6 @@ def test_chips_with_different_engines_share_a_stack() -> None:
     ]
     same = [essential(one) for one in plain]
     assert alike(same) == [[0, 1, 2], [3]], "on an H100 the fastest kernel of each kind is another engine's"
-    together = priced(model, stack(same[:3]), chosen, 1000.0, 100.0, None)
+    together = priced(model, stack(same[:3]), chosen, LOAD)
     for place, one in enumerate(plain[:3]):
-        _check_equal(together, place, priced(model, one, chosen, 1000.0, 100.0, None))
+        _check_equal(together, place, priced(model, one, chosen, LOAD))

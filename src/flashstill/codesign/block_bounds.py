@@ -25,7 +25,7 @@ from flashstill.codesign.design_chips import (
 )
 from flashstill.codesign.design_rows import domain_of, link_joules
 from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Values
-from flashstill.codesign.loads import Load, conditions_for
+from flashstill.codesign.loads import DesignLoad, conditions_for
 from flashstill.codesign.memory_choices import memory_numbers
 from flashstill.codesign.screening import Bounds, bounds_of, kernels_of, links_of, without_limit
 from flashstill.codesign.step_weights import Steps
@@ -45,7 +45,7 @@ class BlockBounds:
     held: Bounds
 
 
-def formats_of(facts: Facts, space: DesignSpace, block: Block, load: Load) -> tuple[str, ...]:
+def formats_of(facts: Facts, space: DesignSpace, block: Block, load: DesignLoad) -> tuple[str, ...]:
     """The formats in which the array multiplies what the load asks for: narrower ones beside them change nothing."""
     chip = archetype(facts, block, space.memories_of(block)[0], space.links[0])
     conditions = conditions_for(facts, load, chip, None)
@@ -54,7 +54,7 @@ def formats_of(facts: Facts, space: DesignSpace, block: Block, load: Load) -> tu
     return tuple(conditions.runs_in(name) for name in asked)
 
 
-def block_bounds(facts: Facts, space: DesignSpace, block: Block, load: Load) -> BlockBounds | None:
+def block_bounds(facts: Facts, space: DesignSpace, block: Block, load: DesignLoad) -> BlockBounds | None:
     """The bounds of a load on the designs of a block; None if the formats cannot be multiplied."""
     macs, sram, memories = len(space.macs), len(space.sram_bytes), len(space.memories_of(block))
     try:
@@ -75,7 +75,7 @@ def _bounds(
     facts: Facts,
     space: DesignSpace,
     block: Block,
-    load: Load,
+    load: DesignLoad,
     sent: tuple[Steps, Steps],
     shape: tuple[int, int, int],
 ) -> Bounds:
@@ -124,7 +124,7 @@ def _ideal(facts: Facts, space: DesignSpace, block: Block, macs: Values, sram: V
     )
 
 
-def _sent(facts: Facts, space: DesignSpace, block: Block, load: Load) -> tuple[Steps, Steps]:
+def _sent(facts: Facts, space: DesignSpace, block: Block, load: DesignLoad) -> tuple[Steps, Steps]:
     """Seconds and joules of the exchanges over each way to link chips."""
     links, memory = space.links, space.memories_of(block)[0]
     lane = facts.value(f"node-{block.node_nm}", "lane_bytes_per_s")

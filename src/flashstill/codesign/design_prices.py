@@ -19,7 +19,7 @@ from flashstill.codesign.design_chips import (
 )
 from flashstill.codesign.design_columns import Designs, columns_of
 from flashstill.codesign.designs import DesignSpace, Values
-from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
+from flashstill.codesign.loads import DesignLoad, conditions_for
 from flashstill.codesign.silicon import Silicon
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour
 from flashstill.facts import Facts
@@ -53,7 +53,13 @@ Figures = dict[str, Values]
 
 
 def prices_of(
-    facts: Facts, space: DesignSpace, block_facts: BlockFacts, designs: Designs, load: Load, terms: Terms, asks: Asks
+    facts: Facts,
+    space: DesignSpace,
+    block_facts: BlockFacts,
+    designs: Designs,
+    load: DesignLoad,
+    terms: Terms,
+    asks: Asks,
 ) -> tuple[Figures, ...]:
     """One answer for each pair asked for."""
     count = len(designs.macs)
@@ -80,7 +86,7 @@ def _priced(
     space: DesignSpace,
     block_facts: BlockFacts,
     designs: Designs,
-    load: Load,
+    load: DesignLoad,
     terms: Terms,
     asks: Asks,
 ) -> list[Figures]:
@@ -95,7 +101,7 @@ def _priced(
     if not len(possible):
         return [{name: np.full(len(designs.macs), np.inf) for name in FIGURES} for _ in asks]
     chosen = chosen.taken(possible)
-    table = priced(load.model, conditions, chosen, share.isl, share.osl, None, burst_share=BURST_SHARE)
+    table = priced(load.model, conditions, chosen, load.requests)
     pace, layout = table.pace, chosen.layout
     packages = np.asarray(np.broadcast_to(layout.chips, chosen.shape), dtype=np.float64)
     rate = np.asarray(pace.output_tokens_per_s)

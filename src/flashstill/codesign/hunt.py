@@ -18,7 +18,7 @@ from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_columns import Designs, Places, designs_at, merged
 from flashstill.codesign.design_prices import Asks, Figures, prices_of
 from flashstill.codesign.designs import DesignSpace, Values
-from flashstill.codesign.loads import Load
+from flashstill.codesign.loads import DesignLoad
 from flashstill.codesign.screened import Screened, Wanted
 from flashstill.economics.tco import Terms
 from flashstill.facts import Facts
@@ -37,7 +37,7 @@ class Hunt:
 
     facts: Facts
     space: DesignSpace
-    loads: tuple[Load, ...]
+    loads: tuple[DesignLoad, ...]
     wanted: tuple[Wanted, ...]
     terms: Terms
     screened: Screened

@@ -22,7 +22,7 @@ from flashstill.codesign.design_columns import Designs
 from flashstill.codesign.design_prices import prices_of
 from flashstill.codesign.designs import FORMATS, DesignSpace, Links
 from flashstill.codesign.hunt import Hunt
-from flashstill.codesign.loads import Load, conditions_for
+from flashstill.codesign.loads import DesignLoad, conditions_for
 from flashstill.codesign.silicon import silicon_of
 
 MORE_AREA = 0.03
@@ -108,7 +108,7 @@ def _gain(
     names: Sequence[str],
     probabilities: Sequence[float],
     world: str,
-    narrow: dict[int, Load],
+    narrow: dict[int, DesignLoad],
     as_is: Sequence[float],
 ) -> tuple[float, str]:
     if not world:
@@ -140,7 +140,7 @@ def _features(hunt: Hunt, base: Subject) -> list[tuple[str, Make, str]]:
     ]
 
 
-def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, Load] | None = None) -> float:
+def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, DesignLoad] | None = None) -> float:
     """Cost in a future, with other loads in place of its own."""
     one, total = hunt.wanted[future], 0.0
     for place, part in one.loads:
@@ -151,7 +151,7 @@ def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, Load] | No
     return total
 
 
-def _narrower(hunt: Hunt, base: Subject, load: Load) -> Load:
+def _narrower(hunt: Hunt, base: Subject, load: DesignLoad) -> DesignLoad:
     """The load with weights one format narrower; the same load where there is none."""
     memory = base.space.memories_of(base.design.block)[int(base.design.memory[0])]
     chip = archetype(hunt.facts, base.design.block, memory, base.space.links[int(base.design.links[0])])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from flashstill.arch import Architecture
 from flashstill.codesign.future import Share
-from flashstill.cost import Conditions
+from flashstill.cost import Conditions, Load
 from flashstill.facts import Facts
 from flashstill.hardware import Chip
 from flashstill.plan.deployment import Deployment
@@ -20,12 +20,12 @@ from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.setup import conditions_of
 from flashstill.plan.tables import Candidates, candidates
 
-BURST_SHARE = Scenario(model="").burst_share
+_BURST_SHARE = Scenario(model="").burst_share
 """part of all requests that arrives at once, as in every other question"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
+class DesignLoad:
     """One model with its traffic, and the deployments on which it is tried. share: its bounds and format.
 
     alone: the deployments on one chip, for chips without links.
@@ -41,12 +41,18 @@ class Load:
         return self.share.model
 
     @property
+    def requests(self) -> Load:
+        """Its requests, as many at once as the batch of each of the deployments `chosen`."""
+        share = self.share
+        return Load(isl=share.isl, osl=share.osl, concurrency=self.chosen.batches, burst_share=_BURST_SHARE)
+
+    @property
     def label(self) -> str:
         """As "llama-3.1-70b 1024+1024"."""
         return f"{self.share.model.name} {self.share.isl}+{self.share.osl}"
 
 
-def load_of(share: Share, max_chips: int, max_batch: int) -> Load:
+def load_of(share: Share, max_chips: int, max_batch: int) -> DesignLoad:
     """The deployments of a share on up to `max_chips` packages.
 
     BadInput for a load beyond the model's context, and for a bound on a time that it has not.
@@ -61,12 +67,12 @@ def load_of(share: Share, max_chips: int, max_batch: int) -> Load:
         layouts = [degrees for degrees in layouts if degrees.ep == degrees.tp * degrees.dp]
     batches = tuple(2**power for power in range(max_batch.bit_length()) if 2**power <= max_batch)
     one = [degrees for degrees in layouts if degrees.chips == 1]
-    return Load(
+    return DesignLoad(
         share=share, chosen=candidates(layouts, refused, batches), alone=candidates(one, Counter[str](), batches)
     )
 
 
-def conditions_for(facts: Facts, load: Load, chip: Chip, weights_in: str | None) -> Conditions:
+def conditions_for(facts: Facts, load: DesignLoad, chip: Chip, weights_in: str | None) -> Conditions:
     """The conditions of the load on a chip, or on a stack of them."""
     deployment = Deployment(chip=chip.name, precision=load.share.precision, weights_in=weights_in)
     return conditions_of(facts, load.model, chip, deployment)

@@ -24,7 +24,7 @@ from flashstill.codesign.design_chips import (
 )
 from flashstill.codesign.design_prices import JOULES, USD, owned
 from flashstill.codesign.designs import DesignSpace, Values
-from flashstill.codesign.loads import Load
+from flashstill.codesign.loads import DesignLoad
 from flashstill.codesign.silicon import REASONS, Silicon, silicon_of
 from flashstill.economics.tco import Terms, owned_hour, usd_per_watt_hour
 from flashstill.facts import Facts
@@ -57,7 +57,7 @@ class Screened:
 
 
 def screen(
-    facts: Facts, space: DesignSpace, loads: tuple[Load, ...], wanted: tuple[Wanted, ...], terms: Terms
+    facts: Facts, space: DesignSpace, loads: tuple[DesignLoad, ...], wanted: tuple[Wanted, ...], terms: Terms
 ) -> Screened:
     """The screen of every design of a space; MissingFact for nodes or memories without rows."""
     bounds = tuple(np.full(space.size, np.inf, dtype=np.float32) for _ in wanted)

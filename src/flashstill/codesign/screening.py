@@ -27,8 +27,8 @@ import numpy as np
 
 from flashstill.codesign.design_columns import Places
 from flashstill.codesign.designs import Values
-from flashstill.codesign.loads import Load
-from flashstill.codesign.step_weights import Steps, spread_of, traffic_of, weights_of
+from flashstill.codesign.loads import DesignLoad
+from flashstill.codesign.step_weights import Steps, spread_of, weights_of
 from flashstill.cost import Conditions
 from flashstill.cost.admission import capacity, running_requests
 from flashstill.cost.load import chunks_of, prompts_together
@@ -56,10 +56,10 @@ class Kernels:
     running: Values
 
 
-def kernels_of(conditions: Conditions, load: Load) -> Kernels:
+def kernels_of(conditions: Conditions, load: DesignLoad) -> Kernels:
     """Of a stack of chips: kernels only, with the engine's overhead."""
     seconds, joules, wired = _steps(conditions, load, exchanged=False)
-    layout, traffic = load.chosen.layout, traffic_of(load)
+    layout, traffic = load.chosen.layout, load.requests
     alone, fitting = capacity(load.model, conditions, layout, traffic)
     running = running_requests(conditions, traffic, np.where(np.asarray(alone) >= 1.0, fitting, 0.0))
     fits = (np.asarray(alone) >= 1.0) & (fitting >= load.chosen.batches) & (load.chosen.batches >= layout.dp)
@@ -67,25 +67,25 @@ def kernels_of(conditions: Conditions, load: Load) -> Kernels:
     return Kernels(seconds=seconds, joules=joules, wired=wired, running=counted)
 
 
-def links_of(conditions: Conditions, load: Load) -> tuple[Steps, Steps]:
+def links_of(conditions: Conditions, load: DesignLoad) -> tuple[Steps, Steps]:
     """Of a stack of chips: seconds and joules of exchanges only."""
     return _steps(conditions, load, exchanged=True)[:2]
 
 
-def _chips(conditions: Conditions, values: object, load: Load) -> Values:
+def _chips(conditions: Conditions, values: object, load: DesignLoad) -> Values:
     """An array that broadcasts to (chips, 1, 1, layouts, batches), without the middle axes."""
     lead = conditions.chip.stacked
     shape = (lead, *(1,) * (AXES - 2), *load.chosen.shape)
     return np.broadcast_to(np.asarray(values, dtype=np.float64), shape).reshape(lead, *load.chosen.shape)
 
 
-def _steps(conditions: Conditions, load: Load, exchanged: bool) -> tuple[Steps, Steps, Steps]:
+def _steps(conditions: Conditions, load: DesignLoad, exchanged: bool) -> tuple[Steps, Steps, Steps]:
     """Seconds, least dynamic joules and bytes over wires of a chip, of three steps; see `kernels_of` and `links_of`.
 
     As in `plan.tables.priced`, the distinct groups of chips are priced, and looked up for every layout and batch.
     """
     chosen, model, share = load.chosen, load.model, load.share
-    traffic, widths, skew = traffic_of(load), conditions.widths, conditions.skew
+    traffic, widths, skew = load.requests, conditions.widths, conditions.skew
     group, layout, sequences = chosen.groups.layout, chosen.layout, chosen.groups.sequences
     fewer, back = chosen.groups.alike(np.asarray(prompts_together(conditions, traffic, chosen.groups.numbers)))
     prompts = prompts_together(conditions, traffic, sequences)
@@ -174,7 +174,7 @@ class Bounds:
 
 def bounds_of(
     conditions: Conditions,
-    load: Load,
+    load: DesignLoad,
     kernels: Kernels,
     links: tuple[Steps, Steps],
     alone: Sequence[bool],

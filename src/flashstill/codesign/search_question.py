@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from flashstill.codesign.design_prices import JOULES, LATENCY, OBJECTIVES, USD
 from flashstill.codesign.designs import DesignSpace
 from flashstill.codesign.future import Future, Mix, Share
-from flashstill.codesign.loads import Load, load_of
+from flashstill.codesign.loads import DesignLoad, load_of
 from flashstill.codesign.screened import Wanted
 from flashstill.errors import BadInput, unknown
 
@@ -63,7 +63,7 @@ class Tasks:
     wanted: first one for each future, then one of each objective over all of them (`mean`: place by objective).
     """
 
-    loads: tuple[Load, ...]
+    loads: tuple[DesignLoad, ...]
     wanted: tuple[Wanted, ...]
     mean: dict[str, int]
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.codesign.designs import Values
-from flashstill.codesign.loads import BURST_SHARE, Load
+from flashstill.codesign.loads import DesignLoad
 from flashstill.cost import Conditions
-from flashstill.cost import Load as Traffic
 from flashstill.cost.load import (
     delaying_prompts,
     other_requests,
@@ -62,15 +61,9 @@ class Steps:
     filled: Values
 
 
-def traffic_of(load: Load) -> Traffic:
-    """The load as the cost arm has it."""
-    share = load.share
-    return Traffic(isl=share.isl, osl=share.osl, concurrency=load.chosen.batches, burst_share=BURST_SHARE)
-
-
-def weights_of(conditions: Conditions, load: Load) -> Weights:
+def weights_of(conditions: Conditions, load: DesignLoad) -> Weights:
     """How often each step delays a request that stays: from the closed form, term by term."""
-    software, traffic, layout = conditions.software, traffic_of(load), load.chosen.layout
+    software, traffic, layout = conditions.software, load.requests, load.chosen.layout
     batch = np.broadcast_to(load.chosen.batches, load.chosen.shape)
     local = layout.local_batch(batch)
     prompts, pieces = prompts_together(conditions, traffic, local), pieces_of(traffic)
@@ -127,9 +120,9 @@ class Spread:
         return mine
 
 
-def spread_of(conditions: Conditions, load: Load) -> Spread:
+def spread_of(conditions: Conditions, load: DesignLoad) -> Spread:
     """From the joules of the closed form (cost/closed_form.py), term by term."""
-    software, traffic, layout, share = conditions.software, traffic_of(load), load.chosen.layout, load.share
+    software, traffic, layout, share = conditions.software, load.requests, load.chosen.layout, load.share
     shape = load.chosen.shape
     batch, chips = np.broadcast_to(load.chosen.batches, shape), np.broadcast_to(layout.chips, shape)
     prompts = prompts_of(conditions, load)
@@ -152,7 +145,7 @@ def spread_of(conditions: Conditions, load: Load) -> Spread:
     )
 
 
-def prompts_of(conditions: Conditions, load: Load) -> Values:
+def prompts_of(conditions: Conditions, load: DesignLoad) -> Values:
     """Prompts that are prefilled together, (layouts, batches)."""
     local = load.chosen.layout.local_batch(load.chosen.batches)
-    return np.asarray(prompts_together(conditions, traffic_of(load), local))
+    return np.asarray(prompts_together(conditions, load.requests, local))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Conditions, Speculation
+from flashstill.cost import Conditions, Load, Speculation
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
@@ -64,8 +64,10 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     layouts, batches = chosen.shape
     refused = {reason: times * batches for reason, times in chosen.refused.items()}
     evaluated = priced_ones = feasible = 0
-    arrivals = {name: getattr(scenario, name) for name in ("batching_steps", "burst_share", "cohort")}
-    arrivals["cached"] = float(scenario.cached_tokens)
+    load = Load(
+        isl=scenario.isl, osl=scenario.osl, concurrency=chosen.batches, batching_steps=scenario.batching_steps,
+        burst_share=scenario.burst_share, cohort=scenario.cohort, cached=float(scenario.cached_tokens),
+    )  # fmt: skip
     for name in space.chips:
         chip = chip_from_facts(facts, name)
         check_draft(chip, scenario.draft)
@@ -102,7 +104,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             }
             possible = chosen.taken(_possible(model, conditions, chosen, scenario, label, reasons))
             if possible.at.size:
-                figures = priced(model, conditions, possible, scenario.isl, scenario.osl, drafting, **arrivals)
+                figures = priced(model, conditions, possible, load, drafting)
                 feasible += _keep(scenario, label, _columns(possible, figures, paid), reasons, tables)
             priced_ones += possible.at.size
             if space.disaggregated:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from flashstill.cost.closed_form import Pace, Paces, closed_form
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step, sends, verify_step, working_share
 from flashstill.cost.speculation import head_share, verified_queries
+from flashstill.cost.step import StepCost
 from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Layout
 from flashstill.plan.groups import Groups, distinct
@@ -96,83 +98,36 @@ def candidates(layouts: Sequence[Degrees], refused: Counter[str], batches: tuple
     return Candidates(degrees=degrees, batches=asked, groups=groups, at=at, refused=refused)
 
 
+class _Steps(NamedTuple):
+    """Steps of distinct groups. group, at: those that decode, and each candidate's place in them; prefilling, filled:
+    those that prefill, and the same.  step: with drafting; verified: without, the same one where nothing drafts."""
+
+    group: Layout
+    at: Places
+    prefilling: Layout
+    filled: Places
+    queries: Quantity
+    step: StepCost
+    verified: StepCost
+    mixed: StepCost
+    passed: StepCost
+    cacheless: StepCost | None
+
+
 def priced(
     model: Architecture,
     conditions: Conditions,
     chosen: Candidates,
-    isl: float,
-    osl: float,
-    speculation: Speculation | None,
-    batching_steps: float = 0.0,
-    burst_share: float = 0.0,
-    cohort: float = 1.0,
-    cached: float = 0.0,
+    load: Load,
+    speculation: Speculation | None = None,
 ) -> Priced:
-    """Time and energy of every candidate, whether or not it fits. cached: tokens of a prompt found in a cache."""
-    layout = chosen.layout
-    load = Load(
-        isl=isl,
-        osl=osl,
-        concurrency=chosen.batches,
-        batching_steps=batching_steps,
-        burst_share=burst_share,
-        cohort=cohort,
-        cached=cached,
-    )
-    stacked = conditions.chip.stacked
-    groups, at = chosen.groups.used(chosen.at)
-    group, sequences = groups.layout, groups.sequences
-    prompts = prompts_together(conditions, load, sequences)
-    fewer, back = chosen.with_prompts(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
-    fewer, filled = fewer.used(back[chosen.at])
-    step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
-    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=cached)
-    cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed) if cached else None
-    queries = verified_queries(speculation)
-    tokens = Decoding(sequences=sequences, context=isl + osl / 2.0, queries=queries)
-    mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
-    verified = step if speculation is None else verify_step(model, conditions, group, tokens)
-
+    """Time and energy of every candidate, whether or not it fits. load: its concurrency is each candidate's batch."""
+    layout, load, stacked = chosen.layout, replace(load, concurrency=chosen.batches), conditions.chip.stacked
     # A stack of chips has an axis before those of layouts and batches, of which there are at most AXES.
     whole = (stacked, *(1,) * (AXES - len(chosen.shape)), *chosen.shape) if stacked else chosen.shape
-
-    def looked_up(quantity: Quantity, places: Places) -> Values:
-        return np.take(quantity, places, axis=-1).reshape(whole if np.ndim(quantity) > 1 else places.shape)
-
-    def decoding(quantity: Quantity) -> Values:
-        return looked_up(quantity, at)
-
-    def filling(quantity: Quantity) -> Values:
-        return looked_up(quantity, filled)
-
-    def adding(more: Quantity, less: Quantity) -> Quantity:
-        return decoding((more - less) / group.chips) * layout.chips
-
-    local = layout.local_batch(chosen.batches)
-    together = prompts_together(conditions, load, local)
-    after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
-    after_step = sends(model, conditions, layout, local * queries)
-    after_pass = sends(model, conditions, layout, together * load.computed)
-    heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
-    whole_joules, timed_joules = step.total_joules, step.timed_joules
-    before = whole_joules if verified is step else verified.total_joules
-    work = decoding((whole_joules - timed_joules) / group.chips) * layout.chips + heads * after_step.work_joules
-    timed = decoding(timed_joules / group.chips) * layout.chips + heads * after_step.timed_joules
-    more_joules = after_mixed.total_joules - after_step.total_joules
-    paces = Paces(
-        step_s=decoding(step.seconds) + heads * after_step.seconds,
-        step_joules=work * working_share(model, layout, chosen.batches) + timed,
-        mixed_s=decoding(mixed.seconds) + after_mixed.seconds - (decoding(verified.seconds) + after_step.seconds),
-        mixed_joules=adding(mixed.total_joules, before) + more_joules,
-        mixed_timed_joules=adding(mixed.timed_joules, verified.timed_joules)
-        + (after_mixed.timed_joules - after_step.timed_joules),
-        pass_s=filling(passed.seconds) + after_pass.seconds,
-        cacheless_s=None if cacheless is None else filling(cacheless.seconds) + after_pass.seconds,
-        pass_joules=filling(passed.total_joules / fewer.layout.chips) * layout.chips + after_pass.total_joules,
-        pass_timed_joules=filling(passed.timed_joules / fewer.layout.chips) * layout.chips + after_pass.timed_joules,
-        prompts=together,
-    )
-    room = room_for(model, conditions, layout, isl, osl, speculation)
+    steps = _steps(model, conditions, chosen, load, speculation)
+    paces = _paces(model, conditions, chosen, load, speculation, steps, whole)
+    room = room_for(model, conditions, layout, load.isl, load.osl, speculation)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
     running = running_requests(conditions, load, room)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
@@ -182,12 +137,82 @@ def priced(
     return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))
 
 
+def _steps(
+    model: Architecture, conditions: Conditions, chosen: Candidates, load: Load, speculation: Speculation | None
+) -> _Steps:
+    """The steps of the distinct groups of all candidates."""
+    context, queries = load.isl + load.osl / 2.0, verified_queries(speculation)
+    groups, at = chosen.groups.used(chosen.at)
+    group, sequences = groups.layout, groups.sequences
+    prompts = prompts_together(conditions, load, sequences)
+    fewer, back = chosen.with_prompts(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
+    fewer, filled = fewer.used(back[chosen.at])
+    step = decode_step(model, conditions, group, sequences, context, speculation)
+    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=load.cached)
+    cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed) if load.cached else None
+    tokens = Decoding(sequences=sequences, context=context, queries=queries)
+    mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
+    verified = step if speculation is None else verify_step(model, conditions, group, tokens)
+    return _Steps(group, at, fewer.layout, filled, queries, step, verified, mixed, passed, cacheless)
+
+
+def _paces(
+    model: Architecture,
+    conditions: Conditions,
+    chosen: Candidates,
+    load: Load,
+    speculation: Speculation | None,
+    steps: _Steps,
+    whole: tuple[int, ...],
+) -> Paces:
+    """The steps of groups as those of whole layouts, with what pipelines send. whole: shape of what is looked up."""
+    layout, group, step, verified, mixed = chosen.layout, steps.group, steps.step, steps.verified, steps.mixed
+    passed, cacheless, prefilling = steps.passed, steps.cacheless, steps.prefilling
+
+    def looked_up(quantity: Quantity, places: Places) -> Values:
+        return np.take(quantity, places, axis=-1).reshape(whole if np.ndim(quantity) > 1 else places.shape)
+
+    def decoding(quantity: Quantity) -> Values:
+        return looked_up(quantity, steps.at)
+
+    def filling(quantity: Quantity) -> Values:
+        return looked_up(quantity, steps.filled)
+
+    def adding(more: Quantity, less: Quantity) -> Quantity:
+        return decoding((more - less) / group.chips) * layout.chips
+
+    local = layout.local_batch(chosen.batches)
+    together = prompts_together(conditions, load, local)
+    decoded = local * steps.queries
+    after_mixed = sends(model, conditions, layout, decoded + chunks_of(load, together).tokens)
+    after_step = sends(model, conditions, layout, decoded)
+    after_pass = sends(model, conditions, layout, together * load.computed)
+    heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
+    whole_joules, timed_joules = step.total_joules, step.timed_joules
+    before = whole_joules if verified is step else verified.total_joules
+    work = decoding((whole_joules - timed_joules) / group.chips) * layout.chips + heads * after_step.work_joules
+    timed = decoding(timed_joules / group.chips) * layout.chips + heads * after_step.timed_joules
+    return Paces(
+        step_s=decoding(step.seconds) + heads * after_step.seconds,
+        step_joules=work * working_share(model, layout, chosen.batches) + timed,
+        mixed_s=decoding(mixed.seconds) + after_mixed.seconds - (decoding(verified.seconds) + after_step.seconds),
+        mixed_joules=adding(mixed.total_joules, before) + (after_mixed.total_joules - after_step.total_joules),
+        mixed_timed_joules=adding(mixed.timed_joules, verified.timed_joules)
+        + (after_mixed.timed_joules - after_step.timed_joules),
+        pass_s=filling(passed.seconds) + after_pass.seconds,
+        cacheless_s=None if cacheless is None else filling(cacheless.seconds) + after_pass.seconds,
+        pass_joules=filling(passed.total_joules / prefilling.chips) * layout.chips + after_pass.total_joules,
+        pass_timed_joules=filling(passed.timed_joules / prefilling.chips) * layout.chips + after_pass.timed_joules,
+        prompts=together,
+    )
+
+
 def room_for(
     model: Architecture,
     conditions: Conditions,
     layout: Layout,
-    isl: float,
-    osl: float,
+    isl: Quantity,
+    osl: Quantity,
     speculation: Speculation | None,
 ) -> Values:
     """Sequences of the mean length held that fit at the same time; 0 if not even one of the full length fits."""
