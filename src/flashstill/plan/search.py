@@ -9,42 +9,41 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Conditions, Load, Speculation
+from flashstill.cost import Load, Speculation
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
-from flashstill.frontier import Values, non_dominated, thinned
+from flashstill.frontier import Values
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.wiring import WIRING
-from flashstill.plan.deployment import TWO_BATCH, Deployment
+from flashstill.plan.deployment import Deployment
 from flashstill.plan.drafts import check_drafted, drafting_of
-from flashstill.plan.feasible import NO_LINKS, impossible
-from flashstill.plan.fronts import SHARES, Table, costs_of, front_of, worth_of
+from flashstill.plan.feasible import impossible
+from flashstill.plan.fronts import SHARES, front_of, worth_of
 from flashstill.plan.hardwired import check_draft
-from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
-from flashstill.plan.pool_search import Paired, paired
-from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.plan.layouts import Degrees
+from flashstill.plan.pool_search import paired
+from flashstill.plan.scenario import Scenario
+from flashstill.plan.search_counts import SearchCounts
 from flashstill.plan.serving_layouts import layouts_of
 from flashstill.plan.setup import conditions_of
 from flashstill.plan.space import (
     NO_PRECISION,
     NO_TIER,
-    OBJECTIVES,
     SearchResult,
     SearchSpace,
     check_search,
     check_size,
     normalised,
 )
-from flashstill.plan.tables import Candidates, Places, Priced, candidates, priced, room_for
+from flashstill.plan.tables import Candidates, Priced, candidates, priced, room_for
 
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
@@ -57,73 +56,105 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     check_search(scenario, model, space)
     started = time.perf_counter()
     drafts, told = _drafts(scenario, model, space)
-    reasons: Counter[str] = Counter()
-    tables: list[Table] = []
+    chosen, counts = candidates(*_layouts(facts, model, space, len(drafts)), space.batches), SearchCounts()
+    work = _Work(facts=facts, model=model, scenario=scenario, space=space, chosen=chosen, counts=counts)
     prices: dict[str, HourlyPrice] = {}
-    chosen = candidates(*_layouts(facts, model, space, len(drafts)), space.batches)
-    layouts, batches = chosen.shape
-    refused = {reason: times * batches for reason, times in chosen.refused.items()}
-    evaluated = priced_ones = feasible = 0
-    load = Load(
-        isl=scenario.isl, osl=scenario.osl, concurrency=chosen.batches, batching_steps=scenario.batching_steps,
-        burst_share=scenario.burst_share, cohort=scenario.cohort, cached=float(scenario.cached_tokens),
-    )  # fmt: skip
     for name in space.chips:
         chip = chip_from_facts(facts, name)
         check_draft(chip, scenario.draft)
-        prices[name] = paid = hourly_price(facts, name, price)
-        places = placements_of(space, chip)
-        if not places:
-            reasons[NO_TIER] += layouts * batches
-            evaluated += layouts * batches
-        for precision, kv, (weights, cache), overlap, drafting in itertools.product(
-            space.precisions, space.kv_precisions, places, space.overlaps, drafts
-        ):
-            evaluated += layouts * batches + sum(refused.values())
-            reasons.update(refused)
-            deployment = Deployment(
-                chip=name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache, engine=space.engine,
-                overlap=overlap,
-            )  # fmt: skip
-            conditions = conditions_of(facts, model, chip, deployment)
-            try:
-                chip.precision(conditions.precisions.linear)
-            except MissingFact:
-                reasons[NO_PRECISION] += layouts * batches
-                continue
-            label = {
-                "chip": chip.name,
-                "precision": precision,
-                "kv_precision": conditions.precisions.kv,
-                "weights_in": weights,
-                "kv_in": cache,
-                "speculation": drafting,
-                "engine": conditions.software.asked_as,
-                "overlap": overlap,
-                "paid": paid,
-            }
-            possible = chosen.taken(_possible(model, conditions, chosen, scenario, label, reasons))
-            if possible.at.size:
-                figures = priced(model, conditions, possible, load, drafting)
-                feasible += _keep(scenario, label, _columns(possible, figures, paid), reasons, tables)
-            priced_ones += possible.at.size
-            if space.disaggregated:
-                pairs = paired(model, conditions, chosen, scenario, space.max_chips, drafting, paid)
-                number, kept = _keep_pairs(scenario, chip, label, pairs, reasons, tables)
-                evaluated, priced_ones, feasible = evaluated + number, priced_ones + number, feasible + kept
-    if not feasible:
-        raise InfeasiblePlan(f"nothing serves {model.name} within these bounds", dict(reasons))
+        prices[name] = hourly_price(facts, name, price)
+        work.try_chip(chip, prices[name], drafts)
+    if not counts.feasible:
+        raise InfeasiblePlan(f"nothing serves {model.name} within these bounds", dict(counts.reasons))
     return SearchResult(
-        evaluated=evaluated,
-        priced=priced_ones,
-        feasible=feasible,
+        evaluated=counts.evaluated,
+        priced=counts.priced,
+        feasible=counts.feasible,
         seconds=time.perf_counter() - started,
-        infeasible=dict(reasons),
-        front=front_of(tables, scenario),
+        infeasible=dict(counts.reasons),
+        front=front_of(counts.tables, scenario),
         prices=prices,
         note="; ".join(filter(None, (model.note, told))),
-        drafting=worth_of(tables) if scenario.draft is not None else {},
+        drafting=worth_of(counts.tables) if scenario.draft is not None else {},
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What is the same for all chips and formats. chosen: every layout with every batch."""
+
+    facts: Facts
+    model: Architecture
+    scenario: Scenario
+    space: SearchSpace
+    chosen: Candidates
+    counts: SearchCounts
+
+    @property
+    def size(self) -> int:
+        """Layouts times batches, of those that can be built."""
+        layouts, batches = self.chosen.shape
+        return layouts * batches
+
+    @property
+    def load(self) -> Load:
+        """The requests, as many at once as each batch."""
+        asked = self.scenario
+        return Load(
+            isl=asked.isl, osl=asked.osl, concurrency=self.chosen.batches, batching_steps=asked.batching_steps,
+            burst_share=asked.burst_share, cohort=asked.cohort, cached=float(asked.cached_tokens),
+        )  # fmt: skip
+
+    def try_chip(self, chip: Chip, paid: HourlyPrice, drafts: Sequence[Speculation | None]) -> None:
+        """Price all candidates on a chip, with every format, placement, overlap and draft."""
+        space, places = self.space, placements_of(self.space, chip)
+        if not places:
+            self.counts.refuse({NO_TIER: self.size})
+            self.counts.evaluated += self.size
+        for precision, kv, (weights, cache), overlap in itertools.product(
+            space.precisions, space.kv_precisions, places, space.overlaps
+        ):
+            deployment = Deployment(
+                chip=chip.name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache,
+                engine=space.engine, overlap=overlap,
+            )  # fmt: skip
+            for drafting in drafts:
+                self._try_formats(chip, paid, deployment, drafting)
+
+    def _try_formats(self, chip: Chip, paid: HourlyPrice, deployment: Deployment, drafting: Speculation | None) -> None:
+        """Price all candidates in the formats and places of a deployment, whose layout they replace."""
+        model, scenario, chosen, counts = self.model, self.scenario, self.chosen, self.counts
+        refused = {reason: times * chosen.shape[1] for reason, times in chosen.refused.items()}
+        counts.evaluated += self.size + sum(refused.values())
+        counts.refuse(refused)
+        conditions = conditions_of(self.facts, model, chip, deployment)
+        try:
+            chip.precision(conditions.precisions.linear)
+        except MissingFact:
+            counts.refuse({NO_PRECISION: self.size})
+            return
+        label = {
+            "chip": chip.name,
+            "precision": deployment.precision,
+            "kv_precision": conditions.precisions.kv,
+            "weights_in": deployment.weights_in,
+            "kv_in": deployment.kv_in,
+            "speculation": drafting,
+            "engine": conditions.software.asked_as,
+            "overlap": deployment.overlap,
+            "paid": paid,
+        }
+        room = room_for(model, conditions, chosen.layout, scenario.isl, scenario.osl, drafting)
+        cannot = impossible(conditions.chip, chosen.layout, chosen.batches, deployment.overlap, room)
+        possible = chosen.taken(counts.left(cannot, chosen.shape))  # found without pricing them
+        counts.priced += possible.at.size
+        if possible.at.size:
+            figures = priced(model, conditions, possible, self.load, drafting)
+            counts.keep(scenario, label, _columns(possible, figures, paid))
+        if self.space.disaggregated:
+            pairs = paired(model, conditions, chosen, scenario, self.space.max_chips, drafting, paid)
+            if pairs is not None:
+                counts.keep_pairs(scenario, chip, label, pairs)
 
 
 def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tuple[tuple[Speculation | None, ...], str]:
@@ -176,72 +207,3 @@ def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str
         **dict(zip(Degrees._fields, chosen.degrees, strict=True)),
     }
     return {name: np.broadcast_to(column, chosen.shape) for name, column in columns.items()}
-
-
-def _possible(
-    model: Architecture,
-    conditions: Conditions,
-    chosen: Candidates,
-    scenario: Scenario,
-    label: dict[str, Any],
-    reasons: Counter[str],
-) -> Places:
-    """Flat places of the configurations that can run, found without pricing them; the others counted by reason."""
-    room = room_for(model, conditions, chosen.layout, scenario.isl, scenario.osl, label["speculation"])
-    refused = impossible(conditions.chip, chosen.layout, chosen.batches, label["overlap"], room)
-    return _without(refused, chosen.shape, reasons)
-
-
-def _without(refused: Mapping[str, Any], shape: tuple[int, ...], reasons: Counter[str]) -> Places:
-    """Flat places that no reason refuses; the others are counted by their first reason."""
-    left = np.ones(shape, dtype=bool)
-    for reason, these in refused.items():
-        count = int(np.count_nonzero(left & these))
-        if count:
-            reasons[reason] += count
-            left &= ~these
-    return np.flatnonzero(left)
-
-
-def _keep(
-    scenario: Scenario,
-    label: dict[str, Any],
-    columns: dict[str, Values],
-    reasons: Counter[str],
-    tables: list[Table],
-) -> int:
-    """Count configurations that break a bound, add the others' front to `tables`; return the feasible count."""
-    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
-    left = _without(broken, columns["batch"].shape, reasons)
-    if len(left):
-        costs = costs_of([columns[name][left] for name in OBJECTIVES])
-        few = thinned(costs)
-        best = left[few[non_dominated(costs[few])]]
-        tables.append(Table(label, {name: column[best] for name, column in columns.items()}))
-    return len(left)
-
-
-def _keep_pairs(
-    scenario: Scenario,
-    chip: Chip,
-    label: dict[str, Any],
-    pairs: Paired | None,
-    reasons: Counter[str],
-    tables: list[Table],
-) -> tuple[int, int]:
-    """As `_keep`, for pools of their own; (pairs of pools, feasible ones)."""
-    if pairs is None:
-        return 0, 0
-    columns, topology, system = pairs.columns, chip.topology, chip.system
-    apart = (columns["chips"] > system.domain_chips) & (not system.scale_out_bytes_per_s)
-    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
-    refused = {
-        NO_LINKS: apart | (not topology.link_bytes_per_s),
-        NOTHING_TO_HIDE: (columns["dp"] == 1) & (label["overlap"] == TWO_BATCH),
-        NOT_FITTING: ~pairs.fits,
-    }
-    left = _without(refused | broken, pairs.fits.shape, reasons)
-    if len(left):
-        best = left[non_dominated(costs_of([columns[name][left] for name in OBJECTIVES]))]
-        tables.append(Table(label, {name: column[best] for name, column in columns.items()}))
-    return len(pairs.fits), len(left)
