@@ -31,6 +31,7 @@ from flashstill.distill.models.devices import current
 from flashstill.distill.models.directories import GENERATION, check_directory, check_small_files, shapes
 from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
+from flashstill.distill.models.older_readers import write_older_fields, write_older_tokenizer
 from flashstill.distill.models.placement import placement
 from flashstill.distill.models.quantised import in_dtype, read_as
 from flashstill.distill.models.rebuild import Undrawn
@@ -178,6 +179,7 @@ def save_model(model: Model, tokenizer: Any, path: Path) -> None:
     with replacing_directory(path) as temporary:
         write_model(cast(model, STORED), temporary)
         tokenizer.save_pretrained(temporary)
+        write_older_tokenizer(temporary)
         write_checksums(temporary)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(formats[name])
@@ -187,18 +189,19 @@ def write_model(model: Model, directory: Path) -> None:
     """Write weights and settings, in their dtypes.
 
     Generation settings that transformers reads but refuses to write, as a temperature beside do_sample = false in
-    several published models, are written as they are.
+    several published models, are written as they are; settings of config.json also under their older names.
     """
     settings: Any = getattr(model, "generation_config", None)
     if settings is None or _is_writable(settings):
         model.save_pretrained(directory, safe_serialization=True)
-        return
-    model.generation_config = type(settings)()
-    try:
-        model.save_pretrained(directory, safe_serialization=True)
-    finally:
-        model.generation_config = settings
-    settings.to_json_file(directory / GENERATION)
+    else:
+        model.generation_config = type(settings)()
+        try:
+            model.save_pretrained(directory, safe_serialization=True)
+        finally:
+            model.generation_config = settings
+        settings.to_json_file(directory / GENERATION)
+    write_older_fields(directory)
 
 
 def _is_writable(settings: Any) -> bool:

@@ -27,6 +27,7 @@ from flashstill.arch.adapter.sizes import is_tied
 from flashstill.distill.data.templates import special_ids
 from flashstill.distill.generate import Sampling
 from flashstill.distill.models import Model, write_model
+from flashstill.distill.models.older_readers import write_older_tokenizer
 from flashstill.distill.teachers.served.client import STEPS_KEPT, Conversation, Server, completed, together
 from flashstill.distill.teachers.served.making import scores_of
 from flashstill.distill.teachers.served.questions import sampled
@@ -88,6 +89,7 @@ class ServedStudent:
             write_model(student, temporary)  # in its own dtype: nothing is rounded here
             untie(student, temporary)
             self.tokenizer.save_pretrained(temporary)
+            write_older_tokenizer(temporary)
         return place.resolve()
 
     async def _longest(self, talk: Conversation, place: Path) -> int | None:
