@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from flashstill.distill.data.corpus import Corpus
 from flashstill.distill.data.layouts import Document
+from flashstill.distill.data.text import common_paragraphs, without_paragraphs
+from flashstill.progress import Progress
 
 CHARACTERS_PER_TOKEN = 4.0
 WINDOWS_PER_DOCUMENT = 2
@@ -25,6 +27,29 @@ def some(corpus: Corpus, tokens: int, window_tokens: int) -> list[Document]:
         if useful >= wanted:
             break
     return documents
+
+
+def to_judge_by(
+    data: str, corpus: Corpus, heldout_count: int, first: int, strangers: list[Document], shown: Progress
+) -> tuple[list[Document], list[Document], list[Document]]:
+    """The documents that are held out, those of the validation, and the strangers, which are out of domain.
+
+    Each is without the paragraphs of the training text, which begins with document `first`; those of the validation are
+    without those of the two others, and the strangers without those that are held out.
+    """
+    heldout, deciding = list(corpus.documents(0, heldout_count)), list(corpus.documents(heldout_count, first))
+    shared = common_paragraphs([*heldout, *deciding, *strangers], corpus.documents(first))
+    if corpus.duplicates:
+        shown.say(f"{data}: {corpus.duplicates:,} documents are left out, as each has the same text as another")
+    if shared:
+        shown.say(
+            f"{len(shared):,} paragraphs or answers of the texts to judge by are in the training text as well, and are"
+            " left out of them"
+        )
+    unseen = without_paragraphs(heldout, shared)
+    deciding = without_paragraphs(deciding, shared | common_paragraphs(deciding, [*heldout, *strangers]))
+    unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))
+    return unseen, deciding, unknown
 
 
 def middles(documents: Sequence[Document], characters: int) -> list[Document]:

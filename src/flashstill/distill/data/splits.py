@@ -29,6 +29,7 @@ from flashstill.distill.data.holding_out import (
     documents_to_hold_out,
     middles,
     some,
+    to_judge_by,
 )
 from flashstill.distill.data.layouts import Document
 from flashstill.distill.data.packing import Packed, TooShort
@@ -36,7 +37,7 @@ from flashstill.distill.data.rows import Tally
 from flashstill.distill.data.saved import files_of, located_source
 from flashstill.distill.data.stored import write_packing
 from flashstill.distill.data.stream import stream_of
-from flashstill.distill.data.text import common_paragraphs, no_text, read_documents, without_paragraphs
+from flashstill.distill.data.text import no_text, read_documents
 from flashstill.distill.data.views import View
 from flashstill.distill.data.windows import DOCUMENTS, STREAM, packed, placed
 from flashstill.errors import BadInput
@@ -127,35 +128,19 @@ def _splits(
     seen: dict[str, list[View]] = {name: [] for name in sizes.parts}
     if reading.systems:
         _check_prompted(data, corpus, first)
-    heldout, deciding = list(corpus.documents(0, heldout_count)), list(corpus.documents(heldout_count, first))
-    strangers = some(
-        Corpus(read_documents(out_of_domain, other.tally, other.columns), seed), sizes.out_of_domain_tokens, length
-    )
-    shared = common_paragraphs([*heldout, *deciding, *strangers], corpus.documents(first))
-    if corpus.duplicates:
-        shown.say(f"{data}: {corpus.duplicates:,} documents are left out, as each has the same text as another")
-    if shared:
-        shown.say(
-            f"{len(shared):,} paragraphs or answers of the texts to judge by are in the training text as well, and are"
-            " left out of them"
-        )
-    unseen = without_paragraphs(heldout, shared)
-    deciding = without_paragraphs(deciding, shared | common_paragraphs(deciding, [*heldout, *strangers]))
-    unknown = without_paragraphs(strangers, shared | common_paragraphs(strangers, heldout))
-    count = sizes.count(sizes.train_tokens)
+    source = Corpus(read_documents(out_of_domain, other.tally, other.columns), seed)
+    strangers = some(source, sizes.out_of_domain_tokens, length)
+    unseen, deciding, unknown = to_judge_by(data, corpus, heldout_count, first, strangers, shown)
     most: int | None = WINDOWS_PER_DOCUMENT * length
     training: list[Document] = []
     if companion is not None:
         cut = round(CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * length)
         unseen, deciding, unknown, most = middles(unseen, cut), middles(deciding, cut), middles(unknown, cut), None
     if folder is not None and place is not None and corpus.is_on_disk:
-        pieces = tokenised(corpus, first, reading, length + 1, place, shown, "tokenise")
-        columns = stream_of(placed(pieces, reading, length, sizes.windows))
-        if not sizes.document_masks:
-            columns = (dataclasses.replace(part, starts=np.zeros_like(part.starts)) for part in columns)
-        train = write_packing(folder / "train.npy", columns, length, count, whole=sizes.windows == DOCUMENTS)
+        train = _packed_on_disk(corpus, first, reading, sizes, folder, place, shown)
     else:
         training = list(corpus.documents(first))
+        count = sizes.count(sizes.train_tokens)
         train = packed(training, reading, length, count, kind=sizes.windows, views=seen["train"])
     judged = {
         "heldout": (unseen, reading, sizes.heldout_tokens),
@@ -179,6 +164,19 @@ def _splits(
     return {
         name: split if split.known_hash else dataclasses.replace(split, starts=None) for name, split in splits.items()
     }
+
+
+def _packed_on_disk(
+    corpus: Corpus, first: int, reading: Reading, sizes: Sizes, folder: Path, place: Path, shown: Progress
+) -> Packed:
+    """The training text of a large source, in folder/train.npy; place: for what is tokenised on the way."""
+    length = sizes.window_tokens
+    pieces = tokenised(corpus, first, reading, length + 1, place, shown, "tokenise")
+    columns = stream_of(placed(pieces, reading, length, sizes.windows))
+    if not sizes.document_masks:
+        columns = (dataclasses.replace(part, starts=np.zeros_like(part.starts)) for part in columns)
+    count, whole = sizes.count(sizes.train_tokens), sizes.windows == DOCUMENTS
+    return write_packing(folder / "train.npy", columns, length, count, whole=whole)
 
 
 def corpus_of(data: str, seed: int, reading: Reading, folder: Path | None, progress: Progress) -> Corpus:
