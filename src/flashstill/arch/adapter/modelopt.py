@@ -30,6 +30,7 @@ _FLOATS: dict[str, tuple[str, Stored]] = {
 _NVFP4 = ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8", "W4A16_NVFP4")
 _INT4 = ("W4A16_AWQ", "W4A8_AWQ")
 MIXED = "MIXED_PRECISION"
+_MOST_FORMATS = 16
 
 
 def modelopt(scheme: Fields, formats: Formats, modules: Modules) -> Formats:
@@ -82,6 +83,8 @@ def _mixed(settings: Fields, formats: Formats, modules: Modules) -> Formats:
             raise settings.fail(f": quantized_layers has {shown(how)} for {shown(module)}, not an object")
         own = Fields(how, f"{settings.name} {shown(module)}")
         groups.setdefault(_stored(own, _algorithm(own)), []).append(module)
+    if len(groups) > _MOST_FORMATS:
+        raise settings.fail(f": quantized_layers has {len(groups)} formats, more than the {_MOST_FORMATS} that are read")
     changed: dict[str, Any] = {}
     names = []
     for (name, stored), listed in groups.items():

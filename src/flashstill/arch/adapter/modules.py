@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from flashstill.errors import shortened
 
@@ -58,6 +59,8 @@ _LONGEST, _MOST_REPEATS = 1000, 6
 _REPEATED_GROUP = re.compile(r"\)\s*[*+{]")
 _REPEAT = re.compile(r"(?<!\()[*+?{]")
 _NUMBER = re.compile(r"layers\.(\d+)\.")
+_MOST_PATTERNS = 5_000
+"""globs and regular expressions of one list, published ones have some hundreds; plain names may be any number"""
 _MOST_TRIES = 20_000
 """patterns without a block number times blocks, from where on not all blocks are tried"""
 _LEAST_BLOCKS = 3
@@ -79,7 +82,7 @@ class Modules:
 
         Raises ValueError for a regular expression that is invalid or could take too long.
         """
-        known = _Patterns(patterns)
+        known = _known(tuple(patterns))
         samples = _OF_FAMILY.get(self.family, {}).get(kind, _SAMPLES[kind])
         if kind == "head":
             return any(known.hit(sample, "") for sample in samples)
@@ -92,10 +95,13 @@ class Modules:
 class _Patterns:
     """Patterns sorted by how they are looked up: whole names in a set, globs by the block that they name."""
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Sequence[str]) -> None:
         self.names: set[str] = set()
-        self.globs: dict[str, list[str]] = {}
+        self.globs: dict[str, list[re.Pattern[str]]] = {}
         self.expressions: list[re.Pattern[str]] = []
+        loose = sum("*" in pattern or pattern.startswith("re:") for pattern in patterns)
+        if loose > _MOST_PATTERNS:
+            raise ValueError(f"a list of modules has {loose:,} patterns, more than the {_MOST_PATTERNS:,} that are read")
         for pattern in patterns:
             if pattern.startswith("re:"):
                 self.expressions.append(_compiled(pattern[3:]))
@@ -106,7 +112,7 @@ class _Patterns:
                 self.names.add(name)
             else:
                 number = _NUMBER.match(name)
-                self.globs.setdefault(number[1] if number else "", []).append(name)
+                self.globs.setdefault(number[1] if number else "", []).append(_glob(name))
 
     def blocks(self, numbers: int) -> list[int]:
         """The block numbers to try: all, or fewer evenly spaced ones where the patterns are many."""
@@ -124,10 +130,19 @@ class _Patterns:
         if any(run in self.names for run in runs):
             return True
         # A list of globs for no block ("") and one for this block.
-        for glob in (*self.globs.get("", ()), *(self.globs.get(number, ()) if number else ())):
-            if fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name, f"{glob}.*"):
-                return True
-        return any(one.match(prefix + name) for one in self.expressions for prefix in _PREFIXES)
+        globs = (*self.globs.get("", ()), *(self.globs.get(number, ()) if number else ()))
+        return any(glob.match(name) for glob in globs) or any(one.match(prefix + name) for one in self.expressions for prefix in _PREFIXES)
+
+
+@lru_cache(maxsize=16)
+def _known(patterns: tuple[str, ...]) -> _Patterns:
+    """All kinds of weights are looked for in the same list."""
+    return _Patterns(patterns)
+
+
+def _glob(name: str) -> re.Pattern[str]:
+    """A glob as a regular expression that also matches modules inside those that it names."""
+    return re.compile(f"{fnmatch.translate(name)}|{fnmatch.translate(f'{name}.*')}")
 
 
 def _compiled(text: str) -> re.Pattern[str]:
