@@ -84,7 +84,7 @@ def _mixed(settings: Fields, formats: Formats, modules: Modules) -> Formats:
         own = Fields(how, f"{settings.name} {shown(module)}")
         groups.setdefault(_stored(own, _algorithm(own)), []).append(module)
     if len(groups) > _MOST_FORMATS:
-        raise settings.fail(f": quantized_layers has {len(groups)} formats, more than the {_MOST_FORMATS} that are read")
+        raise settings.fail(f": quantized_layers has {len(groups)} formats; at most {_MOST_FORMATS} are read")
     changed: dict[str, Any] = {}
     names = []
     for (name, stored), listed in groups.items():

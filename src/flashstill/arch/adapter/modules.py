@@ -101,7 +101,7 @@ class _Patterns:
         self.expressions: list[re.Pattern[str]] = []
         loose = sum("*" in pattern or pattern.startswith("re:") for pattern in patterns)
         if loose > _MOST_PATTERNS:
-            raise ValueError(f"a list of modules has {loose:,} patterns, more than the {_MOST_PATTERNS:,} that are read")
+            raise ValueError(f"a list of modules has {loose:,} patterns; at most {_MOST_PATTERNS:,} are read")
         for pattern in patterns:
             if pattern.startswith("re:"):
                 self.expressions.append(_compiled(pattern[3:]))
@@ -131,7 +131,9 @@ class _Patterns:
             return True
         # A list of globs for no block ("") and one for this block.
         globs = (*self.globs.get("", ()), *(self.globs.get(number, ()) if number else ()))
-        return any(glob.match(name) for glob in globs) or any(one.match(prefix + name) for one in self.expressions for prefix in _PREFIXES)
+        return any(glob.match(name) for glob in globs) or any(
+            one.match(prefix + name) for one in self.expressions for prefix in _PREFIXES
+        )
 
 
 @lru_cache(maxsize=16)
