@@ -31,7 +31,7 @@ _TRAINING = (
     ),
     ("--interleave", COUNT, "Training: pieces of each pipeline stage [default: 1]."),
     ("--recompute", WORD, "Training: none, selective, projections or full [default: the fastest that fits]."),
-    ("--framework", WORD, "Training: nemo, megatron, maxtext, none [default: nemo on GPUs, maxtext on TPUs]."),
+    ("--framework", WORD, "Training: nemo, megatron, maxtext, pytorch, none [default: nemo on GPUs, maxtext on TPUs]."),
 )
 NAMES = tuple(name.removeprefix("--").replace("-", "_") for name, _, _ in _TRAINING)
 _OF_SCENARIO = ("length", "microbatch", "tokens")

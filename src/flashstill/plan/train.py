@@ -30,7 +30,7 @@ from flashstill.plan.train_layouts import TrainingDegrees, TrainingDeployment, p
 from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
 from flashstill.units import show
 
-FRAMEWORKS = ("nemo", "megatron", "maxtext", ALONE)
+FRAMEWORKS = ("nemo", "megatron", "maxtext", "pytorch", ALONE)
 PRECISIONS = ("bf16", "fp8")
 _DEFAULT_FRAMEWORK = {"gpu": "nemo", "tpu": "maxtext"}
 

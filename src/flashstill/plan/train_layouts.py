@@ -46,7 +46,7 @@ class TrainingDeployment:
     """Chips and layout of a training step. None: all choices are tried, and the fastest one that fits is taken.
 
     chips: number of chips; None if the degrees give it: tp x cp x pp x fsdp x dp, each 1 if not given.
-    precision: of the products, bf16 or fp8.  framework: whose overheads are added (nemo, megatron, maxtext, none).
+    precision: of the products, bf16 or fp8.  framework: whose overheads are added, nemo, maxtext or another.
     recompute: what is recomputed in the backward pass (`RECOMPUTE` of parallel/training.py).
     sequence_parallel: norms and residuals split among a tensor-parallel group.  zero1: the optimizer split over dp.
     """
