@@ -12,129 +12,15 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.ahead import is_unseen, last_begins, seen_until
-from flashstill.simulate.bounds import budget_within, sort_out_late
-from flashstill.simulate.compiled import compiled
-from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
-from flashstill.simulate.slots import blocks_of, preempt_latest, prompts_allowed, step_growth, steps_in_memory, swap
+from flashstill.simulate.bounds import budget_within
+from flashstill.simulate.compiled import compiled, inlined
+from flashstill.simulate.prefix import cached_units, evict
+from flashstill.simulate.prompts import schedule_prompts
+from flashstill.simulate.slots import preempt_latest, step_growth, steps_in_memory
 from flashstill.simulate.state import ALL, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
-from flashstill.simulate.tally import (
-    CACHED_IN,
-    WAITING,
-    Tally,
-    note,
-    part_of,
-)
+from flashstill.simulate.tally import Tally
 from flashstill.simulate.times import decode_sum, decode_value, extra_value
-
-
-@compiled
-def schedule_prompts(
-    fleet: Fleet,
-    pool: Pool,
-    tables: StepTables,
-    limits: Limits,
-    tally: Tally,
-    r: int,
-    budget: int,
-    reserved: int,
-    admits: int,
-    seen_s: float,
-    now: float,
-) -> tuple[int, float]:
-    """Give chunks of the budget to filling sequences, then to waiting ones; returns tokens and token-contexts.
-
-    reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start,
-    of those that came until seen_s (ahead.py).
-    """
-    left, free = budget, fleet.counts[r, field.FREE] - reserved
-    prompt, work, found = 0, 0.0, 0.0
-    allowed = prompts_allowed(fleet, limits, r)
-    for slot in range(fleet.counts[r, field.FILLING]):
-        cached = fleet.slots[r, field.FILL_CACHED, slot]
-        room = (blocks_of(cached, limits.block) + free) * limits.block - cached
-        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0) if slot < allowed else 0
-        fleet.slots[r, field.FILL_CHUNK, slot] = chunk
-        free -= blocks_of(cached + chunk, limits.block) - blocks_of(cached, limits.block)
-        left -= chunk
-        prompt += chunk
-        work += chunk * (cached + chunk / 2.0)
-        place = fleet.slots[r, field.FILL_REQUEST, slot]
-        found += chunk * pool.counts[place, field.CACHED]
-        if limits.unit and pool.counts[place, field.KEYS]:
-            before = fleet.counts[r, field.FREE]
-            enter_units(fleet, pool, limits, r, place, cached + chunk)
-            free += fleet.counts[r, field.FREE] - before
-    if fleet.counts[r, field.IDLE]:
-        evict(fleet, limits, tally, r, free)
-    while (
-        admits > 0
-        and left > 0
-        and fleet.counts[r, field.FILLING] < allowed
-        and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] + fleet.counts[r, field.INCOMING]
-        < limits.sequences
-    ):
-        if limits.late:
-            sort_out_late(fleet, pool, tables, limits, tally, r, budget, now)
-        if fleet.counts[r, field.QUEUED] == 0 or is_unseen(fleet, pool, r, seen_s):
-            break
-        place = fleet.counts[r, field.HEAD]
-        cached, units, shared = pool.counts[place, field.CACHED], 0, 0
-        tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED]
-        if limits.unit and pool.counts[place, field.KEYS]:
-            units, idle = cached_units(fleet, pool, limits, r, place, tokens)
-            cached, shared = units * limits.unit, (units - idle) * limits.unit_blocks
-        if pool.counts[place, field.HOSTED] > cached:
-            cached = pool.counts[place, field.HOSTED]
-        tokens -= cached
-        chunk = min(tokens, left)
-        blocks = blocks_of(cached + chunk, limits.block) - shared
-        whole = blocks_of(pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT], limits.block)
-        if blocks > free or (limits.reserves and fleet.counts[r, field.COMMITTED] + whole > limits.blocks):
-            break
-        fleet.counts[r, field.COMMITTED] += whole
-        if np.isnan(pool.clock[place, field.LAST_S]):
-            pool.clock[place, field.LAST_S] = now
-            note(
-                tally,
-                WAITING,
-                part_of(tally, pool.counts[place, field.NUMBER]),
-                now - pool.clock[place, field.ARRIVAL_S],
-                1,
-            )
-            tally.totals[CACHED_IN] += cached
-        slot = fleet.counts[r, field.FILLING]
-        fleet.slots[r, field.FILL_REQUEST, slot] = place
-        fleet.slots[r, field.FILL_CACHED, slot] = cached
-        fleet.slots[r, field.FILL_LEFT, slot] = tokens
-        fleet.slots[r, field.FILL_CHUNK, slot] = chunk
-        fleet.slots[r, field.FILL_BORN, slot] = fleet.counts[r, field.ADMITTED]
-        fleet.counts[r, field.ADMITTED] += 1
-        fleet.counts[r, field.FILLING] += 1
-        free -= blocks
-        if pool.counts[place, field.HOSTED]:
-            swap(fleet, limits, tally, r, blocks_of(cached, limits.block) - units * limits.unit_blocks)
-            pool.counts[place, field.HOSTED] = 0
-        if limits.unit and pool.counts[place, field.KEYS]:
-            take_units(fleet, pool, limits, r, place, units)
-            pool.counts[place, field.CACHED] = units * limits.unit
-            fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block) - units * limits.unit_blocks
-            before = fleet.counts[r, field.FREE]
-            enter_units(fleet, pool, limits, r, place, cached + chunk)
-            free += fleet.counts[r, field.FREE] - before
-        else:
-            fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block)
-        if fleet.counts[r, field.IDLE]:
-            evict(fleet, limits, tally, r, free)
-        fleet.counts[r, field.HEAD] = pool.counts[place, field.FOLLOWING]
-        fleet.counts[r, field.QUEUED] -= 1
-        admits -= 1
-        left -= chunk
-        prompt += chunk
-        work += chunk * (cached + chunk / 2.0)
-        found += chunk * pool.counts[place, field.CACHED]
-    fleet.clock[r, field.SHARED_WORK] = found
-    return prompt, work
 
 
 @compiled
@@ -149,6 +35,80 @@ def waits_with_idle_units(fleet: Fleet, pool: Pool, limits: Limits, r: int) -> b
     place = fleet.counts[r, field.HEAD]
     tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED]
     return bool(cached_units(fleet, pool, limits, r, place, tokens)[1] > 0)
+
+
+@inlined
+def steps_until_a_decision(
+    fleet: Fleet, pool: Pool, limits: Limits, r: int, queries: int, preempted: bool, held_back: bool, seen_s: float
+) -> int:
+    """Decode steps before the next one at which anything may be decided. held_back: whether the user's function lets
+    fewer prompts start than there are."""
+    least = fleet.slots[r, field.END, 0]
+    for i in range(1, fleet.counts[r, field.DECODING]):
+        least = min(least, fleet.slots[r, field.END, i])
+    most = least - fleet.counts[r, field.COUNTER] if queries == 1 else 1
+    if preempted and fleet.counts[r, field.QUEUED] > 0:
+        most = 1  # those that wait may start again in the step after next
+    waiting = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.FILLING] > 0
+    if limits.asks and waiting and held_back:
+        most = 1  # the user's function may decide otherwise after any step
+    if limits.late and waiting:
+        most = 1  # who is too late, and what keeps a step within its bound, may be otherwise after any step
+    if is_unseen(fleet, pool, r, seen_s):
+        most = 1  # it is seen at the end of this step
+    if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
+        most = 1
+    if fleet.clock[r, field.LINK_S] > 0.0:
+        most = 1
+    return int(most)
+
+
+@inlined
+def plan_jump(
+    fleet: Fleet, tables: StepTables, limits: Limits, tally: Tally, r: int, queries: int, most: int, now: float
+) -> None:
+    """Plan decode steps as one jump: at most so many, and as many as the memory has room for."""
+    count = fleet.counts[r, field.DECODING]
+    mean, row_s = fleet.counts[r, field.CONTEXT] / count, tables.decode_s[count]
+    steps = steps_in_memory(fleet, limits, r, most)
+    fleet.counts[r, field.STEPS] = steps
+    if fleet.counts[r, field.IDLE]:
+        evict(fleet, limits, tally, r, fleet.counts[r, field.FREE] - step_growth(fleet, limits, r, queries))
+    link_s = fleet.clock[r, field.LINK_S]
+    fleet.clock[r, field.LINK_S] = 0.0
+    fleet.clock[r, field.JOULES] += link_s * limits.swap_w
+    fleet.ends[r] = now + link_s + decode_sum(tables.contexts, row_s, mean, steps)
+    fleet.clock[r, field.BEGUN_S] = last_begins(limits, tables.contexts, row_s, mean, steps, now)
+
+
+@inlined
+def plan_prompts(
+    fleet: Fleet, tables: StepTables, limits: Limits, r: int, count: int, prompt: int, work: float, now: float
+) -> None:
+    """Plan one step with prompt tokens. count: sequences that decode beside them; work: the prompts' token-contexts."""
+    attended = work / prompt
+    seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)
+    joules = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, attended)
+    fleet.clock[r, field.PROMPT_S] += seconds
+    fleet.clock[r, field.PROMPT_J] += joules
+    if fleet.clock[r, field.SHARED_WORK] > 0.0:
+        own = attended - fleet.clock[r, field.SHARED_WORK] / prompt
+        fleet.clock[r, field.SHARED_S] += seconds - extra_value(
+            tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, own
+        )
+        fleet.clock[r, field.SHARED_J] += joules - extra_value(
+            tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, own
+        )
+    if count:
+        fleet.counts[r, field.STEPS] = 1
+        mean = fleet.counts[r, field.CONTEXT] / count
+        seconds += decode_value(tables.contexts, tables.decode_s[count], mean)
+        joules += decode_value(tables.contexts, tables.decode_j[count], mean)
+    seconds += fleet.clock[r, field.LINK_S]
+    joules += fleet.clock[r, field.LINK_S] * limits.swap_w
+    fleet.clock[r, field.LINK_S] = 0.0
+    fleet.ends[r] = now + seconds
+    fleet.clock[r, field.JOULES] += joules
 
 
 @compiled
@@ -198,59 +158,9 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
     if prompt == 0 and count == 0:
         fleet.ends[r] = np.inf
         return
-    mean = fleet.counts[r, field.CONTEXT] / count if count else 0.0
-    row_s, row_j = tables.decode_s[count], tables.decode_j[count]
-    if prompt == 0:
-        least = fleet.slots[r, field.END, 0]
-        for i in range(1, fleet.counts[r, field.DECODING]):
-            least = min(least, fleet.slots[r, field.END, i])
-        most = least - fleet.counts[r, field.COUNTER] if queries == 1 else 1
-        if preempted and fleet.counts[r, field.QUEUED] > 0:
-            most = 1  # those that wait may start again in the step after next
-        waiting = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.FILLING] > 0
-        if (
-            limits.asks
-            and waiting
-            and (budget < limits.tokens - count * queries or admits < fleet.counts[r, field.QUEUED])
-        ):
-            most = 1  # the user's function may decide otherwise after any step
-        if limits.late and waiting:
-            most = 1  # who is too late, and what keeps a step within its bound, may be otherwise after any step
-        if is_unseen(fleet, pool, r, seen_s):
-            most = 1  # it is seen at the end of this step
-        if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
-            most = 1
-        link_s = fleet.clock[r, field.LINK_S]
-        if link_s > 0.0:
-            most = 1
-        fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
-        if fleet.counts[r, field.IDLE]:
-            evict(fleet, limits, tally, r, fleet.counts[r, field.FREE] - step_growth(fleet, limits, r, queries))
-        fleet.clock[r, field.LINK_S] = 0.0
-        fleet.clock[r, field.JOULES] += link_s * limits.swap_w
-        steps = fleet.counts[r, field.STEPS]
-        fleet.ends[r] = now + link_s + decode_sum(tables.contexts, row_s, mean, steps)
-        fleet.clock[r, field.BEGUN_S] = last_begins(limits, tables.contexts, row_s, mean, steps, now)
-        return
-    attended = work / prompt
-    seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)
-    joules = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, attended)
-    fleet.clock[r, field.PROMPT_S] += seconds
-    fleet.clock[r, field.PROMPT_J] += joules
-    if fleet.clock[r, field.SHARED_WORK] > 0.0:
-        own = attended - fleet.clock[r, field.SHARED_WORK] / prompt
-        fleet.clock[r, field.SHARED_S] += seconds - extra_value(
-            tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, own
-        )
-        fleet.clock[r, field.SHARED_J] += joules - extra_value(
-            tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, own
-        )
-    if count:
-        fleet.counts[r, field.STEPS] = 1
-        seconds += decode_value(tables.contexts, row_s, mean)
-        joules += decode_value(tables.contexts, row_j, mean)
-    seconds += fleet.clock[r, field.LINK_S]
-    joules += fleet.clock[r, field.LINK_S] * limits.swap_w
-    fleet.clock[r, field.LINK_S] = 0.0
-    fleet.ends[r] = now + seconds
-    fleet.clock[r, field.JOULES] += joules
+    if prompt:
+        plan_prompts(fleet, tables, limits, r, count, prompt, work, now)
+    else:
+        held_back = budget < limits.tokens - count * queries or admits < fleet.counts[r, field.QUEUED]
+        most = steps_until_a_decision(fleet, pool, limits, r, queries, preempted, held_back, seen_s)
+        plan_jump(fleet, tables, limits, tally, r, queries, most, now)
