@@ -71,3 +71,15 @@ def test_a_pool_or_experts_on_several_nodes_count() -> None:
     spread, within = predict(FACTS, [case.but(tp=1, dp=32, ep=32), case.but(chip="gb200", tp=1, dp=32, ep=32)])
     assert str(spread.band_basis).endswith(SEVERAL_NODES)
     assert SEVERAL_NODES not in str(within.band_basis)
+
+
+def test_mixtures_on_a_stack_that_was_not_measured_may_take_more_joules() -> None:
+    """Experts keep a GPU busy without moving much: 530 W of an H100 at 8 in flight (ML.ENERGY)."""
+    edited, ratio = FACTS.edited(["band.routed_joules_ratio=1"]), FACTS.value("band", "routed_joules_ratio")
+    for model, expected in (("qwen3-coder-480b-a35b", ratio), ("gemma-3-27b", 1.0)):
+        case = Case.of(model=model, chip="b200", engine="vllm", isl=512, osl=256, concurrency=16, tp=8)
+        wide, narrow = (predict(facts, [case])[0] for facts in (FACTS, edited))
+        assert wide.joules_per_output_token_high is not None
+        assert narrow.joules_per_output_token_high is not None
+        assert wide.joules_per_output_token_high == pytest.approx(narrow.joules_per_output_token_high * expected)
+        assert wide.joules_per_output_token_low == narrow.joules_per_output_token_low

@@ -61,6 +61,7 @@ RANGES = {
     "least_voltage_ratio": (0.3, 0.99),
     "served_tpot_ratio": (0.05, 20.0),
     "several_nodes_ratio": (1.0, 20.0),
+    "routed_joules_ratio": (1.0, 20.0),
     "served_ttft_ratio": (0.05, 20.0),
     "matmul_ratio": (0.01, 100.0),
     "experts_ratio": (0.01, 100.0),

@@ -13,7 +13,8 @@ not seen.  How much of the case it had not seen is the basis:
                             a new engine, as the kernels of such a chip are estimates too
 
 Where the chips of one replica span nodes (`across_nodes`), latencies may be several_nodes_ratio times as high: all rows
-that were fitted to are of one node.
+that were fitted to are of one node.  Mixtures on a stack that was not measured may take routed_joules_ratio times
+as many joules.
 
 The rows are facts (quantities such as tpot_low, the basis as condition), written by scripts/calibrate, of the engine
 or of the chip or its class, which come first and are not widened, as they were estimated there; those of `engine` are
@@ -132,7 +133,11 @@ def basis_of(facts: Facts, model: Architecture, conditions: Conditions) -> str:
 def bands_of(facts: Facts, model: Architecture, conditions: Conditions) -> Bands:
     """The bands of a case; MissingFact if there are no rows."""
     basis, chip, engine = basis_of(facts, model, conditions), conditions.chip, conditions.software.asked_as
-    return facts.derived(("bands", basis, chip.name, engine), lambda: _bands(facts, basis, chip, engine))
+    bands = facts.derived(("bands", basis, chip.name, engine), lambda: _bands(facts, basis, chip, engine))
+    if basis == STACK or not model.routed:
+        return bands
+    low, high = bands.joules
+    return replace(bands, joules=(low, high * facts.value("band", "routed_joules_ratio")))
 
 
 def across_nodes(facts: Facts, bands: Bands) -> Bands:
