@@ -28,6 +28,7 @@ from tests.distillations import written
 from tests.packing import both
 
 QUANTISED = "quantization_config"
+PT = {"format": "pt"}
 Tensors = dict[str, Tensor]
 
 
@@ -260,3 +261,29 @@ def test_the_memory_of_a_packed_teacher_is_that_of_its_index(model: Path) -> Non
     whole = (model / "model.safetensors").stat().st_size
     shutil.copy(model / "model.safetensors", model / "consolidated.safetensors")
     assert weight_bytes(model, torch.bfloat16) == whole
+
+
+@pytest.mark.parametrize("name", ["num_nextn_predict_layers", "num_mtp_layers"])
+def test_layers_that_predict_further_tokens(model: Path, name: str, tmp_path: Path) -> None:
+    """Published behind the last block, also of models whose numbers transformers does not know; students lack them, and
+    say so (NVIDIA/Model-Optimizer#2159, NVIDIA/Model-Optimizer#2061)."""
+    save_file({**stored(model), "model.layers.6.eh_proj.weight": torch.ones(4, 8)}, model / "model.safetensors", PT)
+    with pytest.raises(BadInput, match=r"1 tensors are more than it has, the first model.layers.6.eh_proj.weight"):
+        check_tensors(model)
+    edit(model / "config.json", **{name: 1})
+    check_tensors(model)
+    save_model(load_model(model), load_tokenizer(model), tmp_path / "student")
+    assert json.loads((tmp_path / "student" / "config.json").read_text())[name] == 0
+    save_file({**stored(model), "model.layers.7.eh_proj.weight": torch.ones(4, 8)}, model / "model.safetensors", PT)
+    with pytest.raises(BadInput, match=r"1 tensors are more than it has, the first model.layers.7.eh_proj.weight"):
+        check_tensors(model)
+
+
+def test_a_configuration_that_asks_for_other_outputs(model: Path, tiny_teacher: Path) -> None:
+    """Tuples in place of names, states and attention of all layers; "does not show how its logits are made" before."""
+    edit(model / "config.json", return_dict=False, output_hidden_states=True, output_attentions=True)
+    tokens = torch.arange(1, 9)[None]
+    odd = load_model(model, torch.float32).cpu()(tokens)
+    assert torch.equal(odd.logits, load_model(tiny_teacher, torch.float32).cpu()(tokens).logits)
+    assert odd.hidden_states is None
+    assert odd.attentions is None

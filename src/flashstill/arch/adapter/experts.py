@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashstill.arch.adapter.build import ForLayer, Kinds, always, every_so_often, grouped, routed, switched, uniform
-from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
+from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, PREDICTORS, Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
 
@@ -157,7 +157,7 @@ def deepseek_experts(fields: Fields, dense_default: int) -> ForLayer:
 
 def predictors(fields: Fields) -> int:
     """Number of multi-token prediction modules; 0 if the config does not state it."""
-    return fields.count("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", default=0, least=0)
+    return fields.count(*PREDICTORS, default=0, least=0)
 
 
 def olmoe(fields: Fields) -> Architecture:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashstill.arch.adapter.fields import CHOSEN, CONTEXT, DEPTH, HEADS, WIDTH, Config, Fields
+from flashstill.arch.adapter.fields import CHOSEN, CONTEXT, DEPTH, HEADS, PREDICTORS, WIDTH, Config, Fields
 from flashstill.arch.adapter.text import HOLDERS
 
 __all__ = [
     "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "QUANTISATION", "VOCABULARY", "WIDTH",
-    "attention_window", "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
-    "size", "stated_size", "value",
+    "attention_window", "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind",
+    "predictor_layers", "rotation", "size", "stated_size", "value", "without_predictors",
 ]  # fmt: skip
 
 KEY_HEADS = ("num_key_value_heads",)
@@ -45,6 +45,18 @@ def head_width(configuration: Any) -> int:
     """Head width of keys and values; by default model width / heads."""
     stated = stated_size(configuration, (HEAD_WIDTH,))
     return stated or size(configuration, WIDTH) // size(configuration, HEADS)
+
+
+def predictor_layers(configuration: Any) -> range:
+    """Numbers of the layers behind the last block that predict further tokens (multi-token prediction)."""
+    depth = stated_size(configuration, DEPTH) or 0
+    counts = [value(configuration, name) for name in PREDICTORS]
+    return range(depth, depth + next((each for each in counts if type(each) is int and each > 0), 0))
+
+
+def without_predictors(configuration: Any) -> dict[str, int]:
+    """Changes of a configuration that say that no layer predicts further tokens; none if it says so already."""
+    return {name: 0 for name in PREDICTORS if value(configuration, name)}
 
 
 def chosen_neurons(configuration: Any) -> int:

@@ -26,6 +26,9 @@ SWITCHES = re.compile(
     r"|transformers_weights"
 )
 """config.json keys that make transformers download or run other code, or read other files than the standard ones"""
+OUTPUTS = re.compile(r"(use_)?return_dict|output_(hidden_states|attentions|router_logits)")
+"""config.json keys that change what a model returns, not what it computes; what is needed is asked for in each call"""
+LEFT_OUT = (SWITCHES, OUTPUTS)
 FLOAT_TAG = "__float__"
 """how transformers writes a number that JSON lacks: {"__float__": "Infinity"}"""
 _FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -50,11 +53,12 @@ def plain_config(path: Path) -> Any:
 
 
 def without_switches(value: Any) -> Any:
-    """A configuration without the keys that match `SWITCHES`, at any depth, with infinities as they were saved."""
+    """A configuration without the keys that match `SWITCHES` and `OUTPUTS`, at any depth, with infinities as saved."""
     if isinstance(value, dict):
         if set(value) == {FLOAT_TAG} and value[FLOAT_TAG] in _FLOATS:
             return _FLOATS[value[FLOAT_TAG]]
-        return {key: without_switches(inner) for key, inner in value.items() if not SWITCHES.fullmatch(str(key))}
+        kept = {key: inner for key, inner in value.items() if not any(each.fullmatch(str(key)) for each in LEFT_OUT)}
+        return {key: without_switches(inner) for key, inner in kept.items()}
     return [without_switches(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -14,18 +14,26 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from flashstill.arch.adapter.sizes import predictor_layers
 from flashstill.distill.models.directories import weight_files
 from flashstill.errors import BadInput
+
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
     """BadInput if tensors were missing, unexpected or of the wrong shape, or contain NaN or infinity.
 
+    Layers that predict further tokens lie behind the last block in published checkpoints; transformers has no modules
+    for them, and knows only some of their numbers.
     path: model directory or file, for the message; info: what from_pretrained returns with output_loading_info=True.
     """
     for key, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
                        ("mismatched_keys", "of another shape")):  # fmt: skip
         names = [str(each[0] if isinstance(each, tuple) else each) for each in info.get(key) or ()]
+        if key == "unexpected_keys":
+            beyond = predictor_layers(model.config)
+            names = [name for name in names if not any(int(each) in beyond for each in _LAYER.findall(name)[:1])]
         if names:
             raise BadInput(
                 f"model {path}: its weights do not match its configuration; {len(names)} tensors are {what},"

@@ -22,7 +22,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # hide transformers' progress bars; 
 import torch
 
 from flashstill.arch.adapter.edit import UNTIED
-from flashstill.arch.adapter.sizes import is_quantised, is_tied
+from flashstill.arch.adapter.sizes import is_quantised, is_tied, without_predictors
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.causality import check_decoder
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
@@ -34,9 +34,9 @@ from flashstill.distill.models.loaded_tensors import check_loaded, restore_paddi
 from flashstill.distill.models.older_readers import write_older_fields, write_older_tokenizer
 from flashstill.distill.models.placement import placement
 from flashstill.distill.models.quantised import in_dtype, read_as
-from flashstill.distill.models.rebuild import Undrawn
+from flashstill.distill.models.rebuild import Undrawn, configured, on_meta
 from flashstill.distill.models.text_part import auto_class, check_text_part, is_multimodal, text_model
-from flashstill.errors import BadInput, first_line
+from flashstill.errors import BadInput, UnsupportedArchitecture, first_line
 from flashstill.files import replacing_directory
 
 STORED = torch.bfloat16
@@ -77,6 +77,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
     keep_weights(model)
+    _forget_predictors(model)
     fit_experts(model)
     return (model if placed else model.to(current())).eval()
 
@@ -89,6 +90,20 @@ def untie(model: Model) -> None:
     if head.shape == embedding.shape and not torch.equal(head, embedding.to(head.device)):
         for configuration in (model.config, model.config.get_text_config()):
             configuration.update(UNTIED)
+
+
+def _forget_predictors(model: Model) -> None:
+    """Let a configuration say that no layers predict further tokens: transformers has no modules for them, and what
+    is saved is without them.  Nothing changes where the configuration with none makes another model, or none."""
+    changes = without_predictors(model.config)
+    if not changes:
+        return
+    try:
+        bare = on_meta(type(model), configured(model.config, changes))
+    except (BadInput, UnsupportedArchitecture):
+        return
+    if bare.state_dict().keys() == model.state_dict().keys():
+        model.config.update(changes)
 
 
 def _embedding(model: Model) -> Any:
