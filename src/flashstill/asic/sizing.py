@@ -78,29 +78,24 @@ def _sram_bytes(givens: Givens, choice: Choice, weights: float, cached: float) -
     return max(math.ceil(needed * _ROUNDING / _BANK_BYTES) * _BANK_BYTES, _LEAST_SRAM)
 
 
-def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
-    """As `size`, of a chip that holds so many bytes."""
-    wanted, software = givens.wanted, givens.software
-    cached = cache / software.free_ratio
-    stacks, memory_bytes, memory_rate = 0, 0.0, 0.0
-    if wanted.variant == HBM:
-        stack = givens.value(wanted.memory, "stack_bytes")
-        own = software.buffer_bytes + software.graph_bytes
-        fewest = math.ceil(((weights + cached + own) / software.usable_ratio) / stack)
-        stacks = choice.more * math.ceil(fewest / choice.dies) * choice.dies
-        memory_bytes, memory_rate = stacks * stack, stacks * givens.value(wanted.memory, "stack_bytes_per_s")
-    sram = _sram_bytes(givens, choice, weights, cached)
-    sram_rate = sram * givens.value("sram-macro", "bytes_per_cycle_ratio") * givens.clock_hz
-    widest = choice.intensity * (memory_rate or sram_rate)
-    flops = {name: widest * rate for name, rate in givens.rates.items()}
-    needed, spare = givens.value("spares", "needed_units"), givens.value("spares", "spare_units")
-    each = (needed + spare) / needed / choice.dies
-    bits = 0.0
+def _stacks(givens: Givens, choice: Choice, weights: float, cached: float) -> int:
+    """Stacks of HBM of a package, as many on each die: for weights, cache and what the engine keeps for itself."""
+    if givens.wanted.variant != HBM:
+        return 0
+    software, stack = givens.software, givens.value(givens.wanted.memory, "stack_bytes")
+    own = software.buffer_bytes + software.graph_bytes
+    fewest = math.ceil(((weights + cached + own) / software.usable_ratio) / stack)
+    return choice.more * math.ceil(fewest / choice.dies) * choice.dies
+
+
+def _content(givens: Givens, choice: Choice, sram: float, widest: float, stacks: int) -> Content:
+    """What one die holds, spares included. sram: bytes of the package; widest: its FLOP/s in the widest format."""
+    wanted, bits = givens.wanted, 0.0
     if wanted.variant == HARDWIRED:
         bits = float(weight_bytes(wanted.model, wanted.precisions.widths)) * BITS_PER_BYTE / choice.chips
-        used_hz = givens.clock_hz / givens.value("wired", "cycles_per_weight")
-        flops = {**flops, wanted.precisions.linear: FLOPS_PER_MAC * wanted.model.parameters / choice.chips * used_hz}
-    content = Content(
+    needed, spare = givens.value("spares", "needed_units"), givens.value("spares", "spare_units")
+    each = (needed + spare) / needed / choice.dies
+    return Content(
         sram_bytes=sram * each,
         multipliers={
             name: widest * rate / FLOPS_PER_MAC / givens.clock_hz * each for name, rate in givens.rates.items()
@@ -110,7 +105,27 @@ def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -
         lanes=math.ceil(choice.lanes / choice.dies),
         modules=givens.modules if choice.dies > 1 else 0,
     )
-    area = area_of(givens.rules, content)
+
+
+def _flops_per_s(givens: Givens, choice: Choice, widest: float) -> dict[str, float]:
+    """Peak rates by format. widest: of the widest one; the weights' own is that of their wiring, if they are wired."""
+    wanted, flops = givens.wanted, {name: widest * rate for name, rate in givens.rates.items()}
+    if wanted.variant == HARDWIRED:
+        used_hz = givens.clock_hz / givens.value("wired", "cycles_per_weight")
+        flops[wanted.precisions.linear] = FLOPS_PER_MAC * wanted.model.parameters / choice.chips * used_hz
+    return flops
+
+
+def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
+    """As `size`, of a chip that holds so many bytes."""
+    wanted, cached = givens.wanted, cache / givens.software.free_ratio
+    stacks = _stacks(givens, choice, weights, cached)
+    memory_bytes = stacks * givens.value(wanted.memory, "stack_bytes") if stacks else 0.0
+    memory_rate = stacks * givens.value(wanted.memory, "stack_bytes_per_s") if stacks else 0.0
+    sram = _sram_bytes(givens, choice, weights, cached)
+    sram_rate = sram * givens.value("sram-macro", "bytes_per_cycle_ratio") * givens.clock_hz
+    widest = choice.intensity * (memory_rate or sram_rate)
+    area = area_of(givens.rules, _content(givens, choice, sram, widest, stacks))
     sides = sides_of(givens.rules, area.mm2)
     if sides is None:
         return RETICLE
@@ -124,6 +139,7 @@ def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -
     watts = min(silicon * givens.value("cooling", "w_per_mm2"), givens.value("cooling", "package_w"))
     if idle >= watts:
         return POWER
+    needed, spare = givens.value("spares", "needed_units"), givens.value("spares", "spare_units")
     die = Die(
         node_nm=wanted.node_nm,
         width_mm=sides[0],
@@ -149,7 +165,7 @@ def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -
         chips=choice.chips,
         tp=choice.chips // choice.stages,
         pp=choice.stages,
-        flops_per_s=flops,
+        flops_per_s=_flops_per_s(givens, choice, widest),
         sram_bytes=sram,
         sram_bytes_per_s=sram_rate,
         memory=wanted.memory if stacks else "",
