@@ -36,9 +36,9 @@ from flashstill.errors import (
     UnsupportedArchitecture,
     refuses_other_keywords,
 )
-from flashstill.plan.answer import Answer, answers
+from flashstill.plan.answer import PREDICTED, Answer, answers
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.explain import Explanation
+from flashstill.plan.explain import EXPLAINED, Explanation
 from flashstill.plan.explained import explanations
 from flashstill.plan.scenario import Scenario
 from flashstill.sweeps import Refusal, Sweep, outcomes_of
@@ -72,15 +72,6 @@ __all__ = [
     "predict",
     "search",
 ]
-PREDICTED = (
-    "model", "chip", "chips", "tp", "pp", "batch", "isl", "osl", "tpot_s", "ttft_s", "output_tokens_per_s",
-    "joules_per_output_token", "usd_per_million_output_tokens", "bound", "reason",
-)  # fmt: skip
-EXPLAINED = (
-    "model", "chip", "chips", "batch", "context", "seconds", "joules_per_token_total", "joules_per_token_weights",
-    "usd_per_million_tokens", "bound", "reason",
-)  # fmt: skip
-"""columns of a sweep that a notebook displays"""
 
 
 @refuses_other_keywords

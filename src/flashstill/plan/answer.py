@@ -25,6 +25,11 @@ FIGURES = (
     ("price_basis", "price"),
     ("note", "notes"),
 )
+PREDICTED = (
+    "model", "chip", "chips", "tp", "pp", "batch", "isl", "osl", "tpot_s", "ttft_s", "output_tokens_per_s",
+    "joules_per_output_token", "usd_per_million_output_tokens", "bound", "reason",
+)  # fmt: skip
+"""columns of a sweep of answers that a notebook displays"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,11 @@ from flashstill.plan.scenario import Scenario
 from flashstill.tables import cell, flat, html_table
 
 DECODE_POOL_ALONE = "a decode step of the decode pool alone; the prefill pool takes no part in it, nor in its price"
+EXPLAINED = (
+    "model", "chip", "chips", "batch", "context", "seconds", "joules_per_token_total", "joules_per_token_weights",
+    "usd_per_million_tokens", "bound", "reason",
+)  # fmt: skip
+"""columns of a sweep of explanations that a notebook displays"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
