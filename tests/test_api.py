@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.calls import refuses_other_keywords
 from flashstill.cli import main
 from flashstill.distilling import says_what_is_missing
-from flashstill.errors import refuses_other_keywords
 from tests.deployments import FACTS
 
 NAMES = {

@@ -15,12 +15,13 @@ import pytest
 from tests.import_graph import circles, folders, import_graph, named_imports, reached
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
-STEM = {"errors", "units", "records", "files", "outputs", "bounded", "progress", "facts", "tables"}
+STEM = {"calls", "errors", "units", "records", "files", "outputs", "bounded", "progress", "facts", "tables"}
 COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "quality", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
 MAY_IMPORT = {
     "errors": set(),
+    "calls": set(),
     "units": set(),
     "files": set(),
     "bounded": set(),
@@ -69,7 +70,7 @@ MAY_IMPORT = {
         "tables",
         "workload",
     },
-    "family_economics": {"arch", "asking", "economics", "family"},
+    "family_economics": {"arch", "asking", "economics", "family", "hardware"},
     "codesign": {
         "arch",
         "asic",
@@ -98,7 +99,7 @@ MAY_IMPORT = {
     "measuring": {"distilling", "load_test", "runs", "traces"},
     "checked": set(),
     "sweeps": {"tables"},
-    "asking": {"arch", "sweeps", "facts", "plan"},
+    "asking": {"arch", "sweeps", "facts", "hardware", "plan"},
     "keywords": set(),
     "explore": {
         "api",
@@ -131,10 +132,10 @@ MAY_IMPORT = {
     "training_costs": {"arch", "asking", "plan"},
     "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables", "workload"},
     "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},
-    "capacity_planning": {"asking", "capacity"},
+    "capacity_planning": {"asking", "capacity", "hardware"},
     "chip_searching": {"arch", "asking", "codesign"},
     "what_ifs": {"arch", "asking", "codesign", "facts", "hardware", "plan"},
-    "cascading": {"asking", "codesign", "sweeps"},
+    "cascading": {"asking", "codesign", "hardware", "sweeps"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate", "traces"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps", "traces"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
@@ -223,7 +224,7 @@ MAY_IMPORT = {
         "arch",
     },
 }
-EVERYWHERE = {"errors", "units", "files", "outputs", "bounded", "progress"}
+EVERYWHERE = {"calls", "errors", "units", "files", "outputs", "bounded", "progress"}
 THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
 
 

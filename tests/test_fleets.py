@@ -289,10 +289,10 @@ def test_whether_more_replicas_help_is_asked_of_many_that_hardly_wait(
     ("wrong", "sentence"),
     [
         ({"chips": ""}, "chips is empty; give at least one kind"),
-        ({"chips": None}, "a chip is None, not a text"),
-        ({"chips": ["h100-sxm", 5]}, "a chip is 5, not a text"),
+        ({"chips": None}, "not a text or several"),
+        ({"chips": ["h100-sxm", 5]}, "not a text or several"),
         ({"slo": None}, "slo is None, not a text"),
-        ({"trace": None}, "trace is None; give a file"),
+        ({"trace": None}, "trace is None, not a text or a path"),
         ({"model": None}, "model is None, not a name"),
         ({"max_chips": 0}, "max_chips must be at least 1, not 0"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
     main([*map(str, arguments), "--json"])
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     return document
+
+
+def answered_again(tmp_path: Path, record: dict[str, Any]) -> dict[str, float]:
+    """The predicted figures of a file of cases that holds one record of an answer."""
+    cases, out = tmp_path / "records.csv", tmp_path / "answered.csv"
+    with cases.open("w", newline="") as text:
+        table = csv.DictWriter(text, record)
+        table.writeheader()
+        table.writerow(record)
+    main(["predict", "--cases", str(cases), "--out", str(out)])
+    with out.open(newline="") as text:
+        (row,) = csv.DictReader(text)
+    return {name: float(row[f"predicted_{name}"]) for name in ("ttft_s", "tpot_s")}
 
 
 @pytest.mark.parametrize("option", OF_A_DRAFT)
@@ -82,6 +96,9 @@ def test_a_rate_counts_more_than_records_everywhere(tmp_path: Path, capsys: pyte
     assert given.tpot_s < recorded.tpot_s
     assert fs.predict(**recorded.as_dict()["question"]).tpot_s == recorded.tpot_s, "its 0.7 is a default"
     assert fs.predict(**given.as_dict()["question"]).tpot_s == given.tpot_s
+    for answer in (recorded, given):  # a file of cases made of records
+        assert answered_again(tmp_path, answer.as_records()[0])["tpot_s"] == pytest.approx(answer.tpot_s, rel=1e-9)
+    capsys.readouterr()
     typed = printed(capsys, *PREDICT, "--draft", draft, "--acceptance", "0.9")
     assert typed["tpot_s"] == given.tpot_s
     cases, out = tmp_path / "cases.csv", tmp_path / "out.csv"
@@ -172,13 +189,80 @@ def test_a_chip_of_another_class_is_no_unknown_chip(capsys: pytest.CaptureFixtur
     assert "h100-sxm is of the class gpu, made by NVIDIA; leave --class and --maker out" in said
 
 
-@pytest.mark.parametrize("command", [PREDICT, ("explain", *PREDICT[1:], "--batch", "1")])
+EDITED = (
+    PREDICT,
+    ("explain", *PREDICT[1:], "--batch", "1"),
+    ("simulate", *PREDICT[1:], "--rate", "1", "--requests", "9"),
+    ("simulate", *PREDICT[1:], "--rates", "1,2", "--requests", "9"),
+    ("simulate", *PREDICT[1:], "--knee"),
+    ("economics", *PREDICT[1:]),
+    ("asic", "--model", "llama-3.1-8b", "--volume", "1e12", "--against", "h100-sxm"),
+    ("ceiling", *PREDICT[1:]),
+    ("codesign", *PREDICT[1:], "--max-chips", "1"),
+    PLAN,
+    (*PLAN, "--trace", "docs/chat.csv", "--slo", "ttft_p95<0.5"),
+)
+EDIT = {"b200.idle_w": 120.0}
+
+
+@pytest.mark.parametrize("command", EDITED)
 def test_an_edit_of_another_chip_is_refused(capsys: pytest.CaptureFixture[str], command: Any) -> None:
     said = refuse(capsys, *command, "--set", "b200.idle_w=120")
-    assert "--set b200.idle_w is of b200, and the question is about h100-sxm" in said
-    main([*command, "--set", "facility.pue_ratio=1.5", "--json"])  # what all chips share, and the chip itself
-    main([*command, "--set", "H100-SXM.idle_w=90", "--json"])
+    assert "--set b200.idle_w is of b200, and the question is about h100-sxm; leave it out" in said
+
+
+def test_edits_that_bear_on_the_question_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    for edit in ("facility.pue_ratio=1.5", "H100-SXM.idle_w=90"):  # what all chips share, and the chip itself
+        for command in EDITED[:2]:
+            main([*command, "--set", edit, "--json"])
     capsys.readouterr()
+    on = {**ON, "chip": "h200-sxm"}  # the die of the H100, whose kernels were measured
+    slower = fs.predict(**on, set={"h100-sxm.matmul.memory_efficiency[bf16]": 0.5})
+    assert slower.tpot_s > fs.predict(**on).tpot_s
+    with pytest.raises(BadInput, match="is of h100-sxm, and the question is about h200-sxm"):
+        fs.predict(**on, set={"h100-sxm.memory_bytes_per_s": 5e12})  # the die's bandwidth is the H200's own
+
+
+def test_edits_of_any_of_several_chips_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ("plan", "--model", "llama-3.1-8b", "--chips-from", "h100-sxm,b200", "--max-chips", "1")
+    main([*plan, "--set", "b200.idle_w=120", "--json"])
+    capsys.readouterr()
+    assert "is of l40s, and the question is about h100-sxm and b200" in refuse(capsys, *plan, "--set", "l40s.idle_w=9")
+    cases = tmp_path / "cases.csv"
+    cases.write_text("chip\nh100-sxm\nb200\n")
+    sweep = ("simulate", *PREDICT[1:], "--rate", "1", "--requests", "9", "--cases", cases, "--workers", "1")
+    main([*map(str, sweep), "--set", "b200.idle_w=120", "--json"])
+    capsys.readouterr()
+    assert "is of l40s" in refuse(capsys, *sweep, "--set", "l40s.idle_w=9")
+    pools = ("simulate", *PREDICT[1:], "--rate", "1", "--requests", "9", "--prefill-replicas", "1")
+    main([*pools, "--prefill-chip", "b200", "--set", "b200.idle_w=120", "--json"])
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: fs.predict(**ON, set=EDIT),
+        lambda: fs.predict(**ON, batch=[1, 2], set=EDIT),
+        lambda: fs.explain(**ON, set=EDIT),
+        lambda: fs.simulate(**ON, rate=1.0, requests=9, set=EDIT),
+        lambda: fs.simulate_sweep(**ON, rate=[1.0, 2.0], requests=9, workers=1, set=EDIT),
+        lambda: fs.knee(**ON, set=EDIT),
+        lambda: fs.search(model="llama-3.1-8b", chips="h100-sxm", max_chips=1, set=EDIT),
+        lambda: fs.economics(**ON, set=EDIT),
+        lambda: fs.draft_worth(**ON, draft="llama-3.2-1b", set=EDIT),
+        lambda: fs.train_cost(**ON, chips=8, length=1024, batch=64, set=EDIT),
+        lambda: fs.capacity("examples/capacity.toml", set=EDIT),
+        lambda: fs.cascade("examples/cascade.toml", set=EDIT),
+        lambda: fs.family_economics("docs/flash-family.toml", set=EDIT),
+        lambda: fs.plan_fleet(
+            model="llama-3.1-8b", chips="h100-sxm", trace="docs/chat.csv", slo="ttft_p95<0.5", set=EDIT
+        ),
+    ],
+)
+def test_an_edit_of_another_chip_is_refused_in_python(ask: Any) -> None:
+    with pytest.raises(BadInput, match=r"b200\.idle_w is of b200, and the question is about h"):
+        ask()
 
 
 def test_what_no_draft_fits_is_counted_by_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

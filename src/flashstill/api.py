@@ -28,13 +28,13 @@ from flashstill.asking import (
     search_by_keywords,
     search_by_values,
 )
+from flashstill.calls import refuses_other_keywords
 from flashstill.errors import (
     BadInput,
     FlashstillError,
     InfeasiblePlan,
     MissingFact,
     UnsupportedArchitecture,
-    refuses_other_keywords,
 )
 from flashstill.plan.answer import PREDICTED, Answer, answers
 from flashstill.plan.deployment import Deployment
@@ -87,7 +87,7 @@ def chip(name: str, *, facts: FactsLike = (), set: Edits | None = None) -> Chip:
     """A chip by name, with its rates and energies from the fact rows. MissingFact lists the rows it lacks."""
     from flashstill.hardware import chip_from_facts
 
-    return chip_from_facts(facts_of(facts, set), name)
+    return chip_from_facts(facts_of(facts, set, name), name)
 
 
 @overload
@@ -147,7 +147,7 @@ def predict(
     keywords = {"model": model, "chip": chip, "isl": isl, "osl": osl, **more, "batch": batch}
     by_values = scenario is not None or deployment is not None
     asked = asked_by_values(scenario, deployment, keywords) if by_values else asked_by_keywords(keywords)
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, [case.deployment.chip for case in asked.cases])
     found = answers(table, asked.cases, price)
     if simulated:
         from flashstill.in_flight import simulated_answer
@@ -203,7 +203,7 @@ def explain(
     else:
         check_step_keywords(more)
         asked = asked_by_keywords({**keywords, "context": 1024 if context is None else context})
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, [case.deployment.chip for case in asked.cases])
     steps = explanations(table, asked.cases, price)
     outcomes = outcomes_of(asked.questions, steps, asked.swept)
     return Sweep(outcomes, EXPLAINED) if asked.swept else _only(outcomes)
@@ -237,7 +237,7 @@ def search(
     keywords = {"model": model, "chips": chips, "max_chips": max_chips, "batches": batches, **more}
     by_values = scenario is not None or space is not None
     asked = search_by_values(scenario, space, keywords) if by_values else search_by_keywords(keywords)
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, asked[1].chips)
     found = search_space(table, *asked, price)
     return replace(found, weights_dominate_below=crossovers(table, asked[0], normalised(table, asked[1])))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from flashstill.calls import check_kind
 from flashstill.errors import BadInput, nearest, shown, unknown
 from flashstill.facts import Facts, load
+from flashstill.hardware.idle_edits import check_edits
 from flashstill.plan.answer import question_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
@@ -115,18 +117,8 @@ def of_kind(name: str, value: Any, kind: str) -> Any:
     value = plain_value(value)
     if name == "model":
         return _known_model(value)
-    if value is None and "None" in kind:
-        return None
-    if kind.startswith("int"):
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise BadInput(f"{name} is {value!r}, not a whole number")
-    if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise BadInput(f"{name} is {value!r}, not a number")
-    if kind.startswith("str") and not isinstance(value, str):
-        raise BadInput(f"{name} is {value!r}, not a text")
-    return value
+    check_kind(name, value, kind)
+    return int(value) if kind.startswith("int") and isinstance(value, float) else value
 
 
 def _known_model(model: Any) -> Any:
@@ -192,12 +184,20 @@ def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in keywords.items() if value is not None and (name, value) != ("chips", ())}
 
 
-def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
+def facts_of(facts: FactsLike = (), edits: Edits | None = None, chips: Sequence[str | None] | str = ()) -> Facts:
     """Fact rows of the package, this machine and the given directories, with what-if edits applied.
 
-    Raises BadInput for values of another kind, and for rows or edits that cannot be.
+    chips: those that are asked about, if they are known.
+    Raises BadInput for values of another kind, for rows or edits that cannot be, and for edits of other chips.
     """
-    texts = texts_of(edits)
+    table = _table_of(facts, texts_of(edits))
+    if edits:
+        before = facts.edits if isinstance(facts, Facts) else ()
+        check_edits(table, table.edits[len(before) :], [chips] if isinstance(chips, str) else chips)
+    return table
+
+
+def _table_of(facts: FactsLike, texts: list[str]) -> Facts:
     if isinstance(facts, Facts):
         return facts.edited(texts)
     directories = [facts] if isinstance(facts, str | Path) else list(facts) if isinstance(facts, Iterable) else [facts]

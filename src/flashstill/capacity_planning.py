@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.capacity.answer import CapacityAnswer
 from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.problem import problem_of
 from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
-from flashstill.errors import BadInput, refuses_other_keywords, shown
+from flashstill.errors import BadInput, shown
+from flashstill.hardware.idle_edits import check_edits
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CapacityPlan
@@ -59,7 +61,10 @@ def capacity(
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
     limits = _limits(rolling_hours, gang_gap, gang_seconds)
     shares = _shares(frontier)
-    problem = problem_of(facts_of(facts, set), asked, price)
+    table = facts_of(facts, set)
+    names = [kind.chip or kind.name for kind in asked.chips]  # also kinds of one's own, with prices and rates told
+    check_edits(table, table.edits, [name for name in names if table.chip_name(name) is not None])
+    problem = problem_of(table, asked, price)
     answer = solve(problem, limits, told)
     return replace(answer, frontier=frontier_of(problem, shares, limits, told)) if shares else answer
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
 from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
-from flashstill.errors import BadInput, refuses_other_keywords, shown
+from flashstill.errors import BadInput, shown
+from flashstill.hardware.idle_edits import check_edits
 from flashstill.sweeps import plain_value
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ def cascade(
         asked = read_plan(Path(plan))
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
-    return answer_plan(facts_of(facts, set), asked, price, told)
+    table = facts_of(facts, set)
+    check_edits(table, table.edits, (*(each.chip for each in (*asked.stages, *asked.modules)), *asked.chips))
+    return answer_plan(table, asked, price, told)
 
 
 def _listed(value: Any) -> Any:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.codesign.asked_search import asked_space, futures_of_words
 from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.search_answer import ChipSearch, answer_search
 from flashstill.codesign.search_question import LEAST_TIMES, MOST_TIMES, Question, check_volume
-from flashstill.errors import BadInput, check_counts, refuses_other_keywords
+from flashstill.errors import BadInput, check_counts
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture

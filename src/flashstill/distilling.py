@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from flashstill.calls import refuses_other_keywords
 from flashstill.distilled import DistillResult, FamilyResult, StudyResult
-from flashstill.errors import BadInput, refuses_other_keywords
+from flashstill.errors import BadInput
 from flashstill.extras import missing_package
 from flashstill.progress import Progress, Silent
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, asked_by_keywords, facts_of
-from flashstill.errors import refuses_other_keywords
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput
 from flashstill.plan.worth import COUNTS, DraftWorth, worth_by_batch
 
 if TYPE_CHECKING:
@@ -38,5 +39,7 @@ def draft_worth(
     measured_acceptance and the fields of a deployment, as in `predict`; price, facts and set work as there.
     Raises BadInput for invalid values, and InfeasiblePlan if the deployment holds no request.
     """
+    if draft_tokens is not None and not len(draft_tokens):
+        raise BadInput("draft_tokens is empty; give at least one number, or leave it out")
     asked = asked_by_keywords({"model": model, "chip": chip, "draft": draft, "isl": isl, "osl": osl, **more})
-    return worth_by_batch(facts_of(facts, set), asked.cases[0], batches, draft_tokens, price)
+    return worth_by_batch(facts_of(facts, set, chip), asked.cases[0], batches, draft_tokens, price)

@@ -12,14 +12,9 @@ Every message is one sentence: what was given, what was expected, what to do.
 
 from __future__ import annotations
 
-import functools
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class FlashstillError(Exception):
@@ -148,51 +143,3 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     choices = nearest(name, known)
     hint = f"the nearest known: {', '.join(choices)}" if choices else "none is known"
     return f"unknown {kind} {shortened(name)!r}; {hint}"
-
-
-def refuses_other_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator of a public function: a call that does not fit it raises BadInput, with the nearest keyword."""
-
-    @functools.wraps(function)
-    def called(*values: P.args, **named: P.kwargs) -> R:
-        try:
-            return function(*values, **named)
-        except TypeError as error:
-            why = _misfit(function, values, named)
-            if why is None:
-                raise
-            raise BadInput(why) from error
-
-    return called
-
-
-def _misfit(function: Callable[..., Any], values: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
-    """Why values and keywords do not fit the signature of a function, None if they do."""
-    import inspect  # imported here: takes 10 ms, for a mistake alone
-
-    signature, name = inspect.signature(function), function.__name__
-    try:
-        signature.bind(*values, **named)
-    except TypeError as error:
-        why = str(error)
-    else:
-        return None
-    parameters = signature.parameters.values()
-    known = [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
-    takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    others = [each for each in named if each not in known]
-    if others and not takes_more:
-        return unknown(f"keyword of {name}", others[0], known)
-    needed = [each.name for each in parameters if each.default is each.empty and each.name in known]
-    missing = [each for each in needed[len(values) :] if each not in named]
-    if not missing:
-        return f"{name}: {why}"
-    meant = nearest(missing[0], others)[:1] if others and _alike(missing[0], others) else []
-    hint = f"; is {shortened(meant[0])!r} meant to be that?" if meant else ""
-    return f"{name} needs {' and '.join(missing)}{hint}"
-
-
-def _alike(name: str, others: Iterable[str]) -> bool:
-    import difflib
-
-    return bool(difflib.get_close_matches(name, list(others), cutoff=0.6))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.economics.sensitivity import check_draws
-from flashstill.errors import BadInput, refuses_other_keywords, shown
+from flashstill.errors import BadInput, shown
 from flashstill.family.answer import FamilyAnswer, family_answer
 from flashstill.family.expected import distillation_law
 from flashstill.family.finished import is_result, read_result
@@ -18,6 +19,7 @@ from flashstill.family.question import Question, check_whole
 from flashstill.family.spec import FamilyPlan, plan_of, read_plan
 from flashstill.family.worth import Worth
 from flashstill.family.worth import should_distil as worth_of
+from flashstill.hardware.idle_edits import check_edits
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -54,6 +56,8 @@ def family_economics(
         raise BadInput("student_growth is per generation: say how many (generations)")
     rows = facts_of(facts, set)
     plan, measured, notes = _plan(family, tokens_per_day, chip)
+    trained_on = (each.chip for each in (plan.teacher, *plan.students, plan.training))
+    check_edits(rows, rows.edits, (*filter(None, trained_on), *plan.serving.chips))
     answer = family_answer(rows, plan, generations, student_growth, draws, seed)
     return replace(answer, measured=measured, notes=(*notes, *answer.notes))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of, of_kind
-from flashstill.errors import BadInput, check_counts, refuses_other_keywords, unknown
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.sizing import plan_fleet as sized_fleet
 from flashstill.fleets.slo import parse_slo
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_fleet"]
 _OWN = ("replicas", "max_ttft_s", "max_tpot_s")
-_POLICY = tuple(field.name for field in fields(Policy) if field.name not in _OWN)
+_POLICY = {field.name: str(field.type) for field in fields(Policy) if field.name not in _OWN}
+_READING = {field.name: str(field.type) for field in fields(Reading)}
+"""settings of the scheduler and router, and how a trace is read, with their types as text"""
 
 
 @refuses_other_keywords
@@ -60,18 +63,18 @@ def plan_fleet(
     keeps the bounds.
     """
     model = of_kind("model", model, "")
-    reading = Reading(**{name: more.pop(name) for name in READING if name in more})
+    read = {name: more.pop(name) for name in READING if name in more}
+    reading = Reading(**{name: of_kind(name, value, _READING[name]) for name, value in read.items()})
     for name in more:
         if name not in _POLICY:
             named = [each for each in signature(plan_fleet).parameters if each != "more"]
             raise BadInput(unknown("keyword of plan_fleet", name, (*_POLICY, *READING, *named)))
+    more = {name: of_kind(name, value, _POLICY[name]) for name, value in more.items()}
     given = [chips] if isinstance(chips, str) or not isinstance(chips, Iterable) else chips
     names = [of_kind("a chip", each, "str") for each in given]
     kinds = tuple(each.strip() for name in names for each in name.split(",") if each.strip())
     if not kinds:
         raise BadInput("chips is empty; give at least one kind to choose from")
-    if trace is None:
-        raise BadInput("trace is None; give a file of the requests that the fleet is for")
     check_counts({"max_chips": max_chips})
     choices = Choices(
         chips=kinds,
@@ -84,7 +87,7 @@ def plan_fleet(
         disaggregated=disaggregated,
     )
     return sized_fleet(
-        facts_of(facts, set), model, Path(trace), parse_slo(of_kind("slo", slo, "str")), choices,
+        facts_of(facts, set, kinds), model, Path(trace), parse_slo(of_kind("slo", slo, "str")), choices,
         speed=speed, window_s=window_s, cold_start_s=cold_start_s, told=told,
         reading=reading,
     )  # fmt: skip

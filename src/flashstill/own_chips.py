@@ -11,8 +11,9 @@ from flashstill.asic.answer import AsicAnswer
 from flashstill.asic.answer import answer as answer_question
 from flashstill.asic.design import VARIANTS
 from flashstill.asic.question import NODES, Question
-from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.errors import BadInput, refuses_other_keywords
+from flashstill.asking import Edits, FactsLike, facts_of, of_kind
+from flashstill.calls import check_kind, refuses_other_keywords
+from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -57,6 +58,7 @@ def asic(
     Raises BadInput for an impossible question, MissingFact for unknown names, and InfeasiblePlan, with counted
     reasons, if no design or no alternative serves the model within the bounds.
     """
+    model = of_kind("model", model, "")
     question = Question(
         model=load_architecture(model) if isinstance(model, str) else model,
         tokens_per_day=float(volume),
@@ -76,7 +78,7 @@ def asic(
         seed=seed,
         decided=_day(decided),
     )
-    return answer_question(facts_of(facts, set), question, progress)
+    return answer_question(facts_of(facts, set, question.alternatives), question, progress)
 
 
 def _several(words: str | Sequence[str]) -> tuple[str, ...]:
@@ -90,6 +92,7 @@ def _day(decided: date | str | None) -> date:
         return date.today()
     if isinstance(decided, date):
         return decided
+    check_kind("decided", decided, "str")
     try:
         return date.fromisoformat(decided)
     except ValueError as error:

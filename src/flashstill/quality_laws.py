@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import named_path
-from flashstill.errors import BadInput, refuses_other_keywords, shown, unknown
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput, shown, unknown
 from flashstill.quality import Law, published, published_names
 from flashstill.quality.amounts import positive
 from flashstill.quality.own_runs import Runs, from_file, from_rows

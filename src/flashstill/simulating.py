@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import OF_ALL, Edits, FactsLike, facts_of, of_kind, texts_of
-from flashstill.errors import BadInput, FlashstillError, refuses_other_keywords, unknown
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
+from flashstill.simulate.hours import schedule_of
 from flashstill.simulate.knee import Knee
 from flashstill.simulate.knee import knee as knee_of_traffic
 from flashstill.simulate.operations import Operations
@@ -31,13 +33,12 @@ _TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
     tuple(field.name for field in fields(kind) if field.name not in ("chip", "reading"))
     for kind in (Traffic, Policy, Operations, Deployment)
 )
-_PLAIN = {
-    field.name: str(field.type)
+_KINDS = {
+    field.name: str(field.type).replace("Path | None", "str | Path | None")
     for kind in (Traffic, Reading, Policy, Operations, Deployment)
     for field in fields(kind)
-    if str(field.type).startswith(("int", "float")) or str(field.type) in ("str", "str | None")
 }
-"""keywords that are numbers or texts, with their types as text"""
+"""keywords with their types as text; a path may be text"""
 
 
 @refuses_other_keywords
@@ -79,7 +80,8 @@ def simulate(
     policy = _with_own(policy)
     traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
     return simulate_traffic(
-        facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price,
+        facts_of(facts, set, (chip, policy.get("prefill_chip"))), model, Deployment(chip=chip, **used), traffic,
+        Policy(**policy), seed, price,
         Operations(**operations),
     )  # fmt: skip
 
@@ -110,7 +112,7 @@ def simulate_sweep(
     from flashstill.simulate.sweep import Job, Row, each_row, label_of, seeded
 
     keywords = {"model": model, "chip": chip, **more}
-    whole = {name: keywords.pop(name) for name in NO_AXES if name in keywords}
+    whole = {name: schedule_of(keywords.pop(name)) or None for name in NO_AXES if name in keywords}
     runs: list[Job | Row] = []
     for values in combinations({name: value for name, value in keywords.items() if value is not None})[0]:
         varied = {name: value for name, value in values.items() if is_axis(keywords[name])}
@@ -126,6 +128,8 @@ def simulate_sweep(
             runs += seeded(run, seeds)
         except FlashstillError as error:
             runs.append({"label": label_of(varied), **varied, "fits": False, "reason": str(error)})
+    if set:
+        facts_of(facts, set, (*several(chip), *several(more.get("prefill_chip"))))
     rows: dict[int, Row] = {}
     for place, row in each_row(runs, workers, dask):
         rows[place] = row
@@ -160,9 +164,8 @@ def knee(
     if trace is None and not {"rate", "concurrency", "daily", "agents"} & asked.keys():
         asked["rate"] = 1.0  # the knee depends on the lengths, not on the rate
     traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
-    return knee_of_traffic(
-        facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, percentile
-    )
+    table = facts_of(facts, set, (chip, policy.get("prefill_chip")))
+    return knee_of_traffic(table, model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, percentile)
 
 
 _Keywords = dict[str, Any]
@@ -180,7 +183,7 @@ def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keyw
     for name in more:
         if name not in known:
             raise BadInput(unknown(f"keyword of {function}", name, (*known, *OF_ALL)))
-    more = {name: of_kind(name, value, _PLAIN[name]) if name in _PLAIN else value for name, value in more.items()}
+    more = {name: of_kind(name, value, _KINDS[name]) for name, value in more.items()}
     traffic, policy, operations, deployment = (
         {name: Path(value) if name in ("daily", "lengths") and value is not None else value
          for name, value in more.items() if name in names}

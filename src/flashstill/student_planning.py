@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of, of_kind, search_by_keywords
-from flashstill.errors import BadInput, refuses_other_keywords, shown
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput, shown
 from flashstill.facts import Facts
 from flashstill.plan.space import normalised
 from flashstill.progress import Progress
@@ -77,7 +78,7 @@ def plan_student(
     numbers = {"tokens_served": tokens_served, "train_days": train_days}
     choices = {"teacher_loss": teacher_loss, "unique_tokens": unique_tokens}
     shape = load_architecture(like) if isinstance(like, str) else like
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, (*_names(chips), *_names(train_chips)))
     served_on = _names(chips)
     if not served_on:
         raise BadInput("chips names no chip to serve on; give one, as h100-sxm")

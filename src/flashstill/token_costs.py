@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.checked import LARGEST, Number, between, built
 from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
-from flashstill.errors import BadInput, check_counts, refuses_other_keywords, shown
+from flashstill.errors import BadInput, check_counts, shown
 from flashstill.facts import Facts
 from flashstill.plan.hosted import Hosting
 from flashstill.plan.hosting import MOST_PER_DAY, host
@@ -132,7 +133,7 @@ def economics(
     built(_Keywords, {name: _plain(value) for name, value in told.items()}, "economics")
     if not isinstance(model, str) and not hasattr(model, "name"):
         raise BadInput(f"model is {shown(model)}, not the name of a model, a path or an Architecture")
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, chip)
     carbon_row(table, grid)
     check_counts({"isl": isl, "osl": osl})
     if tokens_per_day is not None and requests_per_day is not None:

@@ -6,7 +6,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.errors import BadInput, refuses_other_keywords, unknown
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput, unknown
 from flashstill.plan.train import predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
 from flashstill.plan.training_answer import TrainingAnswer, TrainingScenario
@@ -46,4 +47,4 @@ def train_cost(
         if name not in _DEPLOYMENT:
             raise BadInput(unknown("keyword of train_cost", name, _DEPLOYMENT))
     scenario = TrainingScenario(model=model, length=length, batch=batch, microbatch=microbatch, tokens=tokens)
-    return predict_training(facts_of(facts, set), scenario, TrainingDeployment(chip=chip, **more), price)
+    return predict_training(facts_of(facts, set, chip), scenario, TrainingDeployment(chip=chip, **more), price)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from flashstill.arch import load_architecture
 from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
+from flashstill.calls import refuses_other_keywords
 from flashstill.codesign.whatif_answer import WhatIfs
 from flashstill.codesign.whatifs import what_ifs
-from flashstill.errors import BadInput, refuses_other_keywords
+from flashstill.errors import BadInput
 from flashstill.hardware import known_chips
 from flashstill.hardware.wiring import WIRED
 from flashstill.plan.space import BATCHES
@@ -59,7 +60,7 @@ def codesign(
     The other keywords are those of `search`.  Raises BadInput for an impossible question, MissingFact for unknown names
     and InfeasiblePlan, with counted reasons, if no model has a feasible configuration on any chip.
     """
-    table = facts_of(facts, set)
+    table = facts_of(facts, set, chip)
     asked = [model] if not isinstance(model, Sequence) or isinstance(model, str) else list(model)
     models = list(dict.fromkeys(load_architecture(one) if isinstance(one, str) else one for one in asked))
     if not models:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from flashstill.arch import load_architecture
 from flashstill.asic.designing import node_nm
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.calls import refuses_other_keywords
 from flashstill.codesign.ahead import ArraysAnswer, CeilingAnswer, TrendsAnswer, trends_of
 from flashstill.codesign.arrays import array_costs, best_shares, products_of
 from flashstill.codesign.ceiling import ceilings
-from flashstill.errors import BadInput, InfeasiblePlan, check_counts, refuses_other_keywords
+from flashstill.errors import BadInput, InfeasiblePlan, check_counts
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -79,7 +80,7 @@ def ceiling(
     """
     if not 0.0 < wanted <= MOST_WANTED:
         raise BadInput(f"wanted must be above 0 and at most {MOST_WANTED:g} tokens a second, not {wanted:g}")
-    table, shape = facts_of(facts, set), _model(model)
+    table, shape = facts_of(facts, set, chip), _model(model)
     assert shape is not None
     rows = ceilings(
         table,

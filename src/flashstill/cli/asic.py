@@ -65,7 +65,7 @@ def asic(
 
     if "memory" in given_options() and "hbm" not in words(asked["variant"]):
         raise BadInput("--memory names the stacks of the variant hbm, which is not among --variant; leave it out")
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts = asked_facts(facts_directories, edits, as_json, chips=words(asked["against"] or ""))
     answer = answer_asic(
         model=model,
         volume=volume,

@@ -67,7 +67,7 @@ def codesign(
     from flashstill.plan.space import BATCHES
     from flashstill.what_ifs import codesign as answer_codesign
 
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts = asked_facts(facts_directories, edits, as_json, chips=words(chip))
     try:
         answer = answer_codesign(
             model=words(model),

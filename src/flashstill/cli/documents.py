@@ -66,29 +66,22 @@ def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
             click.echo(str(edit), err=on_stderr)
 
 
-def _check_edited(facts: Facts, chip: str | None) -> None:
-    """BadInput for an edit of another chip than the one that is asked about, as it would change nothing."""
-    from flashstill.hardware.calibration_rows import is_of_another_chip
-
-    name = None if chip is None else facts.chip_name(chip)
-    if name is None:
-        return
-    for edit in facts.edits:
-        if is_of_another_chip(facts, edit.name, name):
-            raise BadInput(f"--set {edit.target} is of {edit.name}, and the question is about {name}; leave it out")
-
-
 def asked_facts(
-    directories: Sequence[Path], edits: Sequence[str], as_json: bool, on_stderr: bool = False, chip: str | None = None
+    directories: Sequence[Path],
+    edits: Sequence[str],
+    as_json: bool,
+    on_stderr: bool = False,
+    chips: Sequence[str | None] = (),
 ) -> Facts:
     """The fact rows with those of --facts and --set; what --set changed is reported (`echo_edits`).
 
-    chip: the only one that is asked about, if any. BadInput for an edit of another one.
+    chips: those that are asked about, if they are known. BadInput for an edit of another one.
     """
     from flashstill.facts import load
+    from flashstill.hardware.idle_edits import check_edits
 
     facts = load(directories, edits)
-    _check_edited(facts, chip)
+    check_edits(facts, facts.edits, chips)
     echo_edits(facts, as_json, on_stderr)
     return facts
 

@@ -10,7 +10,7 @@ import click
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.family_costs import answer_family, check_family, family_options
-from flashstill.cli.lists import redundant_numbers
+from flashstill.cli.lists import redundant_numbers, words
 from flashstill.cli.options import (
     COUNT,
     RATE,
@@ -76,7 +76,8 @@ def economics(
     """
 
     check_family(family)
-    facts = asked_facts(facts_directories, edits, as_json)
+    chips = [] if family is not None else words(asked["chip"] or "")
+    facts = asked_facts(facts_directories, edits, as_json, chips=chips)
     if family is not None:
         write_page(out, answer_family(facts, family, asked, as_json))
         return
@@ -94,7 +95,7 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
 
     if asked["model"] is None:
         raise BadInput("economics needs --model, a known name or the path of a config.json or model directory")
-    chips = [name.strip() for name in (asked["chip"] or "").split(",") if name.strip()]
+    chips = words(asked["chip"] or "")
     if asked["chip"] is not None and not chips:
         raise BadInput(f"--chip is {shortened(asked['chip'])!r}, not a chip or several with commas")
     same = (

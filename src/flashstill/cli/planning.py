@@ -85,7 +85,8 @@ def plan(
     from flashstill import api
     from flashstill.printing import print_notes, print_plan
 
-    facts = asked_facts(facts_directories, edits, as_json, on_stderr=asked["emit"] is not None)
+    chips = (*words(asked["chips_from"]), *words(asked["train_chips"] or ""))
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=asked["emit"] is not None, chips=chips)
     if check_target(model, asked):
         plan_quality(facts, model, {**asked, **_lists(asked)}, as_json)
         return

@@ -78,7 +78,7 @@ def predict(
     from flashstill.printing import print_prediction
 
     only = flags["chip"] if cases is None else None
-    facts = asked_facts(facts_directories, edits, as_json, on_stderr=cases is not None, chip=only)
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=cases is not None, chips=[only])
     flags, training = split_phase(flags)
     if simulated and (training is not None or cases is not None):
         raise BadInput("--simulated is for one question of serving; leave --cases and --phase train out")

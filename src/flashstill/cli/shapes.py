@@ -58,7 +58,7 @@ def explain(
         if memory is not None and choices[part] not in (None, memory):
             raise BadInput(f"--memory {memory} places weights and cache, but --{part.replace('_', '-')} says otherwise")
         choices[part] = choices[part] or memory
-    facts = asked_facts(facts_directories, edits, as_json, chip=chip)
+    facts = asked_facts(facts_directories, edits, as_json, chips=[chip])
     scenario = api.Scenario(model=model, batch=batch, context=context)
     explanation = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
     understood(asdict(explanation.resolved.deployment))

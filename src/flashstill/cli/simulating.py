@@ -168,14 +168,14 @@ def simulate(
     """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
     from flashstill.cli.knees import print_knee
     from flashstill.cli.simulated import print_simulation
-    from flashstill.cli.sweeping import check_sweep, jobs_asked, loads_of, print_rows, swept, write_rows
+    from flashstill.cli.sweeping import check_sweep, chips_asked, jobs_asked, loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
     from flashstill.report.simulation import write_simulation_page
     from flashstill.simulate.compiled import IS_COMPILED, telling
     from flashstill.simulate.knee import knee
     from flashstill.simulate.simulation import simulate as simulated
 
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts = asked_facts(facts_directories, edits, as_json, chips=chips_asked(flags, cases) if edits else ())
     check_sweep(rates, seeds, workers, dask, cases)
     if percentile is not None and not with_knee:
         raise BadInput("--percentile is of the knee; give --knee")

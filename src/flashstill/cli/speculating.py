@@ -50,7 +50,7 @@ def speculate(
 
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("speculate needs --model and --chip")
-    facts = asked_facts(facts_directories, edits, as_json, chip=flags["chip"])
+    facts = asked_facts(facts_directories, edits, as_json, chips=[flags["chip"]])
     counts = None if draft_tokens is None else [whole(text, "draft-tokens") for text in words(draft_tokens)]
     asked = {name: value for name, value in accepted_as_given(flags).items() if value is not None}
     batches = [whole(text, "batch") for text in words(batch)]

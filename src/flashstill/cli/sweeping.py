@@ -78,6 +78,14 @@ def jobs_asked(
     return jobs
 
 
+def chips_asked(flags: Mapping[str, Any], cases: Path | None) -> list[str | None]:
+    """The chips of all runs, those of prefill instances as well."""
+    from flashstill.cli.simulation_cases import read_cases
+
+    rows = [{}] if cases is None else [case.values for case in read_cases(cases, click.get_current_context().command)]
+    return [{**flags, **row}[name] for row in rows for name in ("chip", "prefill_chip")]
+
+
 def swept(runs: Sequence[Job | Row], workers: int | None, dask: str | None, out: Path | None) -> list[Row]:
     """The rows of all runs, in order; progress on standard error. Interrupted, what is done is written to `out`."""
     from flashstill.console import Console

@@ -94,7 +94,7 @@ def ceiling(
     """The most tokens a second for one user at any cost: memories, synchronisation and contexts, over all layouts."""
     from flashstill.years_ahead import ceiling as answer_ceiling
 
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts = asked_facts(facts_directories, edits, as_json, chips=[chip])
     answer = answer_ceiling(
         model=model,
         chip=chip,

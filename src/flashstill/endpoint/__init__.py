@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flashstill.errors import BadInput, refuses_other_keywords
+from flashstill.calls import refuses_other_keywords
+from flashstill.errors import BadInput
 from flashstill.extras import missing_package
 
 if TYPE_CHECKING:

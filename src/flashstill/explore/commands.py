@@ -10,7 +10,7 @@ from typing import Any
 
 from flashstill.explore.state import State, written
 from flashstill.facts import load
-from flashstill.hardware.calibration_rows import is_of_another_chip
+from flashstill.hardware.idle_edits import idle_edits
 from flashstill.plan.deployment import AS_PUBLISHED
 
 
@@ -85,25 +85,23 @@ def _words(command: str, asked: Mapping[str, Any], given: Given, state: State) -
     for name, value in asked.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", written(value)]
-    return [*words, *_facts_words(given, state, asked.get("chip"))]
+    return [*words, *_facts_words(given, state, asked.get("chip") or asked.get("chips_from"))]
 
 
-def _facts_words(given: Given, state: State, chip: str | None = None) -> list[str]:
-    """chip: the one that is asked about, whose command refuses the edits of others; None where any may matter."""
+def _facts_words(given: Given, state: State, chips: str | Sequence[str] | None = None) -> list[str]:
+    """chips: those that are asked about, whose command refuses the edits of others; None where any may matter."""
     words: list[str] = []
     for directory in given.directories:
         words += ["--facts", directory]
     edits: Sequence[str] = (*given.edits, *state.set)
-    for edit in edits if chip is None else _without_other_chips(given, edits, chip):
+    for edit in edits if not chips else _without_other_chips(given, edits, chips):
         words += ["--set", edit]
     return words
 
 
-def _without_other_chips(given: Given, edits: Sequence[str], chip: str) -> Sequence[str]:
+def _without_other_chips(given: Given, edits: Sequence[str], chips: str | Sequence[str]) -> Sequence[str]:
     if not edits:
         return edits
     facts = load([Path(directory) for directory in given.directories if Path(directory).is_dir()])
-    name = facts.chip_name(chip)
-    owners = [facts.chip_name(edit.partition(".")[0]) for edit in edits]
-    is_other = [bool(name and owner) and is_of_another_chip(facts, str(owner), str(name)) for owner in owners]
-    return [edit for edit, other in zip(edits, is_other, strict=True) if not other]
+    asked = [chips] if isinstance(chips, str) else chips
+    return [edit for edit in edits if not any(idle_edits(facts, facts.edited([edit]).edits, asked))]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput, nearest
 from flashstill.facts.lawful import complaint
 from flashstill.facts.row import Fact, Machine
@@ -19,9 +20,12 @@ UNITS = {
 }  # fmt: skip
 _WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 MACHINES_FILE = "machines.csv"
+MOST_BYTES = 2**28
+"""of a file of facts: the package's largest has one MB"""
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    check_regular(path, MOST_BYTES)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)

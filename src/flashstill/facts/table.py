@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -154,7 +155,8 @@ def _version(path: Path) -> tuple[int, int, int, bytes]:
     """What tells a file from the one that was read before. The clock of a disk is coarse: small ones are read."""
     try:
         found = path.stat()
-        content = path.read_bytes() if found.st_size <= SMALL_FILE else b""
+        is_small = stat.S_ISREG(found.st_mode) and found.st_size <= SMALL_FILE
+        content = path.read_bytes() if is_small else b""
     except OSError:  # what reads its rows says why
         return 0, 0, 0, b""
     return found.st_mtime_ns, found.st_size, found.st_ino, content

@@ -31,6 +31,8 @@ GENERAL = "kernel"
 _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
 _NAMES = {kind.__name__: tuple(field.name for field in fields(kind)) for kind in (Kernel, Collective)}
 """fields by class: they are asked for thousands of times"""
+SAME_DIE = ("die_mm2", "process_nm")
+"""quantities that say which chips have the same die"""
 PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "mxfp4", "int8", "int4", "int2")
 """formats of kernels; one that converts its weights has two, as "mxfp4/bf16" (calibration.kernel_format)"""
 
@@ -103,11 +105,6 @@ def same_die(facts: Facts, name: str) -> tuple[str, ...]:
     return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
 
 
-def is_of_another_chip(facts: Facts, owner: str, name: str) -> bool:
-    """Whether rows of `owner` are of a chip, and say nothing about chip `name`."""
-    return owner in facts.machines and owner not in (name, *same_die(facts, name))
-
-
 def _timed(facts: Facts) -> tuple[str, ...]:
     floors = {f"{kind}.floor_s" for kind in KINDS}
     timed = dict.fromkeys(
@@ -120,7 +117,7 @@ def _timed(facts: Facts) -> tuple[str, ...]:
 
 
 def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
-    area, process, machine = facts.find(name, "die_mm2"), facts.find(name, "process_nm"), facts.machines[name]
+    area, process, machine = *(facts.find(name, each) for each in SAME_DIE), facts.machines[name]
     return (machine.maker, machine.chip_class, area.value, process.value) if area and process else None
 
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput
 from flashstill.files import disk_errors, write_text
 from flashstill.load_test.client import CLOCKS, Reply
@@ -49,6 +50,9 @@ class Kept:
         has_begun = (directory / QUESTION).exists() and path.exists() and path.stat().st_size
         if not has_begun and {file.name for file in directory.iterdir()} - {QUESTION, REQUESTS}:
             raise BadInput(f"{directory} holds other files; give --out an empty directory, or one of a measurement")
+        for name in (QUESTION, REQUESTS):
+            if (directory / name).exists():
+                check_regular(directory / name)
         with disk_errors(path):
             self._stream = path.open("ab+")
         try:

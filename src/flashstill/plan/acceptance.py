@@ -83,11 +83,7 @@ def _listed(source: str) -> tuple[float, ...]:
 def _file(source: str | None, draft: str) -> tuple[Path | None, float | None]:
     """The file of records and the temperature that is asked for."""
     if source is None:
-        try:
-            path = Path(draft).expanduser() / FILE
-            return (path if path.is_file() else None), None
-        except (OSError, ValueError, RuntimeError):
-            return None, None
+        return record_beside(draft), None
     name, mark, after = source.rpartition("@")
     if mark:
         try:
@@ -95,6 +91,15 @@ def _file(source: str | None, draft: str) -> tuple[Path | None, float | None]:
         except ValueError:
             pass  # an @ that belongs to the path
     return Path(source).expanduser(), None
+
+
+def record_beside(draft: str) -> Path | None:
+    """The file of records in a draft's directory, if there is one."""
+    try:
+        path = Path(draft).expanduser() / FILE
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def _of_draft(records: list[AcceptanceRecord], small: Architecture | None, path: Path) -> list[AcceptanceRecord]:

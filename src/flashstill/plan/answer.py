@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flashstill.errors import FlashstillError, InfeasiblePlan
 from flashstill.facts import Facts
+from flashstill.plan.acceptance import record_beside
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.predict import Outcome, outcomes
@@ -100,5 +101,13 @@ def _answer(case: Case, outcome: Outcome) -> Answer | FlashstillError:
     if outcome.error is not None:
         return outcome.error
     used = outcome.deployment if isinstance(outcome.deployment, Deployment) else outcome.deployment.deployment
-    answer = Answer(scenario=case.scenario, deployment=used, **prediction.as_dict())
+    answer = Answer(scenario=_told(case.scenario), deployment=used, **prediction.as_dict())
     return answer if answer.fits else NotFitting(answer)
+
+
+def _told(scenario: Scenario) -> Scenario:
+    """The scenario with the records that were found beside its draft: its own rate did not count."""
+    if scenario.draft is None or scenario.measured_acceptance is not None:
+        return scenario
+    found = record_beside(scenario.draft)
+    return scenario if found is None else replace(scenario, measured_acceptance=str(found))

@@ -13,12 +13,13 @@ import itertools
 import os
 import stat
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -39,6 +40,8 @@ OURS = "predicted_"
 LONGEST_REASON = 1_000
 LONG_BYTES = 1_000_000
 SPEAK_EVERY_S = 15.0
+WAIT_S = 20.0
+"""for somebody to write into a pipe of cases"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,7 +210,7 @@ def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
             stream.detach()
         return
     try:
-        stream = io.TextIOWrapper(source.open("rb"), **TEXT)
+        stream = io.TextIOWrapper(_bytes_of(source), **TEXT)
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {shown(str(source))}") from error
     except (OSError, ValueError) as error:
@@ -215,6 +218,19 @@ def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
     with stream:
         kind = os.fstat(stream.fileno())
         yield stream, kind.st_size if stat.S_ISREG(kind.st_mode) else 0
+
+
+def _bytes_of(source: Path) -> BinaryIO:
+    """The bytes of a file. BadInput for a pipe that nobody opens to write into it, for which `open` waits for ever."""
+    if not stat.S_ISFIFO(source.stat().st_mode):
+        return source.open("rb")
+    opened: list[BinaryIO] = []
+    opening = threading.Thread(target=lambda: opened.append(source.open("rb")), daemon=True)
+    opening.start()
+    opening.join(WAIT_S)
+    if not opened:
+        raise BadInput(f"nobody has written to the pipe {shown(str(source))} for {WAIT_S:g} s; give a file of cases")
+    return opened[0]
 
 
 @contextlib.contextmanager

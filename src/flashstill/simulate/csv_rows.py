@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput, nearest, shortened
 
 MOST_ROWS = 10_000_000
@@ -18,6 +19,7 @@ def rows_of(path: Path, needed: Sequence[Sequence[str]], also: Sequence[Sequence
 
     needed, also: for each column the names that it may have.  BadInput names what is missing.
     """
+    check_regular(path)
     try:
         with path.open(encoding="utf-8", newline="") as text:
             reader = csv.reader(text)

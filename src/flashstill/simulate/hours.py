@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shown
 from flashstill.simulate.csv_rows import number_in, rows_of
 
 Hours = Sequence[int] | Sequence[tuple[float, int]]
@@ -20,6 +20,8 @@ def schedule_of(asked: str | Path | Hours | None) -> tuple[tuple[float, int], ..
         source, rows = str(asked), list(rows_of(Path(asked), [["hour"], ["replicas"]]))
     else:
         source = "replicas_by_hour"
+        if not isinstance(asked, Iterable):
+            raise BadInput(f"{source} is {shown(asked)}, not the path of a CSV file or numbers by hour")
         pairs = [each if isinstance(each, (tuple, list)) else (hour, each) for hour, each in enumerate(asked)]
         rows = [
             [f"{source}, entry {number}", str(hour), str(count)] for number, (hour, count) in enumerate(pairs, start=1)

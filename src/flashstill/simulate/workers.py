@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from flashstill.errors import BadInput
@@ -48,7 +49,7 @@ def each_done(
 
 
 def _on_cluster(work: Callable[[J], R], jobs: Sequence[J], address: str) -> Iterator[tuple[int, R]]:
-    from distributed import Client, wait
+    from distributed import Client
 
     try:
         client: Any = Client(address, timeout=WAIT_S)
@@ -56,17 +57,20 @@ def _on_cluster(work: Callable[[J], R], jobs: Sequence[J], address: str) -> Iter
         raise BadInput(f"no Dask scheduler answers at {address}: {error or type(error).__name__}") from error
     with client:
         futures = client.map(work, list(jobs), pure=False)
-        numbers = {future: number for number, future in enumerate(futures)}
+        done: SimpleQueue[int] = SimpleQueue()  # each future reports once: to wait for all of them is quadratic
+        for number, future in enumerate(futures):
+            future.add_done_callback(lambda _, number=number: done.put(number))
+        came = 0
         try:
-            while numbers:
+            while came < len(futures):
                 try:
-                    found = wait(list(numbers), timeout=WAIT_S, return_when="FIRST_COMPLETED")
-                except TimeoutError:
+                    number = done.get(timeout=WAIT_S)
+                except Empty:
                     if client.scheduler_info()["workers"]:  # a long job
                         continue
-                    asked = f"{len(jobs) - len(numbers)} of {len(jobs)} answers came"
+                    asked = f"{came} of {len(jobs)} answers came"
                     raise BadInput(f"the Dask cluster at {address} has no worker; {asked}") from None
-                for done in found.done:
-                    yield numbers.pop(done), done.result()
+                came += 1
+                yield number, futures[number].result()
         finally:
             client.cancel(futures)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput, FlashstillError, shortened, unknown
 from flashstill.facts import Fact, Facts
 from flashstill.plan.bands import MEASURED, stack_of
@@ -84,6 +85,7 @@ def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]
         cells = enumerate(({**row, **named} for row in result_cells(path)), start=1)
         needed = (*REQUIRED, "isl", "osl", "concurrency")  # which a result may not say, and a default would be a guess
         return [_measured_case(f"{path}, result {number}", number, row, given, needed) for number, row in cells]
+    check_regular(path)
     try:
         with path.open(**TEXT) as stream:
             table = read_table(stream, str(path))

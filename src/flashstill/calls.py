@@ -1,0 +1,121 @@
+"""Calls of public functions: an unknown keyword, a missing one and a value of another kind are one sentence each."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from flashstill.errors import BadInput, nearest, shortened, shown, unknown
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def refuses_other_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of a public function: a call that does not fit it raises BadInput, with the nearest keyword.
+
+    So does a value of another kind than its annotation, where that is text, numbers, paths, or several of these.
+    """
+    kinds = function.__annotations__
+
+    @functools.wraps(function)
+    def called(*values: P.args, **named: P.kwargs) -> R:
+        for name, value in named.items():
+            check_kind(name, value, kinds.get(name, "Any"))
+        try:
+            return function(*values, **named)
+        except TypeError as error:
+            why = _misfit(function, values, named)
+            if why is None:
+                raise
+            raise BadInput(why) from error
+
+    return called
+
+
+_PLAIN = {
+    "str": (str, "a text"), "Path": (os.PathLike, "a path"), "bool": (bool, "True or False"),
+    "int": (numbers.Real, "a whole number"), "float": (numbers.Real, "a number"), "None": (type(None), ""),
+}  # fmt: skip
+"""kinds of values by their names in annotations, and what they are called; whole numbers may come as floats"""
+MOST_DIGITS = 300
+"""of a whole number; beyond it does not fit a float"""
+
+
+def check_kind(name: str, value: object, kind: str) -> None:
+    """BadInput for a value of none of the kinds of an annotation; other kinds than those of `_PLAIN` are not judged."""
+    value = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value  # of NumPy
+    parts = _UNION.split(kind)
+    words = [word for part in parts for word in [_word(part)] if word != ""]
+    if None in words or any(_is(value, part) for part in parts):
+        return
+    if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS and {"int", "float"} & set(parts):
+        raise BadInput(f"{name} is {shown(value)}, and no number here has more than {MOST_DIGITS}")
+    raise BadInput(f"{name} is {shown(value)}, not {' or '.join(filter(None, words))}")
+
+
+_UNION = re.compile(r" \| (?![^\[]*\])")
+_SEVERAL = ("Sequence[", "Iterable[")
+
+
+def _inside(part: str) -> list[str]:
+    """The kinds of the entries of a sequence."""
+    return part[part.index("[") + 1 : -1].split(" | ")
+
+
+def _word(part: str) -> str | None:
+    """What a kind is called, "" for None, and None for one that is not judged."""
+    if part.startswith(_SEVERAL):
+        known = all(each in _PLAIN for each in _inside(part))
+        return "several" if known else None
+    return "a function" if part.startswith("Callable[") else _PLAIN[part][1] if part in _PLAIN else None
+
+
+def _is(value: object, part: str) -> bool:
+    if part.startswith("Callable["):
+        return callable(value)
+    if part.startswith(_SEVERAL):
+        if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+            return False
+        return isinstance(value, Iterator) or all(any(_is(one, each) for each in _inside(part)) for one in value)
+    if not isinstance(value, _PLAIN[part][0]) or (isinstance(value, bool) and part != "bool"):
+        return False
+    if part == "int":
+        return float(value).is_integer() if abs(value) < 10**MOST_DIGITS else False
+    return part != "float" or not isinstance(value, int) or abs(value) < 10**MOST_DIGITS
+
+
+def _misfit(function: Callable[..., Any], values: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
+    """Why values and keywords do not fit the signature of a function, None if they do."""
+    import inspect  # imported here: takes 10 ms, for a mistake alone
+
+    signature, name = inspect.signature(function), function.__name__
+    try:
+        signature.bind(*values, **named)
+    except TypeError as error:
+        why = str(error)
+    else:
+        return None
+    parameters = signature.parameters.values()
+    known = [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    others = [each for each in named if each not in known]
+    if others and not takes_more:
+        return unknown(f"keyword of {name}", others[0], known)
+    needed = [each.name for each in parameters if each.default is each.empty and each.name in known]
+    missing = [each for each in needed[len(values) :] if each not in named]
+    if not missing:
+        return f"{name}: {why}"
+    meant = nearest(missing[0], others)[:1] if others and _alike(missing[0], others) else []
+    hint = f"; is {shortened(meant[0])!r} meant to be that?" if meant else ""
+    return f"{name} needs {' and '.join(missing)}{hint}"
+
+
+def _alike(name: str, others: Iterable[str]) -> bool:
+    import difflib
+
+    return bool(difflib.get_close_matches(name, list(others), cutoff=0.6))
