@@ -20,7 +20,7 @@ ON: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-sxm"}
 FLEET: dict[str, Any] = {
     "model": "llama-3.1-8b", "chips": "h100-sxm", "trace": "docs/burst.csv", "slo": "ttft_p95<5",
 }  # fmt: skip
-WRONG = (
+WRONG: Any = (
     (fs.plan_fleet, FLEET, "precision", None, "precision is None, not a text or several"),
     (fs.plan_fleet, FLEET, "precision", [1], r"precision is \[1\], not a text or several"),
     (fs.plan_fleet, FLEET, "kv_precision", 8, "kv_precision is 8, not a text"),
@@ -51,13 +51,15 @@ def test_a_value_of_another_kind_is_a_sentence(function: Any, asked: Any, name: 
 
 
 def test_numbers_of_numpy_and_whole_floats_are_numbers() -> None:
-    for value, kind in (
+    good: Any = (
         (np.int64(3), "int"), (np.array(3), "int"), (3.0, "int"), (np.float32(2.5), "float"), (7, "float"),
         (np.arange(3), "int | Sequence[int]"), (range(3), "Sequence[int]"), (None, "int | None"),
         (np.bool_(True), "bool"), (Path("x"), "str | Path"), (3, "str | Architecture"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for value, kind in good:
         check_kind("n", value, kind)
-    for value, kind in ((True, "int"), (np.nan, "int"), ({}, "str | Sequence[str]"), (b"x", "str | Path")):
+    bad: Any = ((True, "int"), (np.nan, "int"), ({}, "str | Sequence[str]"), (b"x", "str | Path"))
+    for value, kind in bad:
         with pytest.raises(BadInput, match=r"^n is "):
             check_kind("n", value, kind)
 
@@ -68,7 +70,8 @@ def test_replicas_by_hour_can_be_swept_over_rates() -> None:
     assert [row["finished"] for row in rows] == [20, 20]
 
 
-NO_FILES = {
+SIMULATED: list[Any] = ["simulate", "--model", "llama-3.1-8b", "--chip", "h100-sxm"]
+NO_FILES: dict[str, Any] = {
     "facts": lambda path: (["predict", "--facts", path.parent, "--model", "llama-3.1-8b", "--chip", "h100-sxm"]),
     "measured": lambda path: (["validate", "--measured", path]),
     "lengths": lambda path: ([*SIMULATED, "--rate", "1", "--lengths", path]),
@@ -76,7 +79,6 @@ NO_FILES = {
     "trace": lambda path: ([*SIMULATED, "--trace", path]),
     "of cases": lambda path: ([*SIMULATED, "--rate", "1", "--cases", path]),
 }
-SIMULATED = ["simulate", "--model", "llama-3.1-8b", "--chip", "h100-sxm"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless", "socket"])

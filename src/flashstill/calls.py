@@ -84,9 +84,12 @@ def _is(value: object, part: str) -> bool:
         return isinstance(value, Iterator) or all(any(_is(one, each) for each in _inside(part)) for one in value)
     if not isinstance(value, _PLAIN[part][0]) or (isinstance(value, bool) and part != "bool"):
         return False
-    if part == "int":
-        return float(value).is_integer() if abs(value) < 10**MOST_DIGITS else False
-    return part != "float" or not isinstance(value, int) or abs(value) < 10**MOST_DIGITS
+    if part not in ("int", "float"):
+        return True
+    number: Any = value
+    if isinstance(number, int):
+        return abs(number) < 10**MOST_DIGITS
+    return part == "float" or float(number).is_integer()
 
 
 def _misfit(function: Callable[..., Any], values: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:

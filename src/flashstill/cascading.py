@@ -47,7 +47,11 @@ def cascade(
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
     table = facts_of(facts, set)
-    check_edits(table, table.edits, (*(each.chip for each in (*asked.stages, *asked.modules)), *asked.chips))
+    check_edits(
+        table,
+        table.edits,
+        [*(stage.chip for stage in asked.stages), *(module.chip for module in asked.modules), *asked.chips],
+    )
     return answer_plan(table, asked, price, told)
 
 

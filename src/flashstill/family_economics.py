@@ -56,7 +56,7 @@ def family_economics(
         raise BadInput("student_growth is per generation: say how many (generations)")
     rows = facts_of(facts, set)
     plan, measured, notes = _plan(family, tokens_per_day, chip)
-    trained_on = (each.chip for each in (plan.teacher, *plan.students, plan.training))
+    trained_on = [plan.training.chip, *(member.chip for member in (plan.teacher, *plan.students))]
     check_edits(rows, rows.edits, (*filter(None, trained_on), *plan.serving.chips))
     answer = family_answer(rows, plan, generations, student_growth, draws, seed)
     return replace(answer, measured=measured, notes=(*notes, *answer.notes))
