@@ -176,7 +176,22 @@ INFERENCE_PERF = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("result", [VLLM, GUIDELLM, AIPERF, INFERENCE_PERF], ids=["vllm", "guidellm", "aiperf", "perf"])
+GENAI_PERF = {
+    **AIPERF, "input_config": {"model": "qwen3-8b", "perf_analyzer": {"stimulus": {"concurrency": 8}}},
+}  # fmt: skip
+LLMPERF = {
+    "model": "qwen3-8b", "mean_input_tokens": 1000, "num_concurrent_requests": 8, "results_ttft_s_mean": 0.07,
+    "results_end_to_end_latency_s_mean": 0.07 + 127 * 0.0094, "results_number_output_tokens_mean": 128,
+    "results_inter_token_latency_s_mean": (0.07 + 127 * 0.0094) / 128, "results_number_input_tokens_mean": 1024,
+    "results_num_requests_started": 10,
+}  # fmt: skip
+RESULTS = {
+    "vllm": VLLM, "guidellm": GUIDELLM, "aiperf": AIPERF, "perf": INFERENCE_PERF, "genai": GENAI_PERF,
+    "llmperf": LLMPERF,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 def test_results_of_load_generators(tmp_path: Path, result: dict[str, object]) -> None:
     path = tmp_path / "result.json"
     path.write_text(json.dumps(result), encoding="utf-8")
@@ -184,6 +199,43 @@ def test_results_of_load_generators(tmp_path: Path, result: dict[str, object]) -
     (row,) = read_own(path, given)
     assert row.case == Case.of(model="qwen3-8b", chip="h100-sxm", engine="vllm", isl=1024, osl=128, concurrency=8)
     assert row.measured == {"tpot_s": pytest.approx(9.4e-3), "ttft_s": pytest.approx(0.07)}
+
+
+def test_what_a_result_says_of_its_model_and_load_need_not_be_given(tmp_path: Path) -> None:
+    """AIPerf and genai-perf: the configuration's concurrency, or at a rate requests/s times their stay."""
+    path, given = tmp_path / "result.json", {"chip": "h100-sxm"}
+    stay = {"request_throughput": {"avg": 2.0, "unit": "requests/sec"}, "request_latency": {"avg": 1.5, "unit": "s"}}
+    named = {"endpoint": {"model_names": ["qwen3-8b"]}}
+    for config, many in (
+        ({**named, "loadgen": {"concurrency": 8, "request_rate": None}}, 8),
+        ({**named, "loadgen": {"concurrency": 8, "request_rate": 2.0}}, 3),
+        ({**named, "phases": [{"name": "warmup", "concurrency": 1}, {"name": "profiling", "concurrency": 9}]}, 9),
+        (named, 3),
+    ):
+        path.write_text(json.dumps({**AIPERF, **stay, "input_config": config}), encoding="utf-8")
+        (row,) = read_own(path, given)
+        assert (row.case.scenario.model, row.case.scenario.batch) == ("qwen3-8b", many)
+    for result in (GENAI_PERF, LLMPERF):
+        path.write_text(json.dumps(result), encoding="utf-8")
+        assert read_own(path, given)[0].case.scenario.batch == 8
+
+
+def test_runs_of_sglang_a_line_each(tmp_path: Path) -> None:
+    """bench_serving appends a line for every run; `concurrency` is the mean in flight, and an endless rate Infinity."""
+    run = {**VLLM, "backend": "sglang", "request_rate": math.inf, "max_concurrency": None, "concurrency": 7.6}
+    path = tmp_path / "sglang_1130_10_random.jsonl"
+    lines = [{**run, "max_concurrency": 16}, run, {**run, "request_rate": 4.0, "max_concurrency": 64}]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    rows = read_own(path, {"chip": "h100-sxm", "model": "qwen3-8b", "engine": "sglang"})
+    assert [row.case.scenario.batch for row in rows] == [16, 8, 8]
+    assert [row.measured["ttft_s"] for row in rows] == pytest.approx([0.07] * 3)
+
+
+def test_a_summary_of_k6_has_no_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"metrics": {"http_reqs": {"count": 9}, "http_req_waiting": {"avg": 70.0}}}))
+    with pytest.raises(BadInput, match="a summary of k6, which counts requests and no tokens"):
+        read_own(path, {"chip": "h100-sxm"})
 
 
 def test_at_a_rate_the_limit_is_not_what_is_in_flight(tmp_path: Path) -> None:
@@ -222,7 +274,7 @@ def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest
         "output_sequence_length": {"unit": "tokens", "avg": 64.0},
     }
     not_streamed: dict[str, dict[str, object]] = {
-        "AIPerf": whole,
+        "AIPerf or genai-perf": whole,
         "inference-perf": {
             "load_summary": {"count": 4}, "failures": {"count": 0},
             "successes": {"count": 4, "latency": {"request_latency": {"mean": 0.8}}, "output_len": {"mean": 64.0}},

@@ -89,7 +89,7 @@ def _is(value: object, part: str) -> bool:
     number: Any = value
     if isinstance(number, int):
         return abs(number) < 10**MOST_DIGITS
-    return part == "float" or float(number).is_integer()
+    return part == "float" or bool(float(number).is_integer())
 
 
 def _misfit(function: Callable[..., Any], values: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:

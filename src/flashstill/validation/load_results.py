@@ -2,9 +2,14 @@
 
     vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency, or at a request_rate
                     those in flight by Little's law
+    SGLang          the same fields, a run a line (.jsonl), and concurrency: the mean number in flight
     GuideLLM        benchmarks[].metrics, means of successful ones in ms; request_concurrency, inter_token_latency_ms
                     (its time_per_output_token_ms is the whole latency over all tokens, the first included)
-    AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token)
+    AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token);
+                    in flight: the concurrency of its configuration, or at a request rate by Little's law
+    genai-perf      the same tags
+    llmperf         results_..._mean in s; its inter_token_latency is the whole latency over all tokens: the time per
+                    token after the first follows from the means of latency, first token and length
     inference-perf  successes.latency, means in s; load_summary.concurrency
     flashstill      levels[].latencies, means in s, of `measure --server` (--json, or summary.json)
     MLPerf          point.yaml of Endpoints: concurrency, ttft_p90_ms, tpot_p90_ms; tps_per_user = 1000 / tpot_p90_ms
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import read_bounded
-from flashstill.checked import LARGEST, json_object
+from flashstill.checked import LARGEST, json_object, json_rows
 from flashstill.errors import BadInput, one_line
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER
 
@@ -31,7 +36,7 @@ Cells = dict[str, str]
 TPOT, TTFT, NOTE = "measured_tpot_ms", "measured_ttft_ms", "note"
 ROUNDING = 0.01
 """by how much a point's tps_per_user may differ from 1000 / tpot_p90_ms, as both are rounded"""
-SUFFIXES = (".json", ".yaml", ".yml")
+SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")
 """of result files; all else is read as CSV"""
 POINT_BYTES = 2**20
 _POINT = re.compile(r"^[ \t]*(concurrency|tps_per_user|ttft_p90_ms|tpot_p90_ms)[ \t]*:[ \t]*([^\s#]+)", re.MULTILINE)
@@ -40,9 +45,16 @@ UNITS_MS = {"ms": 1.0, "milliseconds": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3
 
 def result_cells(path: Path) -> list[Cells]:
     """The measured cases of a result file, as the cells of a case file. BadInput if no known tool wrote it."""
-    if path.suffix in SUFFIXES[1:]:
+    if path.suffix in SUFFIXES[2:]:
         return [_mlperf_point(path)]
-    tree = json_object(path)
+    if path.suffix == ".jsonl":
+        return [row for _, tree in json_rows(path) for row in _cells_of(path, tree)]
+    return _cells_of(path, json_object(path))
+
+
+def _cells_of(path: Path, tree: Mapping[str, Any]) -> list[Cells]:
+    if "http_reqs" in _inside(tree, "metrics"):
+        raise BadInput(f"{path} is a summary of k6, which counts requests and no tokens; measure with a tool that does")
     for known, read in READERS.items():
         rows = [{name: text for name, text in row.items() if text} for row in read(tree)]
         if rows:
@@ -73,8 +85,11 @@ def _vllm(tree: Mapping[str, Any]) -> Iterator[Cells]:
 
 def _vllm_in_flight(tree: Mapping[str, Any], completed: float, output: float | None) -> float | None:
     """Mean requests in flight. At a request_rate, max_concurrency is a limit only, and Little's law tells."""
+    limit, mean = _number(tree, "max_concurrency"), _number(tree, "concurrency")
     if _number(tree, "request_rate") is None:  # "inf": as many as may be
-        return _number(tree, "max_concurrency")
+        return limit or mean
+    if mean is not None:
+        return mean
     duration, ttft, tpot = (_number(tree, name) for name in ("duration", "mean_ttft_ms", "mean_tpot_ms"))
     if duration is None or ttft is None or tpot is None or output is None:
         return None
@@ -108,11 +123,54 @@ def _aiperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
             raise BadInput(f"a result of AIPerf gives {tag} in {one_line(unit, 40)}; known are {', '.join(UNITS_MS)}")
         return None if value is None else value * UNITS_MS[unit]
 
+    throughput, stay_ms = _number(_inside(tree, "request_throughput"), "avg"), milliseconds("request_latency")
+    by_little = None if throughput is None or stay_ms is None else throughput * stay_ms / 1e3
     yield {
+        "model": _aiperf_model(tree),
+        "concurrency": _whole(_aiperf_in_flight(tree) or by_little),
         "isl": _whole(_number(_inside(tree, "input_sequence_length"), "avg")),
         "osl": _whole(_number(_inside(tree, "output_sequence_length"), "avg")),
         TPOT: _text(milliseconds("inter_token_latency")),
         TTFT: _text(milliseconds("time_to_first_token")),
+    }
+
+
+def _aiperf_in_flight(tree: Mapping[str, Any]) -> float | None:
+    """The concurrency of its configuration (AIPerf, its phases, genai-perf); None at a rate, of which it is a limit."""
+    asked = _inside(tree, "input_config")
+    phases = asked.get("phases")
+    measured = [each for each in phases if _inside(each).get("name") == "profiling"] if isinstance(phases, list) else []
+    for place in (_inside(asked, "loadgen"), *measured, _inside(asked, "perf_analyzer", "stimulus")):
+        if (many := _number(place, "concurrency")) is not None:
+            at_rate = any(_number(place, name) is not None for name in ("request_rate", "rate"))
+            return None if at_rate else many
+    return None
+
+
+def _aiperf_model(tree: Mapping[str, Any]) -> str:
+    asked = _inside(tree, "input_config")
+    for names in (_inside(asked, "endpoint").get("model_names"), asked.get("model_names"), asked.get("model")):
+        if names:
+            return str(names[0]) if isinstance(names, list) else str(names)
+    return ""
+
+
+def _llmperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    if "num_concurrent_requests" not in tree or "results_num_requests_started" not in tree:
+        return
+
+    def mean(name: str) -> float | None:
+        return _number(tree, f"results_{name}_mean")
+
+    ttft, whole, output = mean("ttft_s"), mean("end_to_end_latency_s"), mean("number_output_tokens")
+    told = ttft is not None and whole is not None and output is not None and output > 1.0 and whole > ttft
+    yield {
+        "model": str(tree.get("model") or ""),
+        "isl": _whole(mean("number_input_tokens")),
+        "osl": _whole(output),
+        "concurrency": _whole(_number(tree, "num_concurrent_requests")),
+        TPOT: _text((whole - ttft) / (output - 1.0) * 1e3 if told else None),  # type: ignore[operator]
+        TTFT: _text(None if ttft is None else ttft * 1e3),
     }
 
 
@@ -185,9 +243,10 @@ def _mlperf_point(path: Path) -> Cells:
 
 
 READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Cells]]] = {
-    "vLLM bench": _vllm,
+    "vLLM or SGLang bench": _vllm,
     "GuideLLM": _guidellm,
-    "AIPerf": _aiperf,
+    "AIPerf or genai-perf": _aiperf,
+    "llmperf": _llmperf,
     "inference-perf": _inference_perf,
     "flashstill measure": _flashstill,
 }
