@@ -62,8 +62,8 @@ def calibrate(
     """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms.
 
     Results of `measure --server`, vLLM and SGLang bench, GuideLLM, AIPerf, genai-perf, llmperf, inference-perf and
-    MLPerf Endpoints (.yaml) are read as well, with the chip by --case. A summary.json of `measure --server` with several loads also gives the
-    seconds of the stack's steps, which `simulate` uses; say what limits the server had.
+    MLPerf Endpoints (.yaml) are read as well, with the chip by --case. A summary.json of `measure --server` with
+    several loads also gives the seconds of the stack's steps, which `simulate` uses; say what limits the server had.
     """
     import dataclasses
 
