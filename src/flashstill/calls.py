@@ -88,7 +88,7 @@ def _is(value: object, part: str) -> bool:
         return True
     number: Any = value
     if isinstance(number, int):
-        return abs(number) < 10**MOST_DIGITS
+        return bool(abs(number) < 10**MOST_DIGITS)
     return part == "float" or bool(float(number).is_integer())
 
 
