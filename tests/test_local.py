@@ -81,3 +81,17 @@ def test_llama_cpp_writes_no_faster_than_memory_allows(chip: str) -> None:
     assert found.tpot_s is not None
     least = 3.6e9 * 4.25 / 8 / FACTS.value(chip, "memory_bytes_per_s")
     assert 1.0 < found.tpot_s / least < 4.0
+
+
+def test_prompts_of_llama_cpp_miss_what_fast_matrix_units_give() -> None:
+    """A rate of its own on GeForce cards, whose products it accumulates in 16 bits, and on Apple's GPUs."""
+    ratios = {
+        name: deployed(FACTS, load_architecture("llama-3.1-8b"), name, 1, 128, engine=LOCAL).conditions.software
+        for name in ("gb10", "rtx-a6000", "rtx-4090", "m3-ultra")
+    }
+    assert ratios["gb10"].first_ratio == ratios["rtx-a6000"].first_ratio > ratios["rtx-4090"].first_ratio
+    assert ratios["m3-ultra"].first_ratio == FACTS.value("gpu-apple", "first_ratio")
+    # benches/dgx-spark.md of llama.cpp: 8,192 tokens of gpt-oss-20b in 2.47 s, of gpt-oss-120b in 4.69 s.
+    for model, seconds in (("gpt-oss-20b", 2.473), ("gpt-oss-120b", 4.688)):
+        case = Case.of(model=model, chip="gb10", isl=8192, osl=2, concurrency=1, engine=LOCAL, chunk=2048)
+        assert predict(FACTS, [case])[0].ttft_s == pytest.approx(seconds, rel=0.2)

@@ -18,7 +18,7 @@ from typing import Any
 
 from flashstill.facts import Facts
 from flashstill.hardware.chip import Chip
-from flashstill.hardware.software import Software, has_measured_engines, owners_of, software_on
+from flashstill.hardware.software import Software, engine_name, has_measured_engines, owners_of, software_on
 
 OF_A_CLASS = (
     "layer_s", "norm_ratio", "launch_s", "step_launches", "block_launches", "norm_launches", "expert_launches",
@@ -30,10 +30,13 @@ def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
     """Overheads of an engine on a chip; MissingFact for an unknown engine.
 
     Only on chips of makers whose engines were measured: elsewhere layer_s is a row of the maker's class, for its chips.
+    A chip's own first_ratio, with the engine as condition, replaces the engine's.
     """
     software = software_on(facts, engine, chip.maker_class)
     if changes := facts.derived(("on class", engine, chip.chip_class), lambda: _on_class(facts, engine, chip)):
         software = replace(software, **changes)
+    if (first := facts.find(chip.name, "first_ratio", engine_name(engine))) is not None:
+        software = replace(software, first_ratio=first.value)
     usual = facts.find(chip.chip_class, "matmul.floor_s", "bf16")
     if usual is None or not usual.value or not has_measured_engines(facts, chip.maker_class):
         return software
