@@ -6,15 +6,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flashstill.units import SECONDS_PER_HOUR, show
+
 if TYPE_CHECKING:
     from flashstill.simulate.answer import Simulation
 
 
 def print_simulation(model: str, answer: Simulation) -> None:
     """A summary, the percentiles as a table, and warnings."""
+    from flashstill.printing import print_notes
+
+    _print_load(model, answer)
+    _print_latencies(answer)
+    _print_prices(answer)
+    _print_warnings(answer)
+    print_notes(answer.notes)
+
+
+def _print_load(model: str, answer: Simulation) -> None:
+    """What ran, how busy it was, and what happened to replicas, caches and turns."""
     from flashstill.fleets.copies import layout_name
-    from flashstill.printing import print_notes, print_table
-    from flashstill.units import SECONDS_PER_HOUR, show
 
     used = answer.deployment
     replicas = f"{answer.policy.replicas} x " if answer.policy.replicas > 1 else ""
@@ -45,6 +56,11 @@ def print_simulation(model: str, answer: Simulation) -> None:
             f"{turns.replay}: {turns.turns:,} turns waited for the one before them, and {turns.late:,} came later than"
             f" in the trace{late}"
         )
+
+
+def _print_latencies(answer: Simulation) -> None:
+    from flashstill.printing import print_table
+
     heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
     rows = [
         [name.removesuffix("_s").replace("_", " "), show(each.mean_s, "s"),
@@ -52,6 +68,10 @@ def print_simulation(model: str, answer: Simulation) -> None:
         for name, each in answer.latencies.items()
     ]  # fmt: skip
     print_table([heading, *rows])
+
+
+def _print_prices(answer: Simulation) -> None:
+    """Joules and dollars, and the requests that kept their bounds."""
     dollars = answer.usd_per_million_output_tokens
     price = answer.price_basis
     if dollars is not None:
@@ -63,6 +83,10 @@ def print_simulation(model: str, answer: Simulation) -> None:
         click.echo(f"per million tokens of each kind, by the step time it causes: {parts}")
     if answer.policy.max_ttft_s or answer.policy.max_tpot_s:
         click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
+
+
+def _print_warnings(answer: Simulation) -> None:
+    """What was refused or failed, and whether the load can be served at all, on standard error."""
     if answer.refused:
         click.echo(f"{answer.refused:,} requests are larger than the cache and were refused", err=True)
     if answer.failed:
@@ -75,4 +99,3 @@ def print_simulation(model: str, answer: Simulation) -> None:
             " this is more than the replicas can serve, and percentiles depend on the length of the run",
             err=True,
         )
-    print_notes(answer.notes)
