@@ -18,7 +18,6 @@ from flashstill.cli.options import (
     RATE,
     SECONDS,
     SHARE,
-    WORD,
     chip_option,
     deployment_options,
     facts_options,
@@ -26,6 +25,7 @@ from flashstill.cli.options import (
     price_option,
 )
 from flashstill.cli.patience import Patience, requests_expected
+from flashstill.cli.policy_options import POLICY, policy_options
 from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option
 from flashstill.errors import BadInput
 
@@ -39,11 +39,6 @@ _TRAFFIC = (
     "spacing_s", "turnaround_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
-_POLICY = (
-    "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "cache_blocks",
-    "replicas", "router", "prefill_replicas", "prefill_chip", "prefix_cache", "prefix_margin", "preemption",
-    "max_ttft_s", "max_tpot_s", "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance",
-)  # fmt: skip
 PERCENTILE = 95.0
 """at which the bounds of a knee are to hold, unless the user says another"""
 
@@ -88,39 +83,7 @@ PERCENTILE = 95.0
 )
 @click.option("--agents", type=COUNT, default=None, help=f"{AGENTS_HELP}.")
 @agent_options
-@click.option(
-    "--scheduler",
-    default=None,
-    help="chunked, prefill-first, decode-priority, slo-aware, or a function of your own as FILE.py:NAME, which is run"
-    " [default: the engine's].",
-)
-@click.option(
-    "--refill-sequences",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="decode-priority: prompts start once only so many sequences decode.",
-)
-@click.option("--refuse-late", is_flag=True, help="slo-aware: turn away requests that can no longer keep --max-ttft.")
-@click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one step [default: the engine's].")
-@click.option("--sequences", type=COUNT, default=None, help="Most sequences running at once [default: the engine's].")
-@click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
-@click.option("--cache-blocks", type=COUNT, default=None, help="Blocks of the cache [default: as memory allows].")
-@click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
-@click.option("--prefill-replicas", type=COUNT, default=None, help="Prefill instances of all copies together.")
-@click.option("--prefill-chip", type=WORD, default=None, help="Chip of the prefill instances, if it is another one.")
-@click.option(
-    "--router", type=WORD, default="least-requests", show_default=True,
-    help="round-robin, least-requests, two-choices, least-tokens, central or prefix.",
-)  # fmt: skip
-@click.option("--preemption", type=WORD, default="recompute", show_default=True, help="recompute, or swap to the host.")
-@click.option("--prefix-cache", type=WORD, default=None, help="lru or off [default: lru where the trace has hashes].")
-@click.option(
-    "--prefix-margin", type=click.IntRange(min=0), default=None,
-    help="--router prefix: most requests above the least loaded replica [default: as SGLang's].",
-)  # fmt: skip
-@click.option("--max-ttft", "max_ttft_s", type=SECONDS, default=None, help="Bound of goodput, as 500ms.")
-@click.option("--max-tpot", "max_tpot_s", type=SECONDS, default=None, help="Bound of goodput, as 30ms.")
+@policy_options
 @click.option(
     "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
 )
@@ -243,7 +206,7 @@ def _job(
         load=0.0,
         model=model,
         traffic=Traffic(**traffic),
-        policy=Policy(**{name: flags.pop(name) for name in _POLICY}),
+        policy=Policy(**{name: flags.pop(name) for name in POLICY}),
         operations=Operations(**{name: flags.pop(name) for name in OPERATIONS}),
         deployment=Deployment(**flags),
         seed=seed,
