@@ -139,6 +139,48 @@ GLM_52: Config = {
     "qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "rope_interleave": True, "routed_scaling_factor": 2.5,
     "tie_word_embeddings": False, "v_head_dim": 256, "vocab_size": 154880,
 }  # fmt: skip
+NEMOTRON_NANO: Config = {
+    "model_type": "nemotron_h", "attention_bias": False, "chunk_size": 128, "conv_kernel": 4, "expand": 2,
+    "head_dim": 128, "hidden_size": 4480, "intermediate_size": 15680, "mamba_head_dim": 80, "mamba_num_heads": 128,
+    "hybrid_override_pattern": "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-", "mamba_proj_bias": False,
+    "max_position_embeddings": 131072, "mlp_bias": False, "mlp_hidden_act": "relu2", "n_groups": 8,
+    "num_attention_heads": 40, "num_hidden_layers": 56, "num_key_value_heads": 8, "num_query_groups": 8,
+    "ssm_state_size": 128, "tie_word_embeddings": False, "time_step_rank": 256, "use_bias": False,
+    "use_conv_bias": True, "use_mamba_kernels": True, "vocab_size": 131072,
+}  # fmt: skip
+MINIMAX_M2: Config = {
+    "model_type": "minimax_m2", "attn_type_list": [1] * 62, "head_dim": 128, "hidden_size": 3072,
+    "intermediate_size": 1536, "layernorm_full_attention_beta": 1.0, "layernorm_mlp_beta": 1.0,
+    "max_position_embeddings": 196608, "mlp_intermediate_size": 8192, "mtp_transformer_layers": 1,
+    "num_attention_heads": 48, "num_experts_per_tok": 8, "num_hidden_layers": 62, "num_key_value_heads": 8,
+    "num_local_experts": 256, "num_mtp_modules": 3, "qk_norm_type": "per_layer", "rotary_dim": 64,
+    "scoring_func": "sigmoid", "shared_intermediate_size": 0, "shared_moe_mode": "sigmoid",
+    "tie_word_embeddings": False, "use_mtp": True, "use_qk_norm": True, "use_routing_bias": True, "vocab_size": 200064,
+}  # fmt: skip
+COMMAND_A: Config = {
+    "model_type": "cohere2", "attention_bias": False, "cache_implementation": "hybrid", "head_dim": 128,
+    "hidden_size": 12288, "intermediate_size": 36864, "layer_switch": 4, "logit_scale": 0.25,
+    "max_position_embeddings": 131072, "num_attention_heads": 96, "num_hidden_layers": 64, "num_key_value_heads": 8,
+    "order_of_interleaved_layers": "local_attn_first", "position_embedding_type": "rope_gptj", "rotary_pct": 1.0,
+    "sliding_window": 4096, "sliding_window_pattern": 4, "use_embedding_sharing": True, "use_gated_activation": True,
+    "use_parallel_block": True, "use_parallel_embedding": True, "vocab_size": 256000,
+}  # fmt: skip
+SMOLLM3: Config = {
+    "model_type": "smollm3", "attention_bias": False, "hidden_size": 2048, "intermediate_size": 11008,
+    "layer_types": [_FAR] * 36, "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": False,
+    "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0] * 9, "num_attention_heads": 16,
+    "num_hidden_layers": 36, "num_key_value_heads": 4, "pretraining_tp": 2, "sliding_window": None,
+    "use_sliding_window": False, "vocab_size": 128256,
+}  # fmt: skip
+PHI4_MM: Config = {
+    "model_type": "phi4mm", "attention_bias": False, "audio_processor": {"name": "cascades"},
+    "embd_layer": {"embedding_cls": "image_audio"}, "full_attn_mod": 1, "hidden_size": 3072, "img_processor": None,
+    "intermediate_size": 8192, "interpolate_factor": 1, "lm_head_bias": False, "max_position_embeddings": 131072,
+    "mlp_bias": False, "num_attention_heads": 24, "num_hidden_layers": 32, "num_key_value_heads": 8,
+    "original_max_position_embeddings": 4096, "partial_rotary_factor": 0.75, "sliding_window": 262144,
+    "speech_lora": {"layer": ".*", "lora_alpha": 640, "r": 320}, "tie_word_embeddings": True,
+    "vision_lora": {"layer": ".*", "lora_alpha": 512, "r": 256}, "vocab_size": 200064,
+}  # fmt: skip
 TOTALS: dict[str, tuple[Config, int, int]] = {
     # config, values in the safetensors files, of which not counted here
     "LGAI-EXAONE/K-EXAONE-236B-A23B": (K_EXAONE, 237_099_669_632, 47 * 128),
@@ -150,4 +192,7 @@ TOTALS: dict[str, tuple[Config, int, int]] = {
     "ai21labs/AI21-Jamba-Reasoning-3B": (JAMBA, 3_197_109_632, 0),
     "nvidia/Nemotron-H-56B-Base-8K": (NEMOTRON_H_56B, 56_324_350_464, 0),
     "Qwen/Qwen3-Coder-480B-A35B-Instruct": (QWEN3_CODER, 480_154_875_392, 0),
+    "nvidia/NVIDIA-Nemotron-Nano-9B-v2": (NEMOTRON_NANO, 8_888_227_328, 0),
+    "CohereLabs/c4ai-command-a-03-2025": (COMMAND_A, 111_057_580_032, 0),
+    "HuggingFaceTB/SmolLM3-3B": (SMOLLM3, 3_075_098_624, 0),
 }

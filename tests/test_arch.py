@@ -236,6 +236,7 @@ def _hub_id(file: Path) -> str:
 NO_TWIN = {
     "glm4v_moe_text",
     "exaone4_5_text",
+    "phi4mm",
     "glm4v_text",
     "granite_docling_text",
     "paddleocr_vl_text",

@@ -58,6 +58,15 @@ def test_a_text_part_under_a_name_of_its_own() -> None:
     assert from_hf(published.EXAONE_45, "m").parameters == 32_003_216_384 + 2 * 51_200 * 5_120
 
 
+def test_fields_of_parts_that_a_model_does_not_have() -> None:
+    # MiniMax-M2's file holds none of the modules that its config names; 62 routers have 256 buffers each
+    assert from_hf(published.MINIMAX_M2, "m").parameters == 228_689_764_864 - 62 * 256
+    # Phi-4 multimodal has the text model of Phi-4-mini
+    spoken = from_hf(published.PHI4_MM, "m")
+    assert spoken.parameters == 3_836_021_760
+    assert spoken.note == "text part only: encoders of images and speech, and their adapters, not counted"
+
+
 def test_switches_that_contradict_the_family_are_refused() -> None:
     for config, name, value in [
         (published.LFM2, "block_use_swiglu", False),
@@ -65,6 +74,9 @@ def test_switches_that_contradict_the_family_are_refused() -> None:
         (published.K_EXAONE, "is_moe_layer", [True] * 48),
         (published.HUNYUAN, "use_mla", True),
         (published.GLM_52, "indexer_types", ["shared"] * 78),
+        (published.NEMOTRON_NANO, "num_query_groups", 40),
+        (published.COMMAND_A, "layer_switch", 2),
+        (published.COMMAND_A, "use_gated_activation", False),
         ({**published.APERTUS, "model_type": "llama", "qk_norm": None, "post_norm": None}, "use_qk_norm", True),
     ]:
         with pytest.raises(UnsupportedArchitecture, match="indexer" if name == "indexer_types" else name):

@@ -27,8 +27,8 @@ _NO_SHAPE = _listed("""
     architectures auto_map return_dict use_return_dict id2label label2id num_labels problem_type pruned_heads
     chunk_size_feed_forward diversity_penalty encoder_no_repeat_ngram_size no_repeat_ngram_size length_penalty
     max_length min_length num_beam_groups num_beams num_return_sequences top_k top_p typical_p num_logits_to_keep
-    n_ctx n_group topk_group topk_method num_expert_group num_expert_groups num_limited_groups
-    norm_topk_prob moe_use_aux_free moe_gate moe_capacity norm_expert_weight need_fp32_gate use_moe_router_bias
+    n_ctx n_group topk_group topk_method num_expert_group num_expert_groups num_limited_groups norm_topk_prob
+    shared_moe_mode moe_use_aux_free moe_gate moe_capacity norm_expert_weight need_fp32_gate use_moe_router_bias
     route_norm scoring_func seq_aux ep_size
     pretraining_tp rescale_prenorm_residual rms_norm norm_type norm_reduction_force_float32 residual_in_fp32
     mamba_chunk_size chunk_size rotary_dim attention_softmax_in_fp32 scale_attention_softmax_in_fp32

@@ -179,9 +179,14 @@ def cohere(fields: Fields) -> Architecture:
 def cohere2(fields: Fields) -> Architecture:
     """Command R7B and A: Command R with windows in three of four blocks."""
     bias = fields.flag("attention_bias", False)
-    kinds = every_so_often(fields.count("sliding_window_pattern", "_sliding_window_pattern", default=4))
+    period = fields.count("sliding_window_pattern", "_sliding_window_pattern", "layer_switch", default=4)
+    fields.require("layer_switch", period)
+    for name in ("use_embedding_sharing", "use_gated_activation", "use_parallel_block", "use_parallel_embedding"):
+        fields.require(name, True)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias)
-    return uniform(fields, attention, dense(fields), kinds=kinds, norms=1, parallel=True, tied=True)
+    return uniform(
+        fields, attention, dense(fields), kinds=every_so_often(period), norms=1, parallel=True, tied=True
+    )  # fmt: skip
 
 
 def palm(fields: Fields) -> Architecture:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, switched, uniform
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.feedforward import FeedForward
@@ -19,12 +21,21 @@ def llama(fields: Fields, tied: bool = False) -> Architecture:
 def smollm3(fields: Fields) -> Architecture:
     """Llama with a tied head; blocks without rotary embedding (NoPE) have the same shape."""
     fields.refuse("use_sliding_window")
+    fields.ignore("max_window_layers")
     return llama(fields, tied=True)
 
 
 def mistral(fields: Fields) -> Architecture:
     """Mistral, Ministral, Phi-3: a window in every block if one is set, unless `layer_types` says otherwise."""
     return uniform(fields, grouped(fields), dense(fields), kinds=always("sliding"))
+
+
+def phi4mm(fields: Fields) -> Architecture:
+    """Phi-4 multimodal under the name of its repository: the encoders and the adapters for them are left out."""
+    fields.ignore("audio_processor", "embd_layer", "img_processor", "speech_lora", "vision_lora", "full_attn_mod")
+    fields.ignore("interpolate_factor", "lm_head_bias")
+    shape = mistral(fields)
+    return replace(shape, note="text part only: encoders of images and speech, and their adapters, not counted")
 
 
 def qwen2(fields: Fields) -> Architecture:

@@ -79,6 +79,7 @@ def minimax_m2(fields: Fields) -> Architecture:
     """MiniMax-M2: norms over all query and all key heads."""
     fields.refuse("shared_intermediate_size")
     fields.words("attn_type_list", (1,))  # full attention in every block
+    fields.ignore("mlp_intermediate_size")  # of dense FFNs, which no block has
     modules = 0
     if fields.flag("use_mtp", True):
         fields.require("mtp_transformer_layers", 1)

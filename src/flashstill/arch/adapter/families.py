@@ -159,6 +159,7 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "openai-gpt": older.openai_gpt,
     "persimmon": relatives.persimmon,
     "phi4_multimodal": dense.mistral,
+    "phi4mm": dense.phi4mm,
     "recurrent_gemma": state_space.recurrent_gemma,
     "roberta": older.bert_like(),
     "roberta-prelayernorm": older.bert_like(final_norm=True),

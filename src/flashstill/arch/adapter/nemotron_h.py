@@ -25,6 +25,7 @@ def nemotron_h(fields: Fields) -> Architecture:
     listed = fields.value("layers_block_type", "layer_types")
     if fields.value(*DEPTH) is None and isinstance(listed, list):
         fields = fields.changed({DEPTH[0]: len(listed)})
+    fields.require("num_query_groups", fields.value("num_key_value_heads"))
     kinds = _kinds(fields, "layer_types", "layers_block_type", pattern="hybrid_override_pattern")
     if len(kinds) != fields.depth:
         raise fields.fail(f": the pattern of blocks names {len(kinds)} of {fields.depth} layers")

@@ -14,7 +14,7 @@ REFUSED = {
     "diffusion_gemma_text": "it fills in whole blocks of tokens over many steps instead of one token after another",
     "ernie4_5_vl_moe_text": "it has other experts for images than for text",
     **dict.fromkeys(
-        ("Dream", "llada", "llada_moe", "sdar", "sdar_moe"),
+        ("Dream", "llada", "llada2_moe", "llada_moe", "nemotron_labs_diffusion", "sdar", "sdar_moe"),
         "it fills in masked tokens over many steps instead of one token after another",
     ),
     "hunyuan": "pairs of its blocks share a cache",
