@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flashstill.hardware.chip import BYTES_PER_VALUE, Chip
+from flashstill.hardware.chip import Chip
+from flashstill.hardware.formats import BYTES_PER_VALUE
 from flashstill.hardware.wiring import WIRING
 from flashstill.units import PICO
 

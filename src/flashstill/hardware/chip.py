@@ -15,6 +15,7 @@ from flashstill.facts import Facts
 from flashstill.facts.row import Machine
 from flashstill.hardware.calibration import Calibration
 from flashstill.hardware.calibration_rows import calibration_of, same_die
+from flashstill.hardware.formats import BYTES_PER_VALUE, WIDER
 from flashstill.hardware.memories import Memory, memory_tiers
 from flashstill.hardware.needs import Needs
 from flashstill.hardware.system import System
@@ -99,7 +100,7 @@ class Chip:
         """The precision used for multiplication: `asked`, or the next wider one that the chip supports."""
         if asked in self.flops_per_s:
             return asked
-        for wider in _WIDER.get(asked, ()):
+        for wider in WIDER.get(asked, ()):
             if wider in self.flops_per_s:
                 return wider
         names = ", ".join(sorted(self.flops_per_s))
@@ -115,32 +116,6 @@ _ONE_EACH = (
     "power_limit_w", "idle_w", "process_nm", "die_mm2",
 )  # fmt: skip
 """numbers of which a chip has one row, whatever its condition says"""
-# A chip that cannot multiply in a narrow format converts such weights to 16 bits when loading them, as engines do.
-# Other formats of the same width come last, as they would round the values again.
-_WIDER = {
-    "fp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
-    "mxfp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
-    "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
-    "int2": ("bf16", "fp16", "int8", "fp8", "fp32"),
-    "fp8": ("bf16", "fp16", "fp32", "int8"),
-    "fp8-block": ("fp8", "bf16", "fp16", "fp32", "int8"),
-    "int8": ("bf16", "fp16", "fp32", "fp8"),
-    "bf16": ("fp16", "fp32", "fp8", "int8"),
-    "fp16": ("bf16", "fp32", "fp8", "int8"),
-    "fp32": ("bf16", "fp16"),
-}
-BYTES_PER_VALUE = {
-    "fp32": 4.0,
-    "bf16": 2.0,
-    "fp16": 2.0,
-    "fp8": 1.0,
-    "fp8-block": 1.0,
-    "int8": 1.0,
-    "fp4": 0.5,
-    "mxfp4": 0.5,
-    "int4": 0.5,
-    "int2": 0.25,
-}
 
 
 def known_chips(facts: Facts) -> list[str]:
@@ -154,16 +129,24 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
     return facts.derived(("chip", machine.name), lambda: _chip(facts, machine))
 
 
-def _chip(facts: Facts, machine: Machine) -> Chip:
+def _rates_of(facts: Facts, machine: Machine) -> dict[str, float]:
+    """FLOP/s by precision; empty where no row says.
+
+    Raises MissingFact for an unknown class and a row without a precision, BadInput for a hard-wired chip.
+    """
     name, kind = machine.name, machine.chip_class
     if kind not in facts.classes:
         raise MissingFact(f"{name}: {unknown('class of chip', kind, facts.classes)}")
     rates = facts.rows.get((name, "flops_per_s"), ())
     if not all(fact.condition.strip() for fact in rates):
         raise MissingFact(f"the condition of flops_per_s of {name} must begin with the precision, as in bf16 dense")
-    flops = {fact.condition.split()[0]: fact.value for fact in rates}
-    if not flops and facts.find(name, "hardwired_tokens_per_s"):
+    if not rates and facts.find(name, "hardwired_tokens_per_s"):
         raise BadInput(f"{name} is hard-wired for one model: only `flashstill predict` can answer for it")
+    return {fact.condition.split()[0]: fact.value for fact in rates}
+
+
+def _chip(facts: Facts, machine: Machine) -> Chip:
+    name, kind, flops = machine.name, machine.chip_class, _rates_of(facts, machine)
     needs = Needs(facts, name, kind, between=(machine.maker_class,))
     if not flops:
         needs.missing.append("flops_per_s")
