@@ -114,11 +114,13 @@ STREAM = (
 )
 
 
-@given(st.lists(st.integers(0, len(STREAM)), max_size=30))
-def test_events_do_not_depend_on_how_a_stream_is_cut(cuts: list[int]) -> None:
-    ends = [0, *sorted(cuts), len(STREAM)]
+@given(st.lists(st.integers(0, len(STREAM)), max_size=30), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_events_do_not_depend_on_how_a_stream_is_cut_or_its_lines_end(cuts: list[int], end: bytes) -> None:
+    """Lines end with LF, CR LF or CR alone (WHATWG HTML, 9.2.5), also where a cut is within the two."""
+    stream = STREAM.replace(b"\r\n", b"\n").replace(b"\n", end)
+    ends = [0, *(min(cut, len(stream)) for cut in sorted(cuts)), len(stream)]
     reader = EventReader(10_000)
-    found = [data for a, b in itertools.pairwise(ends) for data in reader.feed(STREAM[a:b])]
+    found = [data for a, b in itertools.pairwise(ends) for data in reader.feed(stream[a:b])]
     assert found == EventReader(10_000).feed(STREAM)
     assert not reader.rest()
     assert event_of(found[0]).text

@@ -60,6 +60,17 @@ AIPERF = [
         (1764500001000000000, "profiling", {"code": 500}), (1764400000000000000, "warmup", None),
     )
 ]  # fmt: skip
+SPLITWISE = (
+    "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
+    "0,2,0,0.0,1,374,44\n1,2,0,1.5,1,396,109\n"
+)
+SPANS = [
+    {
+        "name": "chat", "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 10**9),
+        "attributes": {"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": 9},
+    }
+    for start, prompt in ((1764500001500000000, 70), (1764500001000000000, 50))
+]  # fmt: skip
 VLLM = {"completed": 2, "start_times": [100.5, 100.25, 101.0], "input_lens": [7, 8, 9], "output_lens": [3, 4, 0],
         "errors": ["", "", "timed out"]}  # fmt: skip
 GUIDELLM = {
@@ -87,6 +98,8 @@ SAMPLES: dict[str, tuple[str, str, str, list[tuple[float, int, int]], int, int]]
     "Mooncake": ("jsonl", lines(MOONCAKE), "mooncake", [(27.482, 6955, 52), (30.535, 6472, 26)], 512, 0),
     "Bailian": ("jsonl", lines(BAILIAN), "bailian", [(61.114, 521, 132), (62.5, 676, 80)], 16, 0),
     "AIPerf": ("jsonl", lines(AIPERF), "aiperf", [(0.0, 550, 8), (1.5, 550, 8)], 0, 1),
+    "Splitwise": ("csv", SPLITWISE, "splitwise", [(0.0, 374, 44), (1.5, 396, 109)], 0, 0),
+    "OpenTelemetry": ("jsonl", lines(SPANS), "otel", [(0.0, 50, 9), (0.5, 70, 9)], 0, 0),
     "vLLM": ("json", json.dumps(VLLM), "vllm-bench", [(0.0, 8, 4), (0.25, 7, 3)], 0, 1),
     "GuideLLM": ("json", json.dumps(GUIDELLM, indent=1), "guidellm", [(0.0, 32, 64), (0.5, 256, 128)], 0, 1),
 }
@@ -114,6 +127,12 @@ def test_each_format_is_known_by_its_columns(tmp_path: Path, name: str) -> None:
     assert [note for note in trace.seen.notes() if "left out" in note] == [
         f"{failed} of the trace's {failed + len(expected)} requests failed or have no output tokens, and are left out"
     ] * bool(failed)
+
+
+def test_names_whose_dots_are_their_own_or_levels(tmp_path: Path) -> None:
+    row = {"at": 1.5, "gen_ai.usage": {"input": 7}, "a.b": 3}
+    read = Reading(trace_columns="time=at,input=gen_ai.usage.input,output=a.b", time_unit="s")
+    assert requests(Trace(written(tmp_path, "jsonl", lines([row])), read)) == [(0.0, 7, 3)]
 
 
 @pytest.mark.parametrize("ending", ["gz", "xz"])

@@ -1,7 +1,8 @@
 """Server-sent events of a streamed answer, read piece by piece in bounded memory.
 
-A stream is lines; `data: {...}` lines up to an empty one make an event (WHATWG HTML, section 9.2).  A line or a body
-beyond its limit, or something that is no event, raises `Broken` with the kind of failure it is counted as.
+A stream is lines, which end with LF, CR LF or CR; `data: {...}` lines up to an empty one make an event (WHATWG HTML,
+section 9.2).  A line or a body beyond its limit, or something that is no event, raises `Broken` with the kind of
+failure it is counted as.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class EventReader:
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._line, self._data, self._is_first = b"", [b""][:0], True
+        self._after_cr = False
         self.began = False
         """whether anything but comments came"""
 
@@ -46,10 +48,16 @@ class EventReader:
         self._left -= len(piece)
         if self._left < 0:
             raise Broken("too_large", "the body has more bytes than such an answer can have")
+        if self._after_cr and piece.startswith(b"\n"):  # the rest of CR LF
+            piece = piece[1:]
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
+        if b"\r" in piece:
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._line = (self._line + piece).split(b"\n")
         if len(self._line) > LONGEST_LINE or any(len(line) > LONGEST_LINE for line in lines):
             raise Broken("long_line", f"a line has more than {LONGEST_LINE:,} bytes")
-        return [data for line in lines for data in self._ended(line.removesuffix(b"\r"))]
+        return [data for line in lines for data in self._ended(line)]
 
     def _ended(self, line: bytes) -> list[bytes]:
         """The event that an empty line ends, if it does."""

@@ -65,8 +65,15 @@ class Format:
 
     def fits(self, columns: Sequence[str]) -> bool:
         """Whether a file with these columns is of this format."""
-        names = {name.partition(".")[0] for name in (self.prompt, self.output, *self.marks)}
-        return names <= set(columns) and any(name.partition(".")[0] in columns for name in self.time)
+        needed = (self.prompt, self.output, *self.marks)
+        return all(is_among(name, columns) for name in needed) and any(is_among(name, columns) for name in self.time)
+
+
+def is_among(name: str, columns: Sequence[str]) -> bool:
+    """Whether a column may hold a name: it is called so, or as what stands before one of its dots."""
+    if name in columns:
+        return True
+    return "." in name and is_among(name.rpartition(".")[0], columns)
 
 
 NO_PARENT = ("", "-1", -1, None)
@@ -114,6 +121,15 @@ FORMATS = {
             name="baseten", title="Baseten's completions", time=("timestamp_start_unix_ms",), unit="ms",
             prompt="input_tokens", output="output_tokens", session="provided_session_id", lasts="duration_e2e_ms",
             lasts_unit="ms", sorts=True, relative=True,
+        ),
+        Format(
+            name="splitwise", title="Splitwise's", time=("arrival_timestamp",), unit="s", prompt="prompt_size",
+            output="token_size",
+        ),
+        Format(
+            name="otel", title="OpenTelemetry's spans", time=("startTimeUnixNano",), unit="ns",
+            prompt="attributes.gen_ai.usage.input_tokens", output="attributes.gen_ai.usage.output_tokens",
+            end="endTimeUnixNano", sorts=True, relative=True,
         ),
         Format(
             name="vllm-bench", title="vllm bench serve --save-detailed", time=("start_times",), unit="s",
@@ -171,7 +187,7 @@ def _with_blocks(shown: str, columns: Sequence[str], form: Format) -> Format:
 def check_columns(shown: str, columns: Sequence[str], form: Format) -> None:
     """BadInput where a file lacks a column that a format needs."""
     for names in (form.time, (form.prompt,), (form.output,)):
-        if not any(name.partition(".")[0] in columns for name in names):
+        if not any(is_among(name, columns) for name in names):
             close = nearest(names[0], columns)[:1]
             hint = f"; is it {close[0]!r}?" if close else ""
             raise BadInput(f"{shown} has no column {names[0]!r}, which {form.title} has{hint}")
@@ -196,7 +212,7 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
     for sign, what in SEPARATORS.items():
         if len(columns) == 1 and sign in columns[0]:
             return BadInput(f"{shown} has {what} between its columns, where commas are expected")
-    missing = [name for name in (form.time[0], form.prompt, form.output) if name.partition(".")[0] not in columns]
+    missing = [name for name in (form.time[0], form.prompt, form.output) if not is_among(name, columns)]
     close = nearest(missing[0], columns)[:1]
     hint = f"; is it {shortened(close[0])!r}?" if close else ""
     return BadInput(

@@ -17,7 +17,7 @@ from typing import Any
 from flashstill.errors import BadInput, nearest, shortened
 from flashstill.traces import values
 from flashstill.traces.delays import check_lengths, placed
-from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS
+from flashstill.traces.formats import ASK, DATE, NO_PARENT, WHOLE_MS, is_among
 from flashstill.traces.order import checked_blocks, from_start, in_order_of_time
 from flashstill.traces.reading import ADDED, DEFAULT, Reading
 from flashstill.traces.requests import Row, Seen, Turn, keys_of
@@ -45,7 +45,7 @@ class Trace:
         self.tells_answers = with_turns and has_answers(self.form, columns)
         self.has_delays = with_turns and bool(self.form.delay)
         self._session = "" if with_turns else session_of(self.form, columns)
-        has_names = bool(self.form.hashes) and self.form.hashes.partition(".")[0] in columns
+        has_names = bool(self.form.hashes) and is_among(self.form.hashes, columns)
         self.hash_block = (reading.hash_block or self.form.block) if has_names else 0
         if has_names and not self.hash_block:
             raise BadInput(
@@ -79,10 +79,10 @@ class Trace:
         """Line, request with its time as written, and how many blocks it names."""
         form, wanted = self.form, self.reading.wanted()
         for name in wanted:
-            if name.partition(".")[0] not in source.columns:
+            if not is_among(name, source.columns):
                 close = nearest(name, source.columns)[:1]
                 raise BadInput(f"{self.path} has no column {name!r}" + (f"; is it {close[0]!r}?" if close else ""))
-        time = next((name for name in form.time if name.partition(".")[0] in source.columns), form.time[0])
+        time = next((name for name in form.time if is_among(name, source.columns)), form.time[0])
         beside = (form.cached or form.hits, form.hashes, form.parent, form.failed, form.warm_up, *wanted)
         talk = TurnColumns(form, source.columns).names if self.with_turns else ()
         rows = source.rows((time, form.prompt, form.output, *beside, *talk))

@@ -172,13 +172,21 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def value_at(values: Mapping[str, Any], name: str) -> Any:
     """The value of a name, or of one further down whose names are joined by dots; of a metric its value."""
-    value: Any = values.get(name)
-    if value is None and "." in name:
-        value = values
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+    value = _below(values, name)
     if isinstance(value, Mapping) and "value" in value:
         return value["value"]
+    return value
+
+
+def _below(values: Any, name: str) -> Any:
+    """The value of a name whose dots may be levels or its own, as in attributes["gen_ai.usage.input_tokens"]."""
+    if not isinstance(values, Mapping):
+        return None
+    value = values.get(name)
+    at = name.find(".")
+    while value is None and at >= 0:
+        value = _below(values.get(name[:at]), name[at + 1 :])
+        at = name.find(".", at + 1)
     return value
 
 

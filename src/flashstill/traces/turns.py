@@ -13,7 +13,7 @@ from typing import Any
 
 from flashstill.errors import BadInput
 from flashstill.traces import values
-from flashstill.traces.formats import FORMATS, NO_PARENT, UNITS, Format
+from flashstill.traces.formats import FORMATS, NO_PARENT, UNITS, Format, is_among
 from flashstill.traces.requests import Turn
 
 NO_TIME = ("", None)
@@ -21,7 +21,7 @@ NO_TIME = ("", None)
 
 
 def _is_there(name: str, columns: Sequence[str]) -> bool:
-    return bool(name) and name.partition(".")[0] in columns
+    return bool(name) and is_among(name, columns)
 
 
 def has_turns(form: Format, columns: Sequence[str]) -> bool:
