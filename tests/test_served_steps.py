@@ -18,8 +18,10 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.served import STEP_FIELDS, ServedSteps, served_steps, without_served_ratios
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.results import between_values
 from flashstill.simulate.simulation import Prepared, prepared, simulated
 from flashstill.simulate.tables import with_served_steps
+from flashstill.simulate.tally import new_tally, note
 from flashstill.simulate.traffic import Traffic
 from flashstill.validation.served_steps import (
     LEAST,
@@ -36,7 +38,7 @@ from tests.deployments import FACTS
 
 MODEL, USED = "qwen3-0.6b", Deployment(chip="h100-sxm", engine="transformers")
 POLICY = Policy(sequences=8, step_tokens=256)
-TRUE = ServedSteps(kernel=2.0, prompt=3.0, step_s=0.01, sequence_s=0.0005, several_s=0.004, first_s=0.02)
+TRUE = ServedSteps(kernel=2.0, prompt=3.0, step_s=0.01, sequence_s=0.0005, several_s=0.004, first_s=0.02, token_s=2e-5)
 
 
 def traffic(many: int) -> Traffic:
@@ -73,8 +75,9 @@ def test_tables_with_steps() -> None:
     assert np.allclose(changed.decode_s[3], 2.0 * plain.decode_s[3] + 0.01 + 3 * 0.0005 + 0.004)
     assert np.all(changed.extra_s[:, 0] == 0.0)
     step = plain.extra_s[0, 1:] - plain.extra_s[1, 1:]  # whoever is in it
-    assert np.allclose(changed.extra_s[0, 1:], 2.0 * step + 3.0 * plain.extra_s[1, 1:] + 0.01 + 0.004)
-    assert np.allclose(changed.extra_s[1, 1:], 3.0 * plain.extra_s[1, 1:] + 0.004)
+    each = 2e-5 * plain.tokens[1:, None]
+    assert np.allclose(changed.extra_s[0, 1:], 2.0 * step + 3.0 * plain.extra_s[1, 1:] + each + 0.01 + 0.004)
+    assert np.allclose(changed.extra_s[1, 1:], 3.0 * plain.extra_s[1, 1:] + each + 0.004)
     same = with_served_steps(plain, ServedSteps())
     assert all(np.array_equal(*pair) for pair in zip(same, plain, strict=True))
 
@@ -86,8 +89,9 @@ def test_steps_of_several_sequences_pay_for_their_rows_once() -> None:
     assert plain.batches.tolist() == [0.0, 1.0, 4.0, 8.0]
     assert changed.batches.tolist() == [0.0, 1.0, 2.0, 4.0, 8.0]
     third = 2.0 / 3.0 * plain.extra_s[1] + plain.extra_s[2] / 3.0  # of two sequences, between one and four
-    assert np.allclose(changed.extra_s[2, 1:], 3.0 * third[1:])
-    assert np.allclose(changed.extra_s[3:, 1:], 3.0 * plain.extra_s[2:, 1:])
+    each = 2e-5 * plain.tokens[1:, None]
+    assert np.allclose(changed.extra_s[2, 1:], 3.0 * third[1:] + each)
+    assert np.allclose(changed.extra_s[3:, 1:], 3.0 * plain.extra_s[2:, 1:] + each)
     assert np.allclose(changed.extra_j[2], 2.0 / 3.0 * plain.extra_j[1] + plain.extra_j[2] / 3.0)
     again = with_served_steps(changed, ServedSteps(several_s=0.001))
     assert again.batches.tolist() == changed.batches.tolist()
@@ -128,6 +132,17 @@ def test_the_way_is_part_of_the_loop() -> None:
     assert ends[1].seconds - ends[0].seconds == pytest.approx((traffic(1).requests - 1) * 0.005, rel=1e-6)
     work_s = ends[0].latencies["end_to_end_s"].mean_s - 0.02
     assert ends[0].seconds == pytest.approx(traffic(1).requests * (work_s + 0.02) - 0.02, rel=1e-6)
+
+
+def test_percentiles_are_those_of_a_load_test() -> None:
+    """As numpy's of the values themselves, within half a bin, also where it lies between two kinds of requests."""
+    for values in ([0.0629] * 5 + [0.0825] * 5, [0.02] * 9 + [0.9], [0.3], np.geomspace(0.01, 0.5, 101)):
+        tally = new_tally(0.1)
+        for value in values:
+            note(tally, 0, 0, value, 1)
+        for share in (0.5, 0.9):
+            expected = float(np.quantile(values, share))
+            assert between_values(tally.histograms[0].sum(axis=0), share) == pytest.approx(expected, rel=0.0051)
 
 
 def test_what_may_be_found_may_be_read() -> None:

@@ -7,7 +7,7 @@ token of every prediction of that stack, and of no other.
 From measurements at several loads there are also seconds of its steps, which `simulate` uses:
 
     decode step     kernel x T(b, c) + step_s + b sequence_s      T: of the cost model; b sequences of c cached tokens
-    prompt tokens   prompt x what they add to a step
+    prompt tokens   prompt x what they add to a step + token_s for each
     several rows    several_s in each step whose products have more than one row: two sequences, or prompt tokens
     first token     first_s after the step that gives it
 
@@ -32,6 +32,7 @@ _FIELDS = {TPOT_RATIO: "tpot_ratio", TTFT_RATIO: "ttft_ratio"}
 STEP_FIELDS = {
     "served_kernel_ratio": "kernel", "served_prompt_ratio": "prompt", "served_step_s": "step_s",
     "served_sequence_s": "sequence_s", "served_several_s": "several_s", "served_first_s": "first_s",
+    "served_token_s": "token_s",
 }  # fmt: skip
 """quantity -> field of ServedSteps"""
 
@@ -46,6 +47,7 @@ class ServedSteps:
     sequence_s: float = 0.0
     several_s: float = 0.0
     first_s: float = 0.0
+    token_s: float = 0.0
 
 
 def served_steps(facts: Facts, model: Architecture, conditions: Conditions) -> ServedSteps | None:

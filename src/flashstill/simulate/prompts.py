@@ -9,7 +9,7 @@ from flashstill.simulate.ahead import is_unseen
 from flashstill.simulate.bounds import sort_out_late
 from flashstill.simulate.compiled import compiled, inlined
 from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
-from flashstill.simulate.slots import blocks_of, swap
+from flashstill.simulate.slots import blocks_of, prompts_allowed, swap
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import CACHED_IN, WAITING, Tally, note, part_of
@@ -17,9 +17,9 @@ from flashstill.simulate.tally import CACHED_IN, WAITING, Tally, note, part_of
 
 @inlined
 def continue_prompts(
-    fleet: Fleet, pool: Pool, limits: Limits, r: int, budget: int, free: int
+    fleet: Fleet, pool: Pool, limits: Limits, r: int, budget: int, free: int, allowed: int
 ) -> tuple[int, int, int, float, float]:
-    """Give chunks to the sequences that are being prefilled, in order.
+    """Give chunks to the sequences that are being prefilled, in order, to so many as are allowed.
 
     Returns tokens of the budget and free blocks that are left, and tokens, token-contexts, and those of the latter that
     attend to a cached prefix.
@@ -28,7 +28,7 @@ def continue_prompts(
     for slot in range(fleet.counts[r, field.FILLING]):
         cached = fleet.slots[r, field.FILL_CACHED, slot]
         room = (blocks_of(cached, limits.block) + free) * limits.block - cached
-        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0)
+        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0) if slot < allowed else 0
         fleet.slots[r, field.FILL_CHUNK, slot] = chunk
         free -= blocks_of(cached + chunk, limits.block) - blocks_of(cached, limits.block)
         left -= chunk
@@ -84,13 +84,14 @@ def schedule_prompts(
     reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start,
     of those that came until seen_s (ahead.py).
     """
-    free = fleet.counts[r, field.FREE] - reserved
-    left, free, prompt, work, found = continue_prompts(fleet, pool, limits, r, budget, free)
+    allowed, free = prompts_allowed(fleet, limits, r), fleet.counts[r, field.FREE] - reserved
+    left, free, prompt, work, found = continue_prompts(fleet, pool, limits, r, budget, free, allowed)
     if fleet.counts[r, field.IDLE]:
         evict(fleet, limits, tally, r, free)
     while (
         admits > 0
         and left > 0
+        and fleet.counts[r, field.FILLING] < allowed
         and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] + fleet.counts[r, field.INCOMING]
         < limits.sequences
     ):

@@ -57,6 +57,12 @@ class Prepared:
     course: Course = STEADY
     way_s: float = 0.0
 
+    def with_client(self, traffic: Traffic) -> Prepared:
+        """The fleet behind a client that takes as long as the traffic says, if it says so."""
+        if traffic.turnaround_s is None:
+            return self
+        return replace(self, limits=self.limits._replace(return_s=traffic.turnaround_s + self.way_s))
+
     def serve(
         self, pieces: Iterable[Arrivals], closed: bool, seed: int, followers: Followers | None = None,
         is_brief: bool = False, told: Told = lambda arrived: None,
@@ -171,8 +177,7 @@ def simulated(
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
     if traffic.closed and fleet.policy.refuse_late:
         raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
-    if traffic.turnaround_s is not None:
-        fleet = replace(fleet, limits=fleet.limits._replace(return_s=traffic.turnaround_s + fleet.way_s))
+    fleet = fleet.with_client(traffic)
     if traffic.spacing_s > 0.0 and fleet.limits.return_s == 0.0:
         raise BadInput("requests that follow without any return_s join the step that begins then; leave spacing_s out")
     taken = WithinContext(fleet.resolved.model.context)

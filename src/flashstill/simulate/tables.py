@@ -130,6 +130,7 @@ def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
 
     def added(seconds: Values) -> Values:
         changed_s: Values = served.prompt * seconds + np.where(has_prompts, added_s, 0.0)
+        changed_s += served.token_s * tables.tokens[None, :, None]
         changed_s[0] += (served.kernel - served.prompt) * (seconds[0] - seconds[1])
         return changed_s
 
