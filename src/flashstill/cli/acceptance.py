@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--temperature", "temperatures", type=click.FloatRange(min=0), multiple=True, default=(1.0,), show_default=True,
     help="0 is greedy; repeatable.",
 )  # fmt: skip
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Of target and draft.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Nucleus that target and draft sample from.")
 @click.option("--documents", type=COUNT, default=32, show_default=True, help="One prompt from each.")
 @click.option("--prompt-tokens", type=COUNT, default=64, show_default=True, help="Tokens of a prompt.")
 @click.option("--new-tokens", type=COUNT, default=64, show_default=True, help="Tokens that the target writes after it.")
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--counted/--expected-only", default=True, show_default=True, help="Also decode speculatively, and count."
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of prompts, samples, intervals."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of prompts, samples, intervals."
 )
 @click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
 @click.option(

@@ -33,7 +33,13 @@ MOST_SHOWN_CHARACTERS = 2000
 @click.option("--prompt", default="", metavar="NAME", help="Entry with a prompt; with --completion.")
 @click.option("--completion", default="", metavar="NAME", help="Entry with a completion; with --prompt.")
 @click.option("--as-chat", is_flag=True, help="Prompts and completions that are strings are conversations.")
-@click.option("--bad-share", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of records, skipped.")
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Most bad records that are skipped.",
+)
 @click.option("--show", type=click.IntRange(min=0), default=2, show_default=True, help="Documents shown with masks.")
 @click.option("--most", type=COUNT, default=None, help="Read only the first of them [default: all].")
 @json_option

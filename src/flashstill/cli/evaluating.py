@@ -48,9 +48,13 @@ HEADINGS = {
     "--metric", "metrics", multiple=True, type=click.Choice(METRICS),
     help="This metric only; repeatable [default: all that can be compared].",
 )  # fmt: skip
-@click.option("--tokens", type=COUNT, default=32_768, show_default=True, help="Of each text, at 4 characters a token.")
+@click.option(
+    "--tokens", type=COUNT, default=32_768, show_default=True, help="Read of each text, at 4 characters a token."
+)
 @click.option("--window", "window_tokens", type=COUNT, default=512, show_default=True, help="Tokens of one pass.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the excerpts and intervals.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of excerpts and intervals."
+)
 @click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), default=None,

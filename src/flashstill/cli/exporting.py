@@ -25,7 +25,7 @@ TYPES = ("f32", "bf16", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")  # distil
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @click.option(
-    "--type", "number_format", type=click.Choice(TYPES), default="bf16", show_default=True, help="Of matrices."
+    "--type", "number_format", type=click.Choice(TYPES), default="bf16", show_default=True, help="Format of matrices."
 )
 @click.option("--base", default="", help="Base model of a LoRA adapter, if it names none on this disk.")
 @json_option

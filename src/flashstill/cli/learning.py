@@ -95,7 +95,9 @@ def study_lines(summary: dict[str, Any]) -> list[str]:
 @click.option(
     "--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long it may take [default: 10]."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Directory of the results."
+)
 @arithmetic_option
 @json_option
 def demo(minutes: float | None, out: Path, arithmetic: str | None, as_json: bool) -> None:

@@ -34,7 +34,7 @@ _SWEEP = ("batch", "context", "repeats")
 @click.option("--batch", default=None, metavar="N,N,...", help="Batches of --model [default: 1,2,4,8].")
 @click.option("--context", default=None, metavar="N,N,...", help="Contexts of --model [default: 128,512].")
 @click.option(
-    "--repeats", type=COUNT, default=5, show_default=True, help="Of every batch and context, after a warm-up."
+    "--repeats", type=COUNT, default=5, show_default=True, help="Timings of every batch and context, after a warm-up."
 )
 @click.option(
     "--server", default=None, metavar="URL", help="Measure this OpenAI-compatible server, as http://127.0.0.1:8000/v1."
@@ -69,14 +69,16 @@ _SWEEP = ("batch", "context", "repeats")
 @click.option("--in-turn", is_flag=True, help="Run every level once, then again: a drift of the machine is in all.")
 @click.option("--until-saturation", is_flag=True, help="Double the load until it brings no more; stop there.")
 @click.option("--ignore-eos/--keep-eos", default=True, help="Ask for answers of the full length, where the server can.")
-@click.option("--temperature", type=float, default=0.0, show_default=True)
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="Of sampling; 0 is greedy.")
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
     default=None,
     help="Model directory or tokenizer.json: prompts of exact length.",
 )
-@click.option("--time-limit", "time_limit_s", type=SECONDS, default=300.0, show_default=True, help="Of one request.")
+@click.option(
+    "--time-limit", "time_limit_s", type=SECONDS, default=300.0, show_default=True, help="Longest time of a request."
+)
 @click.option("--stall", "stall_s", type=SECONDS, default=60.0, show_default=True, help="Longest wait for a byte.")
 @click.option(
     "--max-in-flight",
@@ -84,12 +86,12 @@ _SWEEP = ("batch", "context", "repeats")
     type=COUNT,
     default=1024,
     show_default=True,
-    help="Of an open loop; further requests wait in the client.",
+    help="Most requests in flight of an open loop; further ones wait in the client.",
 )
 @click.option(
     "--clients", type=COUNT, default=1, show_default=True, help="Processes that send requests, where one is too slow."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of prompts and arrivals.")
 @click.option(
     "--out", type=DIRECTORY, default=None, help="Keep every request here; the same command goes on where it was."
 )

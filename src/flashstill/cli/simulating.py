@@ -90,7 +90,7 @@ PERCENTILE = 95.0
 @click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
 @acceptance_options
 @operations_options
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all that is drawn.")
 @click.option(
     "--knee", "with_knee", is_flag=True, help="The load at which waiting grows without bound; no --rate needed."
 )

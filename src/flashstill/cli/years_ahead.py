@@ -69,7 +69,13 @@ def trends(
 )  # fmt: skip
 @click.option("--sync", default="5us,1us,200ns,0", show_default=True, help="Seconds of a collective at the least.")
 @click.option("--context", default="", help="Cached tokens [default: 1024,131072, or the model's most].")
-@click.option("--wanted", type=Amount("1", "10000"), default=10_000.0, show_default=True, help="Tokens a second.")
+@click.option(
+    "--wanted",
+    type=Amount("1", "10000"),
+    default=10_000.0,
+    show_default=True,
+    help="Tokens a second that are asked for.",
+)
 @click.option("--precision", type=WORD, default="fp8", show_default=True, help="Format of the weights.")
 @click.option("--max-chips", type=COUNT, default=1024, show_default=True, help="Most chips of a machine.")
 @click.option("--operation", type=SECONDS, default=0.0, show_default=True, help="Least seconds of one operation.")
@@ -113,10 +119,12 @@ def ceiling(
 @click.command()
 @model_option(required=True)
 @click.option("--tokens", type=COUNT, required=True, help="Tokens that pass through the blocks together.")
-@click.option("--edge", default="32,64,128", show_default=True, help="Edges of the arrays.")
-@click.option("--precision", type=WORD, default="int8", show_default=True, help="Format of both operands.")
-@click.option("--node", type=WORD, default="n7", show_default=True, help="Process.")
-@click.option("--multipliers", type=COUNT, default=16384, show_default=True, help="Of each candidate.")
+@click.option("--edge", default="32,64,128", show_default=True, help="Rows, and columns, of the arrays to compare.")
+@click.option("--precision", type=WORD, default="int8", show_default=True, help="Number format of both operands.")
+@click.option("--node", type=WORD, default="n7", show_default=True, help="Process node.")
+@click.option(
+    "--multipliers", type=COUNT, default=16384, show_default=True, help="Multipliers of each candidate in all."
+)
 @click.option("--one-array", is_flag=True, help="One array of each edge, whatever its silicon, instead.")
 @click.option("--overlapped", is_flag=True, help="Weights of the next tile load while products run.")
 @facts_options
