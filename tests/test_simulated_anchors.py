@@ -33,25 +33,47 @@ ROW = Served(
 
 
 def test_how_rows_were_loaded() -> None:
-    """InferenceX draws lengths from 0.8 of the nominal ones; aiconfigurator's launch commands bound a step's tokens."""
+    """InferenceX draws lengths from 0.8 of the nominal ones; one prompt of a sweep joins a step."""
     row = {"kind": "InferenceX nightly dump", "isl": "1024", "osl": "8192", "concurrency": "16", "backend": "vllm"}
     drawn = closed_loop(row)
     assert (drawn.requests, drawn.step_tokens, drawn.isl) == (160, None, 1024)
     assert drawn.least_ratio == pytest.approx(0.8)
     equal = closed_loop({**row, "kind": "aiconfigurator team sweep"})
-    assert (equal.least_ratio, equal.step_tokens) == (1.0, 1024 + 1500 + 16)
+    assert (equal.least_ratio, equal.step_tokens) == (1.0, 1024 + 16)
     assert closed_loop({**row, "kind": "aiconfigurator team sweep", "backend": "sglang"}).step_tokens is None
 
 
 def test_how_long_scripts_let_prompts_wait_for_each_other() -> None:
-    """Twenty steps where no second prompt comes, next to nothing where they come in every step."""
+    """Twenty steps for the first of those gathered, and half of that for those that come meanwhile."""
     assert gathering_steps(1e-6) == pytest.approx(0.9 * 20.0, rel=1e-3)
-    assert gathering_steps(10.0) == pytest.approx(0.9 * 0.05, rel=1e-3)
-    # As many arrivals as requests end in a step; by trial of both prompts of 100,000 pairs.
+    assert gathering_steps(1e6) == pytest.approx(0.9 * 10.0, rel=1e-3)
+    # By trial of arrivals at random, 0.07 a step: each waits until 20 steps after the first that found nobody waiting.
     generator = np.random.default_rng(0)
-    apart = generator.exponential(1.0 / 0.07, 100_000)
-    waited = np.minimum(apart, 20.0).sum() / (len(apart) + (apart < 20.0).sum())
-    assert gathering_steps(0.07) == pytest.approx(0.9 * waited, rel=0.01)
+    arrivals = np.cumsum(generator.exponential(1.0 / 0.07, 100_000))
+    waited, ends = [], -1.0
+    for at in arrivals:
+        ends = at + 20.0 if at > ends else ends
+        waited.append(ends - at)
+    assert gathering_steps(0.07) == pytest.approx(0.9 * np.mean(waited), rel=0.01)
+
+
+def test_how_many_prompts_a_request_follows() -> None:
+    """Equal lengths: the one being prefilled and its own; with steps scheduled ahead a third; or those gathered."""
+    row = {
+        "kind": "aiconfigurator team sweep", "model": "Qwen/Qwen3-32B", "gpu": "h100_sxm", "backend": "vllm",
+        "backend_version": "0.12.0", "isl": "1024", "osl": "1024", "tp_size": "4", "concurrency": "36", "precision": "",
+    }  # fmt: skip
+    assert as_launched(row)["cohort"] == 2.0
+    assert as_launched({**row, "backend_version": "0.14.0"})["cohort"] == 3.0
+    assert as_launched({**row, "backend": "sglang"})["cohort"] == 2.0
+    trtllm = {**row, "backend": "trtllm", "backend_version": "1.0.0rc3"}
+    assert as_launched(trtllm)["cohort"] == 3.0
+    short = {**trtllm, "model": "meta-llama/Llama-3.1-8B-Instruct"}
+    assert as_launched(short)["cohort"] == 1.0
+    varied = {**trtllm, "kind": "InferenceX nightly dump", "model": "meta-llama/Llama-3.1-70B", "backend_version": ""}
+    assert as_launched({**varied, "osl": "8192"})["cohort"] == 1.0
+    # A request ends every 0.9 x 1024 / 36 steps, in 20 of which 0.78 come on top of the first.
+    assert as_launched(varied)["cohort"] == pytest.approx(1.0 + 20.0 * 36.0 / 921.6)
 
 
 def test_one_request_more_than_a_server_runs_waits_for_an_answer() -> None:

@@ -503,6 +503,18 @@ class TestServing:
         assert float(found.ttft_s) == approx(0.05 + float(found.tpot_s) + 2 * (0.1 + queue))
         assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + (14 + 4) / 8) / 11)
 
+    def test_prompts_that_follow_one_another(self) -> None:
+        """Three of a cohort, one a pass, take three passes, less where fewer run; those of a burst have its queue."""
+        for batch, share, passes in ((5.0, 0.0, 3.0), (5.0, 0.1, 0.1 + 0.9 * 3), (5.0, 1.0, 1.0), (2.0, 0.0, 2.0)):
+            load = Load(isl=8192.0, osl=11.0, concurrency=batch, burst_share=share)
+            asked = (round_conditions(software=self.SOFTWARE), Layout())
+            alone, third = (
+                closed_form(*asked, one, batch, self.PACES) for one in (load, dataclasses.replace(load, cohort=3.0))
+            )
+            first = self.SOFTWARE.first_ratio * float(self.PACES.pass_s)
+            assert float(third.ttft_s) - float(alone.ttft_s) == approx((passes - 1.0) * first)
+            assert float(third.tpot_s) == float(alone.tpot_s)
+
     def test_power_has_a_limit(self) -> None:
         limited = round_conditions(round_chip(power_limit_w=31.0), self.SOFTWARE)
         load = Load(isl=100.0, osl=11.0, concurrency=1.0)

@@ -264,7 +264,10 @@ def test_bands_of_nvidias_chips_widen_with_what_is_new_and_are_no_narrower_than_
         widths = [bands.tpot[1] / bands.tpot[0] for bands in found.values()]
         assert widths == sorted(widths)
         assert found[NEW_MODEL].tpot == pytest.approx((0.76, 1.5))
-        assert found[NEW_MODEL].output_rate[1] <= 1.25  # as measured, not the inverse of the time per token's low end
+        # As measured (1.25, or the engine's own), not the inverse of the time per token's low end.
+        rates = _ends(FACTS, (f"engine-{engine}",), "output_rate", NEW_MODEL)
+        assert rates is not None
+        assert found[NEW_MODEL].output_rate[1] <= max(1.25, rates[1])
 
 
 def test_wormholes_are_joined_by_their_own_links_up_to_a_galaxy() -> None:

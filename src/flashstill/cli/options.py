@@ -83,7 +83,7 @@ def arrival_options(command: _F) -> _F:
         type=float,
         default=1.0,
         show_default=True,
-        help="Requests that begin in the same step, at the least: about 2 where all lengths are equal.",
+        help="Prompts prefilled together or one after the other, at the least: 2 or 3 where all lengths are equal.",
     )(command)
     command = click.option(
         "--burst-share",

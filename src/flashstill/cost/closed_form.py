@@ -13,7 +13,8 @@ throughput and energy.
     w     = m (T_m - T_d) + (n - min(n, 1)) T_p / pieces where prompts join,
             else max(n T_p / pieces, m (T_p / pieces - T_d))
     tpot  = (T_d + draft steps + w) / E,  E = E[tokens per step]
-    ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
+    a     = (1-B) cohort / c + B, at least 1: passes of the prompts that a request follows closely, its own among them
+    ttft  = first_s + (1 + batching steps) step + first a T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
             + waiting for memory (admission.py)
 
 A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests is prefilled once on average: in mixed
@@ -46,6 +47,7 @@ import numpy as np
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.load import (
     Load,
+    cohort_passes,
     delay_seconds,
     delaying_prompts,
     other_requests,
@@ -162,7 +164,7 @@ def closed_form(
     # A request alone finds no step running.
     running_s = np.minimum(other_requests(layout, batch), 1.0) * (1.0 + load.batching_steps) * step_s
     waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
-    own_s = prefill_share(layout, pieces) * paces.pass_s
+    own_s = prefill_share(layout, pieces) * cohort_passes(load, local, paces.prompts) * paces.pass_s
     started = software.first_token_s + running_s + software.first_ratio * own_s + waiting_s
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
     started = np.where(steps > 0, started, software.first_token_s + np.maximum(software.first_ratio, local) * prompt_s)

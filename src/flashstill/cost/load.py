@@ -19,7 +19,8 @@ class Load:
 
     batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together.
     burst_share: the part of all requests that arrives together; 0 in a steady state.
-    cohort: requests that begin in the same step, at the least; above 1 where equal lengths keep them in step.
+    cohort: prompts that are prefilled together or one right after the other, at the least; above 1 where equal lengths
+    keep requests in step, or an engine gathers prompts.
     cached: tokens of each prompt that are found in a prefix cache: they take room and are attended to, not computed.
     """
 
@@ -62,6 +63,17 @@ def prompts_of_a_pass(conditions: Conditions, load: Load) -> Quantity:
     """Most prompts that the engine prefills in one pass."""
     most: Quantity = np.maximum(conditions.software.prefill_tokens / load.computed, 1.0)
     return most
+
+
+def cohort_passes(load: Load, local: Quantity, prompts: Quantity) -> Quantity:
+    """Passes, of `prompts` prompts each, that prefill a request's cohort; at least its own.
+
+    Requests of equal length follow one another: a new one comes while the prompt before it is prefilled, and where
+    steps are scheduled ahead another goes before it.  Those of a burst wait in its queue instead.
+    """
+    followed = np.maximum(np.clip(local, 1.0, load.cohort) / prompts, 1.0)
+    passes: Quantity = load.burst_share + (1.0 - load.burst_share) * followed
+    return passes
 
 
 def other_requests(layout: Layout, batch: Quantity) -> Quantity:

@@ -32,8 +32,8 @@ class Scenario:
     (half of SGLang's scheduler_recv_interval; TensorRT-LLM's batch_wait_timeout_iters).
     burst_share: the part of all requests that arrives at once: 0.1 as load generators measure that send ten times
     the concurrency, all of the first at t = 0; 0 for a steady state.
-    cohort: requests that begin in the same step, at the least: 1 where lengths vary; answers of equal length end, and
-    so are followed, together, about two at a time.
+    cohort: prompts that are prefilled together or one right after the other, at the least: 1 where lengths vary;
+    answers of equal length end, and so are followed, closely: about 2, or 3 where steps are scheduled ahead.
     cached_ratio: share of every prompt that is found in a prefix cache in the chips' memory: not computed again.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.

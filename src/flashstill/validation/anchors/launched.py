@@ -8,7 +8,6 @@ before it decodes then answers all requests of a round in step: each round is a 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ MEAN_LENGTH = 0.9
 """mean of the lengths drawn, over the nominal ones"""
 FIRST_ROUND = 0.1
 """share of the requests that the first burst of a run with 10 x concurrency prompts holds"""
-PAIRS = 2.0
-"""requests of equal length that begin in the same step, as estimated from the first tokens of those rows"""
+CONVOY = 2.0
+"""Prefills for which a request waits where lengths are equal: answers end one step after the other, so that a new
+prompt comes while that of the one before is prefilled, and its own follows.  An engine that schedules a step ahead has
+decided the next step then, which holds a third prompt.  In a server that is a slot short one always waits already."""
 IN_STEP = ("sglang",)
 """engines that prefill in steps of their own, before they decode further (rows mixed_ratio of facts)"""
 CACHES = {
@@ -52,12 +53,10 @@ VERSIONS = {"trtllm": ("1.0",)}
 of other versions are of the engine of today."""
 AHEAD_SINCE = (0, 14)
 """the version of vLLM since which it schedules ahead by default (release notes)"""
-WAIT_STEPS = 20
-"""batch_wait_timeout_iters of TensorRT-LLM's scripts: most steps for which a prompt waits for another"""
+WAIT_STEPS = 20.0
+"""batch_wait_timeout_iters of TensorRT-LLM's scripts: steps for which prompts are gathered"""
 ROUNDS = 10
 """requests of a run, over those in flight"""
-SPARE_TOKENS = 1500
-"""of a step beyond one prompt and a token of every sequence, in the launch commands that aiconfigurator generates"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +90,9 @@ def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
     """The load of a row.
 
     aiconfigurator (generator/rule_plugin/benchmark: vllm.rule, trtllm.rule) launches vLLM and TensorRT-LLM with
-    max_num_tokens = isl + 1500 + the largest batch, which is the concurrency: one long prompt a step, or two of 1,024.
+    max_num_tokens = isl + 1500 + the largest batch, which is the concurrency.  That holds one prompt, or two of
+    1,024 tokens; but first tokens of those are as many prefills late as of 2,048 and 4,096 (three with TensorRT-LLM,
+    whatever is in flight, where pairs would make it five), so that one prompt joins a step there as well.
     """
     varied, concurrency = _is_varied(row), int(float(row["concurrency"]))
     isl, osl = int(float(row["isl"])), int(float(row["osl"]))
@@ -102,7 +103,7 @@ def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
         osl=osl,
         least_ratio=2.0 * MEAN_LENGTH - 1.0 if varied else 1.0,
         requests=ROUNDS * concurrency,
-        step_tokens=isl + SPARE_TOKENS + concurrency if one_prompt else None,
+        step_tokens=isl + concurrency if one_prompt else None,
         sequences=max(concurrency - 1, 1) if _is_slot_short(row) else None,
         ahead=_schedules_ahead(row),
     )
@@ -129,7 +130,7 @@ def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
     return {
         **{name: max(round(length), 1) for name, length in lengths.items()},
         "burst_share": 1.0 if not varied and row["backend"] in IN_STEP else FIRST_ROUND,
-        "cohort": 1.0 if varied else PAIRS,
+        "cohort": _cohort(row),
         "batching_steps": _batching_steps(row),
         "kv_precision": _cache(row),
         "precision": _weights(row),
@@ -153,22 +154,41 @@ def _cache(row: Mapping[str, str]) -> str | None:
     return CACHES.get((row["model"], row["gpu"], row["backend"]))
 
 
+def _cohort(row: Mapping[str, str]) -> float:
+    """Prompts that are prefilled together or one right after the other: those gathered, or of a convoy."""
+    if _gathers(row):
+        return 1.0 + _arrivals(row) * WAIT_STEPS
+    if _is_varied(row) or _is_slot_short(row):
+        return 1.0
+    in_step = row["backend"] in IN_STEP
+    return CONVOY + (0.0 if in_step or not _schedules_ahead(row) else 1.0)
+
+
 def _batching_steps(row: Mapping[str, str]) -> float:
     """Mean number of decode steps for which the scripts let a request wait.
 
-    TensorRT-LLM with Llama-3.1-70B at 1k/1k below tp 8 (70b_fp8_h200_trt_slurm.sh and the like): a prompt
-    waits for another (`gathering_steps`).  SGLang with DeepSeek on B200: scheduler_recv_interval 10, and 30 from 16
-    requests on at tp 8 (dsr1_fp8_b200.sh); a request waits for half of it.  Of SLOT_SHORT one request of `concurrency`
-    always waits for a whole answer of one of the others, so that each waits for its share of that.
+    TensorRT-LLM with Llama-3.1-70B at 1k/1k below tp 8 (70b_fp8_h200_trt_slurm.sh and the like): prompts are gathered.
+    SGLang with DeepSeek on B200: scheduler_recv_interval 10, and 30 from 16 requests on at tp 8 (dsr1_fp8_b200.sh); a
+    request waits for half of it.  Of SLOT_SHORT one request of `concurrency` always waits for a whole answer of one of
+    the others, so that each waits for its share of that.
     """
-    tp, engine, model = int(float(row["tp_size"])), row["backend"], row["model"]
-    if engine == "trtllm" and model.endswith("Llama-3.1-70B") and row["isl"] == row["osl"] == "1024" and tp < 8:
-        return gathering_steps(float(row["concurrency"]) / (MEAN_LENGTH * float(row["osl"])))
-    if engine == "sglang" and model.endswith("DeepSeek-V3") and row["gpu"] == "b200_sxm":
-        return 15.0 if tp == 8 and float(row["concurrency"]) >= 16 else 5.0
+    if _gathers(row):
+        return gathering_steps(_arrivals(row))
+    if row["backend"] == "sglang" and row["model"].endswith("DeepSeek-V3") and row["gpu"] == "b200_sxm":
+        return 15.0 if int(float(row["tp_size"])) == 8 and float(row["concurrency"]) >= 16 else 5.0
     if _is_slot_short(row):
         return float(row["osl"]) / max(float(row["concurrency"]) - 1.0, 1.0)
     return 0.0
+
+
+def _gathers(row: Mapping[str, str]) -> bool:
+    is_asked = row["backend"] == "trtllm" and row["model"].endswith("Llama-3.1-70B") and int(float(row["tp_size"])) < 8
+    return is_asked and row["isl"] == row["osl"] == "1024"
+
+
+def _arrivals(row: Mapping[str, str]) -> float:
+    """Requests that arrive in a decode step."""
+    return float(row["concurrency"]) / (MEAN_LENGTH * float(row["osl"]))
 
 
 def _is_slot_short(row: Mapping[str, str]) -> bool:
@@ -176,12 +196,12 @@ def _is_slot_short(row: Mapping[str, str]) -> bool:
 
 
 def gathering_steps(arrivals: float) -> float:
-    """Mean steps for which requests wait that arrive at a mean rate of `arrivals` a step (Poisson), one prompt or two.
+    """Mean steps for which requests wait that arrive at a mean rate of `arrivals` a step.
 
     TensorRT-LLM (_waiting_requests of its executor) prefills once batch_wait_timeout_iters have passed with a prompt
     waiting, here N = 20, or once prompts and running sequences reach batch_wait_max_tokens_ratio 0.9 of max_num_tokens,
-    here the sum of the lengths, which the second of two prompts does.  The first waits (1 - e^-aN) / a, the second,
-    that comes with probability 1 - e^-aN, not at all.  Nobody waits who finds no sequence running, as in a burst.
+    16,384 in these scripts, which so few requests do not.  The first prompt waits N steps, the aN that come meanwhile
+    half of that on average.  Nobody waits who finds no sequence running, as in a burst.
     """
-    second = 1.0 - math.exp(-arrivals * WAIT_STEPS)
-    return (1.0 - FIRST_ROUND) * second / arrivals / (1.0 + second)
+    gathered = arrivals * WAIT_STEPS
+    return (1.0 - FIRST_ROUND) * WAIT_STEPS * (1.0 + gathered / 2.0) / (1.0 + gathered)
