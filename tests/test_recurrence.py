@@ -18,6 +18,7 @@ from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.error_table import compare_kernels
 from flashstill.workload import State, Widths
 from flashstill.workload.recurrence import CHANNEL_SCAN, SCAN, UPDATE, recurrent, scan_flops
+from flashstill.workload.seen import NewTokens
 from flashstill.workload.stored_bytes import state_bytes
 
 ANCHORS = Path(__file__).resolve().parents[2] / "shared" / "anchors"
@@ -27,7 +28,7 @@ NET = gated_delta_net(width=64, key_heads=2, key_width=8, value_heads=4, value_w
 
 def test_one_token_of_a_gated_delta_net() -> None:
     """arXiv 2412.06464, equation 10: decay 1, read 2, outer product 2 and read-out 2 FLOPs a value of state."""
-    into, convolved, state, out = recurrent(64, NET, 3.0, 1.0, Widths(), prompt=False)
+    into, convolved, state, out = recurrent(64, NET, NewTokens(sequences=3.0, queries=1.0, prompt=False), Widths())
     assert into.flops == 2 * 3 * (96 + 64 + 2 * 4) * 64
     assert convolved.flops == 2 * 4 * 96 * 3
     assert convolved.kv_bytes == 2 * 3 * (3 * 96) * 2
@@ -43,7 +44,7 @@ def test_one_token_of_a_gated_delta_net() -> None:
 
 def test_a_prompt_is_scanned_in_chunks() -> None:
     """Of a chunk of 64 (section 3.3): scores of keys and queries, their inverse, what it weighs, and the states."""
-    state = recurrent(64, NET, 2.0, 100.0, Widths(), prompt=True)[2]
+    state = recurrent(64, NET, NewTokens(sequences=2.0, queries=100.0, prompt=True), Widths())[2]
     assert isinstance(state, State)
     shared = 2 * (2 * 64 * 64 * 8) * 2  # K K^T and Q K^T, for each of 2 key heads
     corrected = 2 * 64 * 64 * 8 + 2 * 64 * 64 * 16 + 2 * 64**3 / 3  # T K, T V, and T itself, by substitution
@@ -60,7 +61,7 @@ def test_mamba_2_and_kimi_delta_attention() -> None:
     assert space.matrix_state is not None
     assert scan_flops(space.matrix_state) == pytest.approx(4 * (4 * 8 * 16 + 2 * 256 * 16) + 2 * 256 * 8)
     kimi = kimi_delta(width=64, heads=2, head_width=8, taps=4)
-    _, convolved, state, _ = recurrent(64, kimi, 1.0, 64.0, Widths(), prompt=True)
+    _, convolved, state, _ = recurrent(64, kimi, NewTokens(sequences=1.0, queries=64.0, prompt=True), Widths())
     assert isinstance(state, State)
     assert (convolved.count, state.kernel) == (3, CHANNEL_SCAN)
     assert 3 * convolved.flops == 2 * 4 * (3 * 2 * 8) * 64
@@ -68,7 +69,10 @@ def test_mamba_2_and_kimi_delta_attention() -> None:
 
 def test_verified_drafts_each_write_the_state() -> None:
     """A rejected draft must leave the state before it: one read and, for 4 tokens, 4 writes."""
-    one, four = (recurrent(64, NET, 3.0, queries, Widths(), prompt=False)[2] for queries in (1.0, 4.0))
+    one, four = (
+        recurrent(64, NET, NewTokens(sequences=3.0, queries=queries, prompt=False), Widths())[2]
+        for queries in (1.0, 4.0)
+    )
     assert isinstance(four, State)
     assert four.kv_bytes / one.kv_bytes == 5 / 2
     assert (four.kernel, four.chunks) == (UPDATE, 4.0)
@@ -81,7 +85,7 @@ def test_states_are_kept_in_32_bits() -> None:
 
 def test_a_shard_has_its_share_of_the_heads() -> None:
     """Two chips: half the heads, states, FLOPs and bytes each."""
-    state = recurrent(64, NET, 2.0, 100.0, Widths(), prompt=True)[2]
+    state = recurrent(64, NET, NewTokens(sequences=2.0, queries=100.0, prompt=True), Widths())[2]
     assert isinstance(state, State)
     half = split_state(state, 2.0)
     assert (half.blocks, half.flops, half.kv_bytes) == (2, state.flops / 2, state.kv_bytes / 2)
@@ -91,7 +95,7 @@ def test_heads_run_in_waves_and_chunks_one_after_another() -> None:
     """132 heads take one wave of 132 units, 133 take two; twice the chunks take twice the time."""
     chip = chip_from_facts(load(), "h100-sxm")
     kernel = Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, chunk_s=1e-6)
-    scan = recurrent(64, NET, 1.0, 640.0, Widths(), prompt=True)[2]
+    scan = recurrent(64, NET, NewTokens(sequences=1.0, queries=640.0, prompt=True), Widths())[2]
     assert isinstance(scan, State)
 
     def seconds(blocks: float, chunks: float) -> float:

@@ -23,6 +23,7 @@ from flashstill.validation.error_table import compare_kernels
 from flashstill.validation.kernel_times import kernel_seconds
 from flashstill.workload import Attention, IndexScores, SmallKernels, Widths
 from flashstill.workload.mixers import mix
+from flashstill.workload.seen import NewTokens
 
 Kind = TypeVar("Kind")
 ANCHORS = Path(__file__).resolve().parents[2] / "shared" / "anchors"
@@ -32,8 +33,13 @@ LATENT = LatentAttention(
 )
 
 
+def new(queries: float, past: float, prompt: bool) -> NewTokens:
+    """Of three sequences."""
+    return NewTokens(sequences=3.0, queries=queries, past=past, prompt=prompt)
+
+
 def operation(name: str, kind: type[Kind], prompt: bool, queries: float, past: float) -> Kind:
-    found = {each.name: each for each in mix(100, LATENT, 3.0, queries, past, Widths(), prompt)}[name]
+    found = {each.name: each for each in mix(100, LATENT, new(queries, past, prompt), Widths())}[name]
     assert isinstance(found, kind)
     return found
 
@@ -53,10 +59,10 @@ def test_a_prompt_that_selects_tokens_is_computed_in_the_latent_space() -> None:
     assert (attention.latent, attention.slots, attention.kv_heads) == (True, 6, 1)
     assert attention.flops == 3 * 2 * 4 * (40 + 32) * (10 * 6)
     assert kernel_kind(attention) == "selected-prompt"
-    names = [each.name for each in mix(100, LATENT, 3.0, 10.0, 20.0, Widths(), True)]
+    names = [each.name for each in mix(100, LATENT, new(10.0, 20.0, True), Widths())]
     assert "key, value up" not in names
     dense = replace(LATENT, indexer=None)
-    names = [each.name for each in mix(100, dense, 3.0, 10.0, 20.0, Widths(), True)]
+    names = [each.name for each in mix(100, dense, new(10.0, 20.0, True), Widths())]
     assert "key, value up" in names
 
 
@@ -73,7 +79,7 @@ def test_heads_that_select_for_all_are_not_split() -> None:
     assert split_scores(scores, 2.0).heads == 2
     assert split_scores(replace(scores, shared=False), 2.0).heads == 1
     grouped = Grouped(heads=8, kv_heads=2, head_width=16, indexer=replace(SCORER, weighted=False, shared=False))
-    works = {each.name: each for each in mix(100, grouped, 3.0, 1.0, 20.0, Widths(), False)}
+    works = {each.name: each for each in mix(100, grouped, new(1.0, 20.0, False), Widths())}
     assert (kernel_kind(works["index scores"]), kernel_kind(works["attention"])) == ("block-scores", "blocks")
 
 

@@ -8,22 +8,20 @@ from flashstill.arch import Architecture, Layer
 from flashstill.workload.experts import Experts
 from flashstill.workload.mixers import mix
 from flashstill.workload.operations import Operation, Quantity, Widths, matmul
+from flashstill.workload.seen import NewTokens
 
 
 def block(
     model: Architecture,
     layer: Layer,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
     skew: float,
 ) -> list[Operation]:
-    """`layer.count` blocks: `queries` new tokens for each of `batch` sequences with `past` cached tokens."""
-    tokens = batch * queries
+    """`layer.count` blocks on new tokens. skew: of the load of experts (experts.py)."""
+    tokens = new.tokens
     stream = model.width * widths.activation * tokens
-    mixing = mix(model.width, layer.attention, batch, queries, past, widths, prompt)
+    mixing = mix(model.width, layer.attention, new, widths)
     feeding = _feed_forward(model.width, layer, tokens, widths, skew)
     # A parallel block sums both branches before one all-reduce; a serial block all-reduces after each branch.
     summed = (feeding[-1],) if layer.parallel and feeding else (mixing[-1], *feeding[-1:])

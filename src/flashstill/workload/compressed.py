@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from flashstill.arch import CompressedAttention
-from flashstill.workload.operations import Attention, Operation, Quantity, Widths, matmul
-from flashstill.workload.seen import attended
+from flashstill.workload.operations import Attention, Operation, Widths, matmul
+from flashstill.workload.seen import NewTokens
 
 
 def compressed(
     width: int,
     mixer: CompressedAttention,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
 ) -> list[Operation]:
     """Operations of one compressed-attention mixer; a sequence of n tokens has n / rate compressed entries."""
-    tokens, heads, wide = batch * queries, mixer.heads, mixer.head_width
+    tokens, heads, wide = new.tokens, mixer.heads, mixer.head_width
 
     def attention(name: str, limit: int | None, rate: float, heads: int, key: int, value: int) -> Attention:
-        seen, pairs = attended(queries, past, limit, prompt)
+        seen, pairs = new.attended(limit)
         return Attention(
             name=name,
-            sequences=batch,
-            queries=queries,
+            sequences=new.sequences,
+            queries=new.queries,
             seen=seen,
             pairs=pairs / rate,
             limit=limit,
@@ -35,8 +32,8 @@ def compressed(
             kv_values=key / rate,
             kv_value_bytes=widths.kv,
             activation_value_bytes=widths.activation,
-            prompt=prompt,
-            latent=value > 0 and not prompt,
+            prompt=new.prompt,
+            latent=value > 0 and not new.prompt,
         )
 
     operations: list[Operation] = [

@@ -25,6 +25,7 @@ from flashstill.workload.experts import Experts
 from flashstill.workload.mixers import LATENT_FORMS
 from flashstill.workload.operations import Matmul, Operation, Quantity, Widths
 from flashstill.workload.phases import ends
+from flashstill.workload.seen import NewTokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,11 @@ class Decoding:
         """New tokens of all sequences."""
         return self.sequences * self.queries
 
+    @property
+    def new(self) -> NewTokens:
+        """The new tokens."""
+        return NewTokens(sequences=self.sequences, queries=self.queries, past=self.context, prompt=False)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
@@ -54,6 +60,11 @@ class Chunks:
         """Prompt tokens of all chunks."""
         return self.count * self.length
 
+    @property
+    def new(self) -> NewTokens:
+        """The new tokens: those of the chunks."""
+        return NewTokens(sequences=self.count, queries=self.length, past=self.past, prompt=True)
+
 
 def mixed(
     model: Architecture,
@@ -67,8 +78,8 @@ def mixed(
     chunks = _with_lengths(chunks)
     operations: list[Operation] = []
     for layer in model.layers:
-        one = block(model, layer, decoding.sequences, decoding.queries, decoding.context, widths, False, skew)
-        other = block(model, layer, chunks.count, chunks.length, chunks.past, widths, True, skew)
+        one = block(model, layer, decoding.new, widths, skew)
+        other = block(model, layer, chunks.new, widths, skew)
         operations += _joined(_counted(one, decoding.tokens), _counted(other, chunks.tokens))
     sampled = decoding.tokens + chunks.count
     return (*operations, *ends(model, decoding.tokens + chunks.tokens, sampled, widths))

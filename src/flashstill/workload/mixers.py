@@ -12,9 +12,9 @@ from flashstill.arch import Attention as GroupedAttention
 from flashstill.arch import CompressedAttention, LatentAttention
 from flashstill.arch.model import Mixer
 from flashstill.workload.compressed import compressed
-from flashstill.workload.operations import Attention, Operation, Quantity, Widths, matmul
+from flashstill.workload.operations import Attention, Operation, Widths, matmul
 from flashstill.workload.recurrence import recurrent
-from flashstill.workload.seen import attended
+from flashstill.workload.seen import NewTokens
 from flashstill.workload.sparse import scoring, small_kernels
 
 LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
@@ -24,48 +24,41 @@ LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
 def mix(
     width: int,
     mixer: Mixer,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
 ) -> list[Operation]:
-    """Operations of one mixer: `queries` new tokens for each of `batch` sequences with `past` cached tokens."""
+    """Operations of one mixer on new tokens."""
     if isinstance(mixer, GroupedAttention):
-        return _grouped(width, mixer, batch, queries, past, widths, prompt)
+        return _grouped(width, mixer, new, widths)
     if isinstance(mixer, LatentAttention):
-        return _latent(width, mixer, batch, queries, past, widths, prompt)
+        return _latent(width, mixer, new, widths)
     if isinstance(mixer, CompressedAttention):
-        return compressed(width, mixer, batch, queries, past, widths, prompt)
-    return recurrent(width, mixer, batch, queries, widths, prompt)
+        return compressed(width, mixer, new, widths)
+    return recurrent(width, mixer, new, widths)
 
 
 def _grouped(
     width: int,
     mixer: GroupedAttention,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
 ) -> list[Operation]:
-    tokens = batch * queries
-    seen, pairs = attended(queries, past, mixer.limit, prompt)
+    tokens, (seen, pairs) = new.tokens, new.attended(mixer.limit)
     projection = matmul(
         "query, key, value", tokens, mixer.input_width, width, widths, "attention",
         "none" if mixer.query_rank else "columns",
     )  # fmt: skip
     rank = mixer.query_rank
     up = [matmul("query up", tokens, mixer.query_width, rank, widths, "attention")] if rank else []
-    indexer = scoring(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
+    indexer = scoring(width, mixer.indexer, width, new, widths) if mixer.indexer else []
     return [
         *indexer,
         projection,
         *up,
         Attention(
             name="attention",
-            sequences=batch,
-            queries=queries,
+            sequences=new.sequences,
+            queries=new.queries,
             seen=seen,
             pairs=pairs,
             limit=mixer.limit,
@@ -76,7 +69,7 @@ def _grouped(
             kv_values=mixer.kv_values_read,
             kv_value_bytes=widths.kv,
             activation_value_bytes=widths.activation,
-            prompt=prompt,
+            prompt=new.prompt,
             slots=mixer.indexer.top if mixer.indexer else None,
         ),
         matmul("attention output", tokens, width, mixer.output_width, widths, "attention", "rows"),
@@ -86,15 +79,12 @@ def _grouped(
 def _latent(
     width: int,
     mixer: LatentAttention,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
 ) -> list[Operation]:
-    tokens, heads, rank = batch * queries, mixer.heads, mixer.kv_rank
+    tokens, heads, rank = new.tokens, mixer.heads, mixer.kv_rank
     key = mixer.nope_width + mixer.rope_width
-    seen, pairs = attended(queries, past, mixer.limit, prompt)
+    seen, pairs = new.attended(mixer.limit)
     down = (mixer.query_rank or heads * key) + rank + mixer.rope_width
     operations: list[Operation] = [
         matmul("latent down", tokens, down, width, widths, "attention", "none" if mixer.query_rank else "columns")
@@ -104,7 +94,7 @@ def _latent(
     if mixer.query_rank:
         operations.append(matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
     selected = mixer.indexer.top if mixer.indexer else mixer.top
-    absorbed = not prompt or selected is not None
+    absorbed = not new.prompt or selected is not None
     if not absorbed:
         # A prefill expands keys and values once per token instead of attending in the latent space.
         expanded = heads * (mixer.nope_width + mixer.value_width)
@@ -116,8 +106,8 @@ def _latent(
     operations.append(
         Attention(
             name="attention",
-            sequences=batch,
-            queries=queries,
+            sequences=new.sequences,
+            queries=new.queries,
             seen=seen,
             pairs=pairs,
             limit=mixer.limit,
@@ -128,7 +118,7 @@ def _latent(
             kv_values=rank + mixer.rope_width,
             kv_value_bytes=widths.kv,
             activation_value_bytes=widths.activation,
-            prompt=prompt,
+            prompt=new.prompt,
             latent=absorbed,
             expanded=not absorbed,
             slots=selected,
@@ -141,5 +131,5 @@ def _latent(
         matmul("attention output", tokens, width, heads * mixer.value_width, widths, "attention", "rows"),
     ]
     reads = mixer.query_rank or width
-    indexer = scoring(width, mixer.indexer, reads, batch, queries, past, widths, prompt) if mixer.indexer else []
+    indexer = scoring(width, mixer.indexer, reads, new, widths) if mixer.indexer else []
     return [*indexer, *operations]

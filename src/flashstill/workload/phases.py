@@ -14,6 +14,7 @@ from __future__ import annotations
 from flashstill.arch import Architecture
 from flashstill.workload.blocks import block
 from flashstill.workload.operations import Operation, Quantity, Widths, matmul
+from flashstill.workload.seen import NewTokens
 
 
 def decode(
@@ -26,10 +27,8 @@ def decode(
 ) -> tuple[Operation, ...]:
     """One decode step: `queries` new tokens for each of `batch` sequences with `context` cached tokens."""
     widths = widths or Widths()
-    operations: list[Operation] = []
-    for layer in model.layers:
-        operations += block(model, layer, batch, queries, context, widths, prompt=False, skew=skew)
-    return (*operations, *ends(model, batch * queries, batch * queries, widths))
+    new = NewTokens(sequences=batch, queries=queries, past=context, prompt=False)
+    return (*_blocks(model, new, widths, skew), *ends(model, new.tokens, new.tokens, widths))
 
 
 def prefill(
@@ -42,10 +41,12 @@ def prefill(
 ) -> tuple[Operation, ...]:
     """Prefill of `batch` prompts of `length` tokens after `past` cached ones; logits of the last position only."""
     widths = widths or Widths()
-    operations: list[Operation] = []
-    for layer in model.layers:
-        operations += block(model, layer, batch, length, past, widths, prompt=True, skew=skew)
-    return (*operations, *ends(model, batch * length, batch, widths))
+    new = NewTokens(sequences=batch, queries=length, past=past, prompt=True)
+    return (*_blocks(model, new, widths, skew), *ends(model, new.tokens, batch, widths))
+
+
+def _blocks(model: Architecture, new: NewTokens, widths: Widths, skew: float) -> list[Operation]:
+    return [operation for layer in model.layers for operation in block(model, layer, new, widths, skew)]
 
 
 def ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from flashstill.arch import LinearAttention, MatrixState
 from flashstill.workload.operations import Operation, Quantity, Widths, matmul
+from flashstill.workload.seen import NewTokens
 
 UPDATE, SCAN, CHANNEL_SCAN = "state-update", "state-scan", "channel-scan"
 CONVOLUTION, CONVOLUTION_UPDATE = "convolution", "convolution-update"
@@ -64,71 +65,69 @@ class State(Operation):
         return (1.0 + self.writes) * self.sequences * self.state_values * self.state_value_bytes
 
 
-def recurrent(
-    width: int, mixer: LinearAttention, batch: Quantity, queries: Quantity, widths: Widths, prompt: bool
-) -> list[Operation]:
-    """Operations of one recurrent mixer on `queries` new tokens of each of `batch` sequences."""
-    tokens = batch * queries
+def recurrent(width: int, mixer: LinearAttention, new: NewTokens, widths: Widths) -> list[Operation]:
+    """Operations of one recurrent mixer on new tokens."""
+    tokens = new.tokens
     if mixer.matrix_state is None:
         return [
             State(
                 name="recurrent state",
-                sequences=batch,
+                sequences=new.sequences,
                 state_values=mixer.state_values,
                 state_value_bytes=widths.activation,
                 state_flops=np.maximum(mixer.flops_per_token - 2.0 * mixer.weights, 0.0) * tokens,
                 activation_bytes=2.0 * width * widths.activation * tokens,
-                kernel=SCAN if prompt else UPDATE,
-                writes=1.0 if prompt else queries,
+                kernel=SCAN if new.prompt else UPDATE,
+                writes=1.0 if new.prompt else new.queries,
             ),
             matmul("recurrent projections", tokens, mixer.weights / width, width, widths, "attention"),
         ]
     columns = (mixer.weights - mixer.taps * mixer.convolved) / width - mixer.output_width
     operations: list[Operation] = [matmul("recurrent projections", tokens, columns, width, widths, "attention")]
     if mixer.convolved:
-        operations.append(convolution(mixer, batch, queries, widths, prompt))
+        operations.append(convolution(mixer, new, widths))
     operations += [
-        matrix_recurrence(mixer.matrix_state, batch, queries, widths, prompt),
+        matrix_recurrence(mixer.matrix_state, new, widths),
         matmul("recurrent output", tokens, width, mixer.output_width, widths, "attention", "rows"),
     ]
     return operations
 
 
-def convolution(mixer: LinearAttention, batch: Quantity, queries: Quantity, widths: Widths, prompt: bool) -> State:
+def convolution(mixer: LinearAttention, new: NewTokens, widths: Widths) -> State:
     """The causal convolution over the last `taps` tokens of every channel; its state holds all but the newest."""
-    channels, tokens = mixer.convolved / mixer.convolutions, batch * queries
+    channels, tokens = mixer.convolved / mixer.convolutions, new.tokens
     return State(
         name="short convolution",
         count=mixer.convolutions,
-        sequences=batch,
+        sequences=new.sequences,
         state_values=(mixer.taps - 1.0) * channels,
         state_value_bytes=widths.activation,
         state_flops=2.0 * mixer.taps * channels * tokens,
         activation_bytes=2.0 * channels * tokens * widths.activation,
-        kernel=CONVOLUTION if prompt else CONVOLUTION_UPDATE,
-        writes=1.0 if prompt else queries,
+        kernel=CONVOLUTION if new.prompt else CONVOLUTION_UPDATE,
+        writes=1.0 if new.prompt else new.queries,
         blocks=channels,
-        chunks=queries,
+        chunks=new.queries,
         weight_values=mixer.taps * channels,
         weight_value_bytes=widths.of("attention"),
     )
 
 
-def matrix_recurrence(state: MatrixState, batch: Quantity, queries: Quantity, widths: Widths, prompt: bool) -> State:
+def matrix_recurrence(state: MatrixState, new: NewTokens, widths: Widths) -> State:
     """The recurrence of one matrix per head: an update per token, or a scan of a prompt in chunks."""
-    tokens = batch * queries
+    tokens = new.tokens
     streamed = 2.0 * (state.key_heads * state.key_width + state.heads * state.value_width)
     return State(
         name="recurrent state",
-        sequences=batch,
+        sequences=new.sequences,
         state_values=state.values,
         state_value_bytes=widths.state,
-        state_flops=(scan_flops(state) if prompt else update_flops(state)) * tokens,
+        state_flops=(scan_flops(state) if new.prompt else update_flops(state)) * tokens,
         activation_bytes=streamed * widths.activation * tokens,
-        kernel=UPDATE if not prompt else CHANNEL_SCAN if state.channel_decay else SCAN,
+        kernel=UPDATE if not new.prompt else CHANNEL_SCAN if state.channel_decay else SCAN,
         blocks=state.heads,
-        chunks=np.ceil(queries / state.chunk) if prompt else queries,
-        writes=1.0 if prompt else queries,
+        chunks=np.ceil(new.queries / state.chunk) if new.prompt else new.queries,
+        writes=1.0 if new.prompt else new.queries,
     )
 
 

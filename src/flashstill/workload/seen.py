@@ -1,10 +1,31 @@
-"""Number of cached tokens that attention reads, and of query-key pairs that it computes."""
+"""The new tokens of a step, and what their attention reads of the cache and computes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from flashstill.workload.operations import Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewTokens:
+    """`queries` new tokens of each of `sequences` sequences, after `past` cached ones; prompt: prefilled or decoded."""
+
+    sequences: Quantity
+    queries: Quantity
+    past: Quantity = 0.0
+    prompt: bool
+
+    @property
+    def tokens(self) -> Quantity:
+        """New tokens of all sequences."""
+        return self.sequences * self.queries
+
+    def attended(self, limit: int | None) -> tuple[Quantity, Quantity]:
+        """`attended`, of one sequence."""
+        return attended(self.queries, self.past, limit, self.prompt)
 
 
 def attended(queries: Quantity, past: Quantity, limit: int | None, prompt: bool) -> tuple[Quantity, Quantity]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from flashstill.arch import Indexer, LatentAttention
 from flashstill.workload.operations import Operation, Quantity, Widths, matmul
-from flashstill.workload.seen import attended
+from flashstill.workload.seen import NewTokens
 
 KEY_BYTES, LOGIT_BYTES = 1.0 + 4.0 / 128.0, 8.0
 """bytes of a value of an indexer's key, with one 32-bit scale per 128 values; bytes per logit, written and read"""
@@ -73,15 +73,11 @@ def scoring(
     width: int,
     scorer: Indexer,
     query_rank: int,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
+    new: NewTokens,
     widths: Widths,
-    prompt: bool,
 ) -> list[Operation]:
     """The indexer of sparse attention: its projections, and its scores of all cached tokens."""
-    tokens = batch * queries
-    seen, pairs = attended(queries, past, None, prompt)
+    tokens, (seen, pairs) = new.tokens, new.attended(None)
     weights = scorer.heads if scorer.weighted else 0
     split = "none" if scorer.shared else "columns"
     return [
@@ -89,13 +85,13 @@ def scoring(
         matmul("index key", tokens, scorer.head_width + weights, width, widths, "attention", "none"),
         IndexScores(
             name="index scores",
-            sequences=batch,
-            queries=queries,
+            sequences=new.sequences,
+            queries=new.queries,
             seen=seen,
             pairs=pairs,
             heads=scorer.heads,
             width=scorer.head_width,
-            prompt=prompt,
+            prompt=new.prompt,
             shared=scorer.shared,
         ),
     ]

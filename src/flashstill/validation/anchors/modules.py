@@ -23,6 +23,7 @@ from flashstill.validation.comparison import Values
 from flashstill.workload import Attention as AttentionWork
 from flashstill.workload import SmallKernels
 from flashstill.workload.mixers import mix
+from flashstill.workload.seen import NewTokens
 
 SPARSE_MODULE = "DSA module"
 ABSORBED_PROMPTS = ("FLASH_ATTN_MLA", "FLASHMLA")
@@ -86,8 +87,8 @@ def latent_prompts(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     for (heads, cache), group in split(rows, "num_heads", "kv_cache_dtype"):
         batch, precision = column(group, "batch_size"), PRECISIONS[cache]
         widths = make_conditions(chip, uniform("bf16", precision)).widths
-        mixer, queries = replace(DEEPSEEK, heads=int(heads)), column(group, "isl")
-        works = mix(DEEPSEEK_WIDTH, mixer, batch, queries, np.zeros_like(batch), widths, prompt=True)
+        new = NewTokens(sequences=batch, queries=column(group, "isl"), past=np.zeros_like(batch), prompt=True)
+        works = mix(DEEPSEEK_WIDTH, replace(DEEPSEEK, heads=int(heads)), new, widths)
         (work,) = (work for work in works if isinstance(work, AttentionWork))
         yield KernelSet(
             anchor=anchor,
@@ -127,7 +128,7 @@ def _module(
     batch, past = column(rows, "batch_size"), _column_or_zeros(rows, "step")
     queries = column(rows, "isl") if "isl" in rows[0] else np.ones_like(batch)
     widths = make_conditions(chip, uniform(precision, cache)).widths
-    works = mix(width, mixer, batch, queries, past, widths, prompt)
+    works = mix(width, mixer, NewTokens(sequences=batch, queries=queries, past=past, prompt=prompt), widths)
     if kind == SPARSE_MODULE:  # a context too short to select from still has the kernels of a mixer that selects
         works = [replace(work, selecting=True) if isinstance(work, SmallKernels) else work for work in works]
     return KernelSet(

@@ -15,6 +15,7 @@ from flashstill.hardware import Chip
 from flashstill.validation.anchors.tables import MILLI, KernelSet, Rows, column, engine_in_name, split
 from flashstill.workload import State, Widths
 from flashstill.workload.recurrence import convolution, matrix_recurrence
+from flashstill.workload.seen import NewTokens
 
 HEAD_WIDTH, MAMBA_HEAD_WIDTH, TAPS = 128, 64, 4
 """widths of keys and values of Qwen3.5 and Kimi Linear, of a Mamba head of Nemotron-H, and taps of all three"""
@@ -65,11 +66,12 @@ def state_spaces(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
 def _timed(anchor: str, chip: Chip, mixer: LinearAttention, source: str, phase: str, rows: Rows) -> KernelSet:
     batch, length, prompt = column(rows, "batch_size"), column(rows, "seq_len"), phase == "context"
     assert mixer.matrix_state is not None
+    new = NewTokens(sequences=batch, queries=length, prompt=prompt)
     work: State
     if source.startswith(CONVOLUTIONS):
-        work = convolution(mixer, batch, length, Widths(), prompt)
+        work = convolution(mixer, new, Widths())
     else:
-        work = matrix_recurrence(mixer.matrix_state, batch, length, Widths(), prompt)
+        work = matrix_recurrence(mixer.matrix_state, new, Widths())
     return KernelSet(
         anchor=anchor,
         chip=chip.name,
