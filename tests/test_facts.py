@@ -16,7 +16,7 @@ from flashstill.facts.csv_files import COLUMNS, read_rows, to_csv
 from flashstill.facts.lawful import lawful_range
 from flashstill.hardware import chip_from_facts, known_chips, software_of
 from flashstill.hardware.software import ENGINES, GAINS, software_on
-from tests.commands import SHARED
+from tests.commands import SHARED, refuse
 
 ROWS = [fact for facts in load().rows.values() for fact in facts]
 QUANTITY_UNITS = {
@@ -653,3 +653,38 @@ def test_a_chip_that_lacks_rows_is_listed_with_what_it_lacks(
     listed = {chip["name"]: chip for chip in json.loads(capsys.readouterr().out)}
     assert listed["my-asic"]["lacks"].count("power_limit_w") == 1
     assert listed["h100-sxm"]["power_limit_w"] == 700
+
+
+HEADING = "name,title,maker,class,year\n"
+OWN_ROW = f"{','.join(COLUMNS)}\nmy-asic,flops_per_s,1e15,,,FLOP/s,package,bf16,estimate,a plan,2026-11,\n"
+
+
+def test_files_of_a_spreadsheet_with_a_byte_order_mark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("machines.csv", f"{HEADING}my-asic,Ours,Us,gpu,2026\n"), ("mine.csv", OWN_ROW)):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig", newline="\r\n")
+    main(["chips", "--facts", str(tmp_path)])
+    assert "my-asic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("machines", "complaint"),
+    [
+        ("gpu,Ours,Us,gpu,2026\n", "a chip cannot be called 'gpu'"),
+        ("kernel,Ours,Us,gpu,2026\n", "a chip cannot be called 'kernel'"),
+        ("\u202easic,Ours,Us,gpu,2026\n", "line 2: '\\u202easic' is no name"),
+        (" my-asic,Ours,Us,gpu,2026\n", "line 2: ' my-asic' is no name"),
+        ("my-asic,Ours,Us,gpu,2026\n,Ours,Us,gpu,2026\n", "line 3: '' is no name"),
+        ("my-asic,Ours,Us,gpu,20260\n", "the year 20260 of 'my-asic' does not lie between 1950 and 2100"),
+        ("my-asic,Ours,Us,gpu\n", "line 2 has not 5 fields"),
+    ],
+)
+def test_machines_whose_name_or_year_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], machines: str, complaint: str
+) -> None:
+    (tmp_path / "machines.csv").write_text(HEADING + machines, encoding="utf-8")
+    assert complaint in refuse(capsys, "chips", "--facts", tmp_path)
+
+
+def test_another_separator_is_seen_in_the_first_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "machines.csv").write_text(HEADING.replace(",", ";"), encoding="utf-8")
+    assert "its first line is 'name;title;maker;class;year'" in refuse(capsys, "chips", "--facts", tmp_path)

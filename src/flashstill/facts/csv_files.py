@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flashstill.bounded import check_regular
-from flashstill.errors import BadInput, nearest
+from flashstill.errors import BadInput, nearest, shortened, shown
 from flashstill.facts.lawful import complaint
 from flashstill.facts.row import Fact, Machine
 
@@ -20,6 +20,7 @@ UNITS = {
 }  # fmt: skip
 _WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 MACHINES_FILE = "machines.csv"
+FIRST_YEAR, LAST_YEAR = 1950, 2100
 MOST_BYTES = 2**28
 """of a file of facts: the package's largest has one MB"""
 
@@ -27,23 +28,34 @@ MOST_BYTES = 2**28
 def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     check_regular(path, MOST_BYTES)
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        # Spreadsheets write a byte order mark, which is no part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
-            if tuple(reader.fieldnames or ()) != tuple(columns):
-                raise BadInput(f"{path} must have the columns {','.join(columns)}")
+            found = tuple(reader.fieldnames or ())
+            if found != tuple(columns):
+                first = f"; its first line is {shortened(','.join(found), 60)!r}" if found else "; it has no line"
+                raise BadInput(f"{path} must have the columns {','.join(columns)}{first}")
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
 def read_machines(path: Path) -> list[Machine]:
-    """The machines of a file as machines.csv; BadInput for columns that are missing or a year that is no number."""
+    """The machines of a file as machines.csv; BadInput for columns that are missing, a name that cannot be typed or a
+    year that is none."""
     machines = []
-    for row in _read_csv(path, ("name", "title", "maker", "class", "year")):
+    for number, row in enumerate(_read_csv(path, ("name", "title", "maker", "class", "year")), start=2):
+        if None in row or None in row.values():
+            raise BadInput(f"{path}, line {number} has not 5 fields")
+        name = row["name"]
+        if not name.isprintable() or name != name.strip() or not name:
+            raise BadInput(f"{path}, line {number}: {shown(name)} is no name of a chip: letters, digits and signs")
         try:
             year = int(row["year"])
         except (TypeError, ValueError) as error:
             raise BadInput(f"{path}: the year {row['year']!r} of {row['name']!r} is not a number") from error
+        if not FIRST_YEAR <= year <= LAST_YEAR:
+            raise BadInput(f"{path}: the year {year} of {name!r} does not lie between {FIRST_YEAR} and {LAST_YEAR}")
         machines.append(
             Machine(name=row["name"], title=row["title"], maker=row["maker"], chip_class=row["class"], year=year)
         )

@@ -168,6 +168,10 @@ def _with_files(files: tuple[tuple[Path, tuple[int, int, int, bytes]], ...]) -> 
     nothing would read."""
     package, tables = _package(), _tables(path for path, _ in files)
     facts = _gathered(tables, package)
+    owners = {owner for owner, _ in package.rows} - set(package.machines)
+    taken = next((name for name in facts.machines if name in owners), None)
+    if taken is not None:
+        raise BadInput(f"a chip cannot be called {taken!r}: other rows of that name are read for all chips")
     rows = ((str(path), row) for path, table in tables for row in table)
     check_owners(rows, facts.machines, {owner for owner, _ in package.rows})
     return facts
