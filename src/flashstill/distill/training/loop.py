@@ -35,7 +35,7 @@ from flashstill.distill.training.recompute import recomputed
 from flashstill.distill.training.segments import FILE as SEGMENTS
 from flashstill.distill.training.segments import Segment, as_rows, continued, from_record
 from flashstill.distill.training.sharded import Sharded, World, join_world
-from flashstill.distill.training.step import AfterStep, Steps
+from flashstill.distill.training.step import AfterStep, TrainingSteps
 from flashstill.distill.training.validation import Validation
 from flashstill.distill.training.whole import Whole
 from flashstill.files import make_directory, write_text
@@ -76,7 +76,7 @@ def train(
     model = model if files is not None else model.to(world.device)
     student = _Student(model, run or next_token(model, world.size > 1))
     state, whole = _held(model, student, recipe, world, files)
-    work = Steps(
+    work = TrainingSteps(
         name=name, directory=directory, model=model, student=student, state=state, whole=whole, source=source,
         objective=objective, recipe=recipe, world=world, micro_steps=micro_steps, vocabulary=vocabulary,
         after_step=after_step,
@@ -135,7 +135,7 @@ def _held(
     return state, lambda everywhere=True: plain.gathered(state, everywhere)
 
 
-def _segments(work: Steps, snapshot: Snapshot | None, shown: Progress) -> list[Segment]:
+def _segments(work: TrainingSteps, snapshot: Snapshot | None, shown: Progress) -> list[Segment]:
     """The segments of the run up to this one; what has changed since the checkpoint is said.
 
     Raises BadInput if more steps are finished than are asked for.

@@ -30,7 +30,7 @@ AfterStep = Callable[[Model, int], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Steps:
+class TrainingSteps:
     """The steps of one training.
 
     name, directory: of the training, for messages; its checkpoints are there.  model: the student; student: its pass
