@@ -21,6 +21,7 @@ from flashstill.fleets.demand import demand_of, read_demand, sample
 from flashstill.fleets.lower_bound import tokens_of
 from flashstill.fleets.slo import Bound, parse_slo
 from flashstill.fleets.trials import Broken
+from flashstill.fleets.variants import tighter
 from flashstill.simulate.loop import Arrivals
 from tests.commands import Cli, refuse
 
@@ -302,3 +303,27 @@ def test_what_cannot_be_asked_from_python(tmp_path: Path, wrong: dict[str, Any],
     asked = {"model": "qwen3-8b", "chips": "h100-sxm", "trace": tmp_path / "none.csv", "slo": "ttft_p95<5", **wrong}
     with pytest.raises(BadInput, match=sentence):
         fs.plan_fleet(**asked)
+
+
+def test_a_tighter_bound_that_seems_cheaper_gets_as_many_seeds() -> None:
+    """Three seeds find $3 where ten find $5 for the bounds as asked; ten find $6 then. Where three find $7, they do."""
+
+    def sizing(few: float, many: float) -> Any:
+        def sized(bounds: Any, traffic: Any, seeds: int) -> Any:
+            asked.append(seeds)
+            candidate = SimpleNamespace(
+                deployment=None, prefill_deployment=None, prefill=None, usd_per_hour=few if seeds == 3 else many
+            )
+            return SimpleNamespace(candidate=candidate, copies=Copies(1), usd_per_hour=candidate.usd_per_hour), {}
+
+        trials = SimpleNamespace(span_s=lambda traffic: 1.0)
+        bounds = parse_slo("tpot_p95<30ms")
+        return SimpleNamespace(sized=sized, trials=trials, bounds=bounds, bound_usd=lambda bounds: 1.0)
+
+    best: Any = SimpleNamespace(usd_per_hour=5.0)
+    for few, many, found in ((3.0, 6.0, (6.0, 10)), (7.0, 8.0, (7.0, 3))):
+        asked: list[int] = []
+        nine, halves = tighter(sizing(few, many), best, search.ALL, 10)
+        for variant in (nine, *halves.values()):
+            assert (variant.usd_per_hour, variant.seeds) == found
+        assert asked == ([3, 10, 3, 10] if few < 5.0 else [3, 3])

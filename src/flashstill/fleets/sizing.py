@@ -72,7 +72,7 @@ def plan_fleet(
     shown = best if best.candidate.prefill is None else explained(sizing.trials, best, asked)
     least = _least_usd(sizing, bounds, len(windows))
     told("the price of a nine, and of half of each bound")
-    nine, halves = tighter(sizing, best, busiest)
+    nine, halves = tighter(sizing, best, busiest, PROOF_SEEDS)
     told("more traffic")
     at_scales = scales(sizing, best, busiest, PROOF_SEEDS)
     names = [each.fleet.design if each.fleet else None for each in at_scales]
