@@ -153,7 +153,7 @@ def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
         with pytest.raises(fs.BadInput, match=r"unknown arithmetic 'fp8'|seed is .*, not a whole number"):
             fs.run("demo", tmp_path / "out", **keywords)
     for minutes in (0.0, -1.0, float("nan"), True):
-        with pytest.raises(fs.BadInput, match=r"minutes is .*, not a number from 0.1 to 1,000,000"):
+        with pytest.raises(fs.BadInput, match=r"minutes is .*, not a number"):
             fs.run("demo", tmp_path / "out", minutes=minutes)
     with pytest.raises(fs.BadInput, match="a study takes as long as its seeds need"):
         fs.run("rounding", tmp_path / "out", minutes=1.0)

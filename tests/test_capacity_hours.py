@@ -119,7 +119,7 @@ def test_mistakes_from_python_are_told() -> None:
     product = Product(name="p", model="m", input_tokens=1, output_tokens=1, peak_requests_per_s=-5.0)
     for plan, more, said in (
         (CapacityPlan(horizon_hours=1.0, chips=(ChipKind(name="a", count=1),), products=(product,)), {}, "is -5"),
-        (PLAN, {"frontier": "50%"}, "not a list of shares"),
+        (PLAN, {"frontier": "50%"}, "not a list"),
         (PLAN, {"rolling_hours": "a week"}, "rolling_hours is 'a week', not a number"),
         ({**PLAN, "runs": [run(1e-9, 24.0)]}, {}, r"runs\[0\] takes 1e-09 chip-hours"),
         ({**PLAN, "products": [{**PRODUCT, "growth_per_year": 1e6}], "horizon_hours": 5e5, "step_hours": 5e3}, {},
@@ -169,3 +169,9 @@ def test_runs_that_end_together_share_the_chips_that_are_idle() -> None:
     assert finishes(problem, np.array([[5.0, 1.0], [6.0, 0.0]]), idle) == [pytest.approx(1.0 + 1 / 3), 1.0]
     problem.gangs = np.array([True, False])
     assert finishes(problem, done, idle) == [2.0, pytest.approx(1.0 + 1 / 3)]
+
+
+@pytest.mark.parametrize("option", ["gang_gap", "gang_seconds"])
+def test_a_setting_of_gangs_needs_a_run_with_one(option: str) -> None:
+    with pytest.raises(BadInput, match=f"{option} is of gangs, and no run of the plan has one"):
+        fs.capacity("docs/decide_fleet.toml", **{option: 0.5})  # type: ignore[arg-type]

@@ -230,7 +230,7 @@ def test_a_mistaken_question_names_what_is_wrong(changes: dict[str, Any], said: 
         ({"experts": "1,8"}, "experts is '1,8', not a number"),
         ({"train_length": 2.5}, r"train_length is 2\.5, not a whole number"),
         ({"law": 3}, "law is 3, not a published law's name"),
-        ({"runs": 3}, "runs is 3, not the path of a file"),
+        ({"runs": 3}, "runs is 3, not a text or a path"),
         ({"chips": " , "}, "chips names no chip to serve on"),
     ],
 )

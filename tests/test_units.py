@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashstill.units import parse_amount, short_count
+from flashstill.units import parse_amount, short_count, show
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,17 @@ def test_what_is_no_amount(text: str, unit: str) -> None:
 def test_counts_in_three_figures() -> None:
     counts = (7, 999.4, 124_439_808, 999_400_000, 999_700_000, 70.55e9, 999.7e9, 1.0264e12)
     assert [short_count(each) for each in counts] == ["7", "999", "124M", "999M", "1B", "70.5B", "1T", "1.03T"]
+
+
+def test_long_times_are_hours_days_and_years() -> None:
+    """135 ks is 37.5 h."""
+    shown = {
+        999.4: "999 s",
+        2391.0: "2,391 s",
+        9899.0: "9,899 s",
+        135e3: "37.5 h",
+        172_800.0: "2 days",
+        1e9: "31.7 years",
+    }
+    assert {seconds: show(seconds, "s") for seconds in shown} == shown
+    assert show(-5000.0, "s") == "-5,000 s"

@@ -55,11 +55,13 @@ def check_kind(name: str, value: object, kind: str) -> None:
         return
     if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS and {"int", "float"} & set(parts):
         raise BadInput(f"{name} is {shown(value)}, and no number here has more than {MOST_DIGITS}")
-    raise BadInput(f"{name} is {shown(value)}, not {' or '.join(filter(None, words))}")
+    several = "a list" if words == [_MANY] else _MANY
+    told = [several if word == _MANY else word for word in words if word]
+    raise BadInput(f"{name} is {shown(value)}, not {' or '.join(told)}")
 
 
 _UNION = re.compile(r" \| (?![^\[]*\])")
-_SEVERAL = ("Sequence[", "Iterable[")
+_SEVERAL, _MANY = ("Sequence[", "Iterable["), "several"
 
 
 def _inside(part: str) -> list[str]:
@@ -71,7 +73,7 @@ def _word(part: str) -> str | None:
     """What a kind is called, "" for None, and None for one that is not judged."""
     if part.startswith(_SEVERAL):
         known = all(each in _PLAIN for each in _inside(part))
-        return "several" if known else None
+        return _MANY if known else None
     return "a function" if part.startswith("Callable[") else _PLAIN[part][1] if part in _PLAIN else None
 
 

@@ -30,8 +30,8 @@ def capacity(
     *,
     price: str = "rented",
     rolling_hours: float | None = None,
-    gang_gap: float = Limits().gap,
-    gang_seconds: float = Limits().seconds,
+    gang_gap: float | None = None,
+    gang_seconds: float | None = None,
     frontier: Sequence[float] = (),
     told: Callable[[str], None] = lambda text: None,
     facts: FactsLike = (),
@@ -41,7 +41,7 @@ def capacity(
 
     plan: the path of a PLAN.toml, the same as nested tables, or a `CapacityPlan`.  rolling_hours: solve in windows of
     so many hours, with a bound on the gap (None: only plans that are too large to solve at once).  gang_gap,
-    gang_seconds: where the search for gangs of whole sizes ends, in each window.
+    gang_seconds: where the search for gangs of whole sizes ends, in each window [0.02, 5].
     frontier: shares of the demand, between 0 and 1, for each of which the answer says when the runs finish at the
     earliest.  told: called with lines of progress.  price: basis of prices that the plan does not give; price, facts
     and set work as in `predict`.
@@ -65,14 +65,19 @@ def capacity(
     names = [kind.chip or kind.name for kind in asked.chips]  # also kinds of one's own, with prices and rates told
     check_edits(table, table.edits, [name for name in names if table.chip_name(name) is not None])
     problem = problem_of(table, asked, price)
+    for name, value in (("gang_gap", gang_gap), ("gang_seconds", gang_seconds)):
+        if value is not None and not problem.gangs.any():
+            raise BadInput(f"{name} is of gangs, and no run of the plan has one or loses hours as it restarts")
     answer = solve(problem, limits, told)
     return replace(answer, frontier=frontier_of(problem, shares, limits, told)) if shares else answer
 
 
-def _limits(rolling_hours: float | None, gap: float, seconds: float) -> Limits:
-    for name, value in (("rolling_hours", rolling_hours), ("gang_gap", gap), ("gang_seconds", seconds)):
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise BadInput(f"{name} is {shown(value)}, not a number")
+def _limits(rolling_hours: float | None, gang_gap: float | None, gang_seconds: float | None) -> Limits:
+    usual = Limits()
+    gap, seconds = (
+        (usual.gap if gang_gap is None else gang_gap),
+        (usual.seconds if gang_seconds is None else gang_seconds),
+    )
     if rolling_hours is not None and not 0.0 < rolling_hours < float("inf"):
         raise BadInput(f"rolling_hours is {shown(rolling_hours)}, not a number of hours above 0")
     if not 0.0 <= gap < 1.0:

@@ -40,10 +40,29 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     if unit == "USD" or unit.startswith("USD/"):
         suffix = unit.removeprefix("USD")
         return f"${value:,.{max(2, _decimals(value, digits)) if abs(value) < 1000 else 0}f}{suffix}"
+    if unit == "s" and abs(value) >= LONG_S:
+        return _long(value, digits)
     if unit not in _WITH_PREFIX or value == 0:
         return f"{value:,.{digits}g} {unit}" if abs(value) < 1e4 else f"{value:,.0f} {unit}"
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * (1 - 1e-9)), _PREFIXES[-1])
     return f"{value / scale:.{digits}g} {prefix}{unit}"
+
+
+LONG_S = 999.5
+"""seconds from which on thousands are no unit of time that anybody uses"""
+_LONG = (
+    ("years", HOURS_PER_YEAR * SECONDS_PER_HOUR, 2.0), ("days", SECONDS_PER_DAY, 2.0), ("h", SECONDS_PER_HOUR, 2.75),
+)  # fmt: skip
+"""units of long times, their seconds, and how many of them there are at least"""
+
+
+def _long(seconds: float, digits: int) -> str:
+    """Seconds up to ten thousand, then hours, from two days on days, and from two years on years."""
+    for unit, size, least in _LONG:
+        if abs(seconds) >= least * size:
+            many = seconds / size
+            return f"{many:,.{digits}g} {unit}" if abs(many) < 10**digits else f"{many:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
 
 
 def short_count(count: float) -> str:

@@ -32,9 +32,11 @@ SHOWN = 3
     "--frontier", default=None, metavar="SHARES",
     help="When training finishes at the earliest if so much of the demand is served, as 50%,75%,100%.",
 )  # fmt: skip
-@click.option("--gang-gap", type=SHARE, default="2%", show_default=True, help="Gap at which the search for gangs ends.")
 @click.option(
-    "--gang-seconds", type=SECONDS, default="5s", show_default=True, help="The most for the gangs of each window."
+    "--gang-gap", type=SHARE, default=None, help="Of runs in gangs: gap at which the search ends [default: 2%]."
+)
+@click.option(
+    "--gang-seconds", type=SECONDS, default=None, help="Of runs in gangs: the most for each window [default: 5s]."
 )
 @page_option
 @price_option
@@ -44,8 +46,8 @@ def capacity(
     plan: Path,
     rolling: float | None,
     frontier: str | None,
-    gang_gap: float,
-    gang_seconds: float,
+    gang_gap: float | None,
+    gang_seconds: float | None,
     out: Path | None,
     price: str,
     facts_directories: tuple[Path, ...],

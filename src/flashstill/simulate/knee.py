@@ -165,7 +165,7 @@ def knee_of(
         notes=(
             *fleet.notes,
             *taken.notes(),
-            *_notes(form, found, expected, fleet.replicas / held, agrees, left_out, len(requests.prompt)),
+            *_notes(form, found, expected, fleet.replicas / held, agrees, left_out, requests),
         ),
     )
 
@@ -176,7 +176,13 @@ def _agree(expected: float, found: Measured) -> bool:
 
 
 def _notes(
-    form: Saturated, found: Measured, expected: float, scale: float, agrees: bool | None, left_out: str, requests: int
+    form: Saturated,
+    found: Measured,
+    expected: float,
+    scale: float,
+    agrees: bool | None,
+    left_out: str,
+    requests: Arrivals,
 ) -> Iterator[str]:
     """What a reader must know beside the figures. scale: from one replica to requests that arrive at all of them."""
     if left_out:
@@ -184,12 +190,17 @@ def _notes(
     elif not agrees:
         apart = expected / found.value - 1.0
         yield f"closed form and simulation disagree by {apart:+.0%}: the simulation counts"
+        if apart < 0.0 and np.ptp(requests.prompt) == np.ptp(requests.output) == 0:
+            yield (
+                "requests of one length that start together stay in step, and their prompts share passes again and"
+                " again; lengths that differ, as with --least-ratio 0.8, do not"
+            )
     if not left_out and form.best > 1.1 * form.rate:
         yield (
             f"preemption wastes work in saturation: about {form.best * scale:.3g} requests/s are served as long as no"
             " backlog has formed, but above the knee one that forms does not go away; fewer --sequences avoid this"
         )
-    if requests == MOST_REQUESTS:
+    if len(requests.prompt) == MOST_REQUESTS:
         yield f"the lengths are those of the first {MOST_REQUESTS:,} requests"
 
 
