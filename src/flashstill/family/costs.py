@@ -20,7 +20,7 @@ from flashstill.family.models import Model, model_of
 from flashstill.family.serving import Served, served
 from flashstill.family.signals import Signals, signals_of
 from flashstill.family.spec import OWN, FamilyPlan, Member, Money, Training, called
-from flashstill.family.training import FORWARD_SHARE, rate_of, run_of, told_run
+from flashstill.family.training import FORWARD_SHARE, Rate, rate_of, run_of, told_run
 from flashstill.plan.deployment import AS_PUBLISHED, known_precision
 from flashstill.plan.train import FRAMEWORKS
 from flashstill.units import DAYS_PER_YEAR
@@ -69,11 +69,11 @@ def check_names(facts: Facts, plan: FamilyPlan) -> None:
 def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
     """All costs of a family. Raises BadInput and MissingFact for what is unknown, InfeasiblePlan if nothing serves."""
     check_names(facts, plan)
-    facts, price = facts_for(facts, plan), plan.money.price
+    facts = facts_for(facts, plan)
     life = life_of(facts, plan.money)
     teacher = _teacher(facts, plan)
     rate = teacher.rate
-    students = [_student(facts, plan, f"students[{at}]", each, price) for at, each in enumerate(plan.students)]
+    students = [_student(facts, plan, f"students[{at}]", each) for at, each in enumerate(plan.students)]
     for each in (teacher, *students):
         _check_days(each)
     written = teacher.served.usd_per_million_tokens
@@ -105,32 +105,35 @@ def _own(student: MemberCosts, signals: Signals) -> float:
 
 
 def _teacher(facts: Facts, plan: FamilyPlan) -> MemberCosts:
-    member, price = plan.teacher, plan.money.price
-    model = _model(member, TEACHER)
-    has_chip = bool(member.chip or plan.training.chip)
-    is_known = has_chip and bool(model.active_parameters or member.flops)
-    rate = rate_of(facts, model, member, plan.training, price) if is_known else None
-    tokens = member.tokens or (1.0 if member.flops else 0.0)
+    """Its rate is known where its parameters or FLOPs are told; its tokens may be left out."""
+    member, model = plan.teacher, _model(plan.teacher, TEACHER)
+    is_known = _has_chip(plan, member) and bool(model.active_parameters or member.flops)
+    rate = rate_of(facts, model, member, plan.training, plan.money.price) if is_known else None
+    return _costs_of(facts, plan, TEACHER, member, model, rate, member.tokens or (1.0 if member.flops else 0.0))
+
+
+def _student(facts: Facts, plan: FamilyPlan, key: str, member: Member) -> MemberCosts:
+    model, rate = _model(member, key), None
+    if _has_chip(plan, member):
+        rate = rate_of(facts, model, member, plan.training, plan.money.price, thrifty=True)
+    return _costs_of(facts, plan, key, member, model, rate, member.tokens)
+
+
+def _has_chip(plan: FamilyPlan, member: Member) -> bool:
+    return bool(member.chip or plan.training.chip)
+
+
+def _costs_of(
+    facts: Facts, plan: FamilyPlan, key: str, member: Member, model: Model, rate: Rate | None, tokens: float
+) -> MemberCosts:
+    """The run, whose dollars are told or follow from the rate, and the serving; signals and prerequisite come later."""
     run = told_run(member.usd, tokens) if member.usd or rate is None else run_of(rate, tokens)
-    daily = member.share * plan.serving.tokens_per_day
-    found = served(facts, model, member, plan.serving, price)
-    _check_served(TEACHER, member, found)
-    return MemberCosts(
-        key=TEACHER, name=called(TEACHER, member), role=TEACHER, member=member, model=model, rate=rate, run=run,
-        signals=None, served=found, tokens_per_day=daily, own_usd=0.0,
-    )  # fmt: skip
-
-
-def _student(facts: Facts, plan: FamilyPlan, key: str, member: Member, price: str) -> MemberCosts:
-    model = _model(member, key)
-    has_rate = bool(member.chip or plan.training.chip)
-    rate = rate_of(facts, model, member, plan.training, price, thrifty=True) if has_rate else None
-    run = told_run(member.usd, member.tokens) if member.usd or rate is None else run_of(rate, member.tokens)
-    found = served(facts, model, member, plan.serving, price)
+    found = served(facts, model, member, plan.serving, plan.money.price)
     _check_served(key, member, found)
     return MemberCosts(
-        key=key, name=called(key, member), role=STUDENT, member=member, model=model, rate=rate, run=run, signals=None,
-        served=found, tokens_per_day=member.share * plan.serving.tokens_per_day, own_usd=0.0,
+        key=key, name=called(key, member), role=TEACHER if key == TEACHER else STUDENT, member=member, model=model,
+        rate=rate, run=run, signals=None, served=found, tokens_per_day=member.share * plan.serving.tokens_per_day,
+        own_usd=0.0,
     )  # fmt: skip
 
 
