@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from flashstill.distill.data.layouts import Document
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.data.rows import Tally
+    from flashstill.distill.data.splits import Sizes
+    from flashstill.recipes.tables import TextRecipe
 
 TEXTS = ("train", *DOMAINS)
 MOST_SYSTEM_BYTES = 2**20
@@ -48,7 +50,7 @@ def pack_texts(
     from flashstill.distill.data.mixtures import mixture, shares
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.rows import Tally
-    from flashstill.distill.data.splits import VALIDATION, Sizes, packed_splits
+    from flashstill.distill.data.splits import VALIDATION, packed_splits
     from flashstill.distill.data.views import View, joined_views
     from flashstill.distill.models import load_tokenizer
 
@@ -70,14 +72,8 @@ def pack_texts(
     views: list[dict[str, list[View]]] = []
     with reading_of(recipe, tokenizer, tokenizer_of.name, tally, systems, known) as reading:
         for place, source in enumerate(sources):
-            part = recipe.weights[place] / sum(recipe.weights)
-            sizes = Sizes(
-                window_tokens=length, windows=text.windows, document_masks=text.document_masks,
-                train_tokens=counts[place] * length if counts else text.train_tokens // len(sources),
-                heldout_tokens=int(text.heldout_tokens * part),
-                out_of_domain_tokens=int(text.out_of_domain_tokens * part),
-                validation_tokens=math.ceil(text.validation_tokens * part),
-            )  # fmt: skip
+            train_tokens = counts[place] * length if counts else text.train_tokens // len(sources)
+            sizes = _sizes(text, recipe.weights[place] / sum(recipe.weights), train_tokens)
             own = folder if len(sources) == 1 else folder / f"source-{place}"
             views.append({})
             splits.append(
@@ -97,6 +93,18 @@ def pack_texts(
         progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
     for leftover in (folder / "tokenising", *folder.glob("source-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sizes(text: TextRecipe, share: float, train_tokens: int) -> Sizes:
+    """The tokens of one source's packings. share: its part of those to judge by."""
+    from flashstill.distill.data.splits import Sizes
+
+    return Sizes(
+        window_tokens=text.window_tokens, windows=text.windows, document_masks=text.document_masks,
+        train_tokens=train_tokens, heldout_tokens=int(text.heldout_tokens * share),
+        out_of_domain_tokens=int(text.out_of_domain_tokens * share),
+        validation_tokens=math.ceil(text.validation_tokens * share),
+    )  # fmt: skip
 
 
 def system_of(teacher: TeacherRecipe) -> str:
