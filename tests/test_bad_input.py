@@ -287,3 +287,16 @@ def test_a_message_that_goes_on_after_a_colon_is_not_cut_there() -> None:
     )
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError("  ")) == "ValueError"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """As editors of Windows write it before TOML, JSON and JSONL."""
+    from flashstill.checked import json_object, json_rows, toml_tree
+
+    path = tmp_path / "file"
+    path.write_text('name = "x"\n', encoding="utf-8-sig")
+    assert toml_tree(path) == {"name": "x"}
+    path.write_text('{"a": 1}\n{"b": 2}\n', encoding="utf-8-sig")
+    assert [row for _, row in json_rows(path)] == [{"a": 1}, {"b": 2}]
+    path.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert json_object(path) == {"a": 1}

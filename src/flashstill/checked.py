@@ -126,7 +126,8 @@ def toml_tree(path: Path, most_bytes: int = 2**20) -> dict[str, Any]:
 
 def _text(path: Path, most_bytes: int, kind: str = "JSON") -> str:
     try:
-        return read_bounded(path, most_bytes).decode("utf-8")
+        # Some editors begin a file with a byte order mark.
+        return read_bounded(path, most_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         shown = shortened(str(path), 200)
         raise BadInput(f"{shown} is not {kind}: it is no UTF-8 text at byte {error.start}") from error
