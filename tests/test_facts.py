@@ -688,3 +688,30 @@ def test_machines_whose_name_or_year_is_none(
 def test_another_separator_is_seen_in_the_first_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "machines.csv").write_text(HEADING.replace(",", ";"), encoding="utf-8")
     assert "its first line is 'name;title;maker;class;year'" in refuse(capsys, "chips", "--facts", tmp_path)
+
+
+def test_a_memory_or_process_without_rows_is_told_by_its_neighbours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--set edits rows that there are, so that it is offered for those of the chip alone."""
+    own = ",".join(COLUMNS) + "\nl4,memory_bytes{0},{1},,,{2},chip,LPDDR4X,estimate,mine,2026-11,\n"
+    text = own.format("", "2.4e10", "B") + own.format("_per_s", "3e11", "B/s").splitlines()[1] + "\n"
+    text = text.replace("l4,", "my-l4,")
+    rows = {"flops_per_s": (1e14, "FLOP/s", "bf16 dense"), "cache_bytes": (5e7, "B", "")}
+    rows |= {
+        "compute_units": (58, "1", ""),
+        "power_limit_w": (72, "W", ""),
+        "idle_w": (16, "W", ""),
+        "die_mm2": (294, "mm2", ""),
+    }
+    for quantity, (value, unit, condition) in rows.items():
+        text += f"my-l4,{quantity},{value},,,{unit},chip,{condition},estimate,mine,2026-11,\n"
+    (tmp_path / "machines.csv").write_text(f"{HEADING}my-l4,Mine,Us,gpu,2026\n")
+    said = ("explain", "--model", "smollm2-135m", "--chip", "my-l4", "--batch", "1", "--facts", tmp_path)
+    (tmp_path / "mine.csv").write_text(text + "my-l4,process_nm,5,,,nm,die,,estimate,mine,2026-11,\n")
+    line = refuse(capsys, *said)
+    assert "pj_per_bit of lpddr4x" in line
+    assert line.endswith("; nearest to lpddr4x: lpddr5x, lpddr6")
+    assert "--set" not in line
+    (tmp_path / "mine.csv").write_text(text.replace("LPDDR4X", "LPDDR5X"))
+    assert "or --set my-l4.QUANTITY=AMOUNT" in refuse(capsys, *said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flashstill.errors import MissingFact
+from flashstill.errors import MissingFact, nearest
 from flashstill.facts import Fact, Facts
 
 _ABSENT = 1.0
@@ -17,6 +17,7 @@ class Needs:
     """Lookup of rows of one chip, its maker's class and its class. missing: requested quantities without a row.
 
     between: owners looked up after `name` and before `kind`.
+    elsewhere: of missing rows that another owner would have, that owner and the owners that have such a row.
     """
 
     facts: Facts
@@ -24,6 +25,7 @@ class Needs:
     kind: str
     missing: list[str] = field(default_factory=list)
     between: tuple[str, ...] = ()
+    elsewhere: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
 
     def find(self, quantity: str) -> Fact | None:
         """The chip's own row if it has one, else that of its maker's class, else that of its class."""
@@ -64,7 +66,9 @@ class Needs:
         """A required number of another owner: a process node, a memory type, a number format."""
         row = self.facts.find(owner, quantity, starting)
         if row is None:
-            self.missing.append(f"{quantity} of {owner}{f' for {starting}' if starting else ''}")
+            what = f"{quantity} of {owner}{f' for {starting}' if starting else ''}"
+            self.missing.append(what)
+            self.elsewhere[what] = owner, sorted({name for name, own in self.facts.rows if own == quantity})
         return row.value if row else _ABSENT
 
     def refuse(self) -> None:
@@ -73,8 +77,18 @@ class Needs:
             missing = dict.fromkeys(self.missing)
             rows = ", ".join(missing)
             measure = "run `flashstill measure`, or " if self.kind == "cpu" else ""
+            own = set(missing) - set(self.elsewhere)
+            edit = f" or --set {self.name}.QUANTITY=AMOUNT" if own else ""
             raise MissingFact(
                 f"no fact row gives {rows} of {self.name}; {measure}add them with --facts DIR (docs/facts.md says what"
-                f" each is) or --set {self.name}.QUANTITY=AMOUNT",
+                f" each is){edit}{self._neighbours()}",
                 missing,
             )
+
+    def _neighbours(self) -> str:
+        """For a memory or a process without rows, those of the nearest names, whose rows show what is needed."""
+        told = []
+        for owner, known in dict(self.elsewhere.values()).items():
+            close = nearest(owner, known, 2) if known and owner not in known else []
+            told += [f"; nearest to {owner}: {', '.join(close)}"] if close else []
+        return "".join(told)
