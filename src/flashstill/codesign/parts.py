@@ -27,7 +27,7 @@ MOST = 0.9
 MOST_COMBINATIONS = 2**62
 """of ratios that one integer tells apart"""
 _OF_EXCHANGES = ("link", "hop", "domain", "scale_out", "scale_out_hop", COLLECTIVE_FLOORS)
-_OF_OPERATIONS = ("on_chip", KERNEL_FLOORS, UNIT_LOADS)
+_OF_OPERATIONS = ("on_chip", "vectors", KERNEL_FLOORS, UNIT_LOADS)
 
 
 def bears_on_exchanges(place: str) -> bool:

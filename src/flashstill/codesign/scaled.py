@@ -48,6 +48,7 @@ def _chip(chip: Chip, ratios: Ratios, tiers: dict[int, Memory], stacked: int) ->
         "active_w": _times(chip.active_w, ratios, "active"),
         "idle_w": _times(chip.idle_w, ratios, "idle"),
         "flops_per_s": {name: _times(rate, ratios, f"flops.{name}") for name, rate in chip.flops_per_s.items()},
+        "vector_flops_per_s": _times(chip.vector_flops_per_s, ratios, "vectors"),
         "tiers": tuple(_memory(tier, ratios, tiers) for tier in chip.tiers),
         "calibration": _calibration(chip.calibration, ratios),
         "stacked": stacked or chip.stacked,

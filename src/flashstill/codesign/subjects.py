@@ -19,6 +19,7 @@ from flashstill.economics.tco import OwnedChip, Terms, owned_chip, owned_hour, t
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
+from flashstill.hardware.chip import VECTOR_FORMAT
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.setup import conditions_of
 from flashstill.plan.space import NO_PRECISION, NO_TIER, SearchSpace
@@ -87,7 +88,8 @@ class Entry:
         if not name:
             return [place]
         if of == "flops":
-            return [f"flops.{asked}" for asked, used in self.formats if used == name]
+            on_vectors = name == VECTOR_FORMAT and np.any(self.conditions.chip.vector_flops_per_s)
+            return [f"flops.{asked}" for asked, used in self.formats if used == name] + ["vectors"] * bool(on_vectors)
         return [f"{role}.{name}" for role, tier in zip((MAIN, WEIGHTS, CACHE), self.tiers, strict=True) if tier == of]
 
     @property
