@@ -309,6 +309,9 @@ def test_a_study_from_nothing(tmp_path: Path) -> None:
     assert (models["labels"].of, models["policy"].training_steps) == ("policy", 12)
     assert found["own_attempts"]["policy"]["verifier_calls"] <= 12 * 16 * 4
     assert found["own_attempts"]["round-1"]["tokens_thought"] <= 70 * 4 * 4
+    own = found["own_attempts"]["round-1"]
+    assert 0 < own["answers_not_learned_before"] <= own["problems_solved"] <= 70
+    assert "problems_solved" not in found["own_attempts"]["policy"]
     assert found["figures"]["thousand_tokens_of_policy"]["value"] > 0
     assert models["round-1"].parameters == found["student_params"]
     assert models["round-1"].training_steps == 40

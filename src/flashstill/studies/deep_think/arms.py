@@ -92,12 +92,17 @@ def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """The student's own attempts in one stage: tokens of prompts and of answers, attempts, answers that were judged."""
+    """The student's own attempts in one stage: tokens of prompts and of answers, attempts, answers that were judged.
+
+    solved: problems of a round that the student learns a right answer of; unlearned: how many of these answers are none
+    that it was taught before, by its teacher or itself."""
 
     read: int
     thought: int
     chains: int
     judged: int
+    solved: int | None = None
+    unlearned: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

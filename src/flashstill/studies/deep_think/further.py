@@ -33,13 +33,28 @@ def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
     for number in range(1, think.rounds + 1):
         own = work.attempted(work.loaded(start), fingerprint(start), "train", attempts)
         solved = kept(work, own, "verified", attempts)
+        known = len(parts)
         if len(solved):
             parts.append(rows(work, own, solved))
         packed = joined_rows(parts, work.tokenizer.eos_token_id)
+        fresh = _unlearned(packed, sum(part.windows for part in parts[:known]))
+        work.progress.say(
+            f"round {number}: the student solves {len(solved):,} of {len(work.problems['train']):,} problems itself,"
+            f" {fresh:,} of them with an answer that it has not learned"
+        )
         arm = Arm(name=f"round-{number}", rows=packed, steps=work.recipe.learn.steps)
-        students[arm.name] = replace(teach(work, arm, start), own=_tried(work, own))
+        tried = replace(_tried(work, own), solved=len(solved), unlearned=fresh)
+        students[arm.name] = replace(teach(work, arm, start), own=tried)
         start = students[arm.name].directory
     return students
+
+
+def _unlearned(packed: Packed, known: int) -> int:
+    """How many of the rows after the first `known` ones are none of these, token by token."""
+    mask = packed.mask
+    every = [(tokens.tobytes(), counted.tobytes()) for tokens, counted in zip(packed.tokens, mask, strict=True)]
+    before = set(every[:known])
+    return sum(row not in before for row in every[known:])
 
 
 def _tried(work: Work, own: Attempted) -> Tried:

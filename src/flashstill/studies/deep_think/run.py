@@ -8,7 +8,7 @@ from typing import Any
 
 from flashstill.progress import Progress
 from flashstill.recipes.thinking import ThinkingStudy
-from flashstill.studies.deep_think.arms import POLICY, Taught, arms, examined, main_arm, teach
+from flashstill.studies.deep_think.arms import POLICY, Taught, Tried, arms, examined, main_arm, teach
 from flashstill.studies.deep_think.further import policy, rounds
 from flashstill.studies.deep_think.ledger import ledger, spent, usd_per_token
 from flashstill.studies.deep_think.records import model_records
@@ -135,9 +135,15 @@ def _own_attempts(work: Work, taught: dict[str, Taught]) -> dict[str, dict[str, 
         name: spent(
             each.directory / "config.json", _parameters(each.directory), work.recipe.chip, each.own.read,
             each.own.thought, each.own.chains, each.own.judged,
-        )
+        ) | _found(each.own)
         for name, each in taught.items() if each.own is not None
     }  # fmt: skip
+
+
+def _found(own: Tried) -> dict[str, int]:
+    """What a round of own attempts found."""
+    found = {"problems_solved": own.solved, "answers_not_learned_before": own.unlearned}
+    return {name: count for name, count in found.items() if count is not None}
 
 
 def _own_costs(spent_by: dict[str, dict[str, Any]]) -> dict[str, float]:
