@@ -287,6 +287,8 @@ def test_a_message_that_goes_on_after_a_colon_is_not_cut_there() -> None:
     )
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError("  ")) == "ValueError"
+    assert first_line(KeyError("su")) == "nothing is known as 'su'"
+    assert first_line(KeyError("Missing required keys: x")) == "'Missing required keys: x'"
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.errors import BadInput
+from flashstill.evaluate.tasks import answers
 from flashstill.evaluate.tasks.answers import Answers
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
@@ -66,3 +69,26 @@ def test_log_likelihoods_are_those_of_hflm(ours: Answers, theirs: Any) -> None:
 @pytest.mark.slow
 def test_texts_are_those_of_hflm(ours: Answers, theirs: Any) -> None:
     assert ours.generate(PROMPTS, quiet) == theirs.generate_until(requests(PROMPTS), disable_tqdm=True)
+
+
+# EleutherAI/lm-evaluation-harness#3382, #3700 and #3329: thoughts that are judged, or cut by a stop string
+def test_what_follows_a_thought_is_judged(ours: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop strings within it do not count; of one that has not ended nothing is an answer."""
+    tokenizer = ours.encoder.tokenizer
+    written = ["A. B.\n\nso</think>\n\nC. D", "A. it goes on", "first</think> no</think>yes"]
+    ids = [tokenizer(f"{text}<|end|>", add_special_tokens=False)["input_ids"] for text in written]
+
+    def drawn(model: Any, prompts: Any, part: Any, places: Any) -> Any:
+        size = part.new_tokens
+        own = [ids[place][len(prompt) - begun :][:size] for place, prompt in zip(places, prompts, strict=True)]
+        lengths = [len(each) for each in own]
+        return SimpleNamespace(tokens=np.array([each + [0] * (size - len(each)) for each in own]), lengths=lengths)
+
+    begun = len(ours.encoder.prompt("Q", 64))
+    monkeypatch.setattr(answers, "sample", drawn)
+    how = {"until": ["."], "max_gen_toks": max(map(len, ids)), "think_end_token": "</think>"}
+    monkeypatch.setattr(answers, "FIRST_NEW_TOKENS", how["max_gen_toks"])
+    assert ours.generate([("Q", how)] * 3, quiet) == ["C", "", "yes"]
+    assert ours.generate([("Q", {**how, "think_end_token": None})] * 3, quiet) == ["A", "A", written[2]]
+    with pytest.raises(BadInput, match="have think_end_token: 3; expected a text, as </think>"):
+        ours.generate([("Q", {"think_end_token": 3})], quiet)

@@ -20,10 +20,13 @@ from flashstill.distill.models.directories import check_directory, shapes
 from flashstill.distill.models.placement import weight_bytes
 from flashstill.distill.models.quantised import in_dtype
 from flashstill.distill.students import Format
+from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput
+from flashstill.progress import Silent
 from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.runs.ends import add_ends
 from flashstill.runs.limits import check_end
+from tests import adapters
 from tests.distillations import written
 from tests.packing import both
 
@@ -287,3 +290,24 @@ def test_a_configuration_that_asks_for_other_outputs(model: Path, tiny_teacher: 
     assert torch.equal(odd.logits, load_model(tiny_teacher, torch.float32).cpu()(tokens).logits)
     assert odd.hidden_states is None
     assert odd.attentions is None
+
+
+@pytest.mark.parametrize("name", ["fp8", "int4"])
+def test_an_adapter_of_a_packed_model(name: str, tiny_teacher: Path, tmp_path: Path) -> None:
+    """It is merged into the weights as they are dequantised, those that it was trained beside."""
+    plain, packed, _ = both(load_model(tiny_teacher), Format(name=name, group=16), tiny_teacher, tmp_path)
+    adapted = adapters.tuned(load_model(plain, torch.float32))
+    place = adapters.written(adapted, tmp_path / "adapter", packed)
+    merged = load_model(resolve_teacher(str(place), Silent(), base=str(packed)), torch.float32)
+    tokens = torch.arange(1, 13)[None]
+    with torch.no_grad():
+        expected, found = adapted.cpu()(tokens).logits, merged.cpu()(tokens).logits
+    difference = float((found - expected).norm() / expected.norm())
+    assert difference < 0.05, "to the rounding of weights to bfloat16; without the adapter it is 1.2"
+
+
+def test_rotary_positions_of_a_kind_that_is_not_known(model: Path) -> None:
+    """It was "cannot be loaded: 'banana'"."""
+    edit(model / "config.json", rope_parameters=None, rope_scaling={"type": "banana", "factor": 2.0})
+    with pytest.raises(BadInput, match=r"cannot be loaded: nothing is known as 'banana'"):
+        load_model(model)

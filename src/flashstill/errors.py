@@ -110,6 +110,8 @@ def one_line(text: object, most: int = 200) -> str:
 
 def first_line(error: BaseException) -> str:
     """First line of the error's message, with the next if it ends in a colon; its class's name if it has none."""
+    if isinstance(error, KeyError) and len(error.args) == 1 and str(error.args[0]).isidentifier():
+        return f"nothing is known as {error.args[0]!r}"  # the message of a KeyError is the bare key
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return one_line(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
 

@@ -29,7 +29,9 @@ TOKENS_A_PASS = 4096
 USUAL_NEW_TOKENS, FIRST_NEW_TOKENS = 256, 32
 """new tokens if a task does not say; and that are drawn before stop strings are looked for, then twice as many"""
 LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-KNOWN = (*LENGTH_NAMES, "until", "do_sample", "temperature", "top_p", "top_k")
+THOUGHT = "think_end_token"
+"""text that ends a thought: what is judged follows the last one, and stop strings count from there"""
+KNOWN = (*LENGTH_NAMES, "until", "do_sample", "temperature", "top_p", "top_k", THOUGHT)
 IGNORED = ("use_cache", "num_beams", "seed")
 
 
@@ -153,8 +155,8 @@ class Answers:
         return texts
 
     def _generate(self, contexts: Sequence[str], how: Mapping[str, Any], advance: Advance) -> list[str]:
-        settings, stops = settings_of(how, self.ends, self.seed)
-        tokenizer, most = self.encoder.tokenizer, settings.new_tokens
+        (settings, stops), mark = settings_of(how, self.ends, self.seed), thought_of(how)
+        most = settings.new_tokens
         prompts = [self.encoder.prompt(text, most) for text in contexts]
         for ids in prompts:
             self._check(ids)
@@ -167,13 +169,22 @@ class Answers:
             going = []
             for place, ids, length in zip(left, result.tokens, result.lengths, strict=True):
                 drawn[place] += ids[:length].tolist()
-                text = tokenizer.decode(drawn[place], skip_special_tokens=True)
+                text = self._text(drawn[place], mark)
                 ended = drawn[place][-1] in settings.stop or len(drawn[place]) >= most or cut(text, stops) != text
                 going += [] if ended else [place]
             advance(len(left) - len(going))
             left, step, rounds = going, step * 2, rounds + 1
         self.tokens += sum(map(len, drawn))
-        return [cut(tokenizer.decode(ids, skip_special_tokens=True), stops) for ids in drawn]
+        return [cut(self._text(ids, mark), stops) for ids in drawn]
+
+    def _text(self, ids: Sequence[int], mark: str) -> str:
+        """The text of drawn ids behind a thought that ends in `mark`, which may be a special token; else of all."""
+        if not mark:
+            return str(self.encoder.tokenizer.decode(ids, skip_special_tokens=True))
+        text = behind(str(self.encoder.tokenizer.decode(ids)), mark)
+        for special in self.encoder.tokenizer.all_special_tokens:
+            text = text.replace(special, "")
+        return text
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -192,11 +203,26 @@ def _part(settings: Sampling, new_tokens: int, rounds: int) -> Sampling:
     )  # fmt: skip
 
 
+def behind(text: str, mark: str) -> str:
+    """What follows the last `mark` of a text, without blanks before it; nothing if there is none, as the thought has
+    not ended."""
+    return text.rpartition(mark)[2].lstrip() if mark in text else ""
+
+
+def thought_of(how: Mapping[str, Any]) -> str:
+    """The text that ends a thought, from a task's generation_kwargs; empty if answers hold none."""
+    mark = how.get(THOUGHT) or ""
+    if not isinstance(mark, str):
+        raise BadInput(f"a task's generation_kwargs have {THOUGHT}: {shown(mark)}; expected a text, as </think>")
+    return mark
+
+
 def settings_of(how: Mapping[str, Any], ends: tuple[int, ...], seed: int) -> tuple[Sampling, list[str]]:
     """How texts are drawn, from a task's generation_kwargs, and its stop strings; BadInput for what is not known."""
     for name in how:
         if name not in KNOWN and name not in IGNORED:
             raise BadInput(f"a task's generation_kwargs have {name!r}, which is not known; known: {', '.join(KNOWN)}")
+    thought_of(how)
     until = how.get("until") or []
     if not isinstance(until, (str, list, tuple)):
         raise BadInput(f"a task's generation_kwargs have until: {shown(until)}; expected a text or a list of texts")
