@@ -311,3 +311,10 @@ def test_rotary_positions_of_a_kind_that_is_not_known(model: Path) -> None:
     edit(model / "config.json", rope_parameters=None, rope_scaling={"type": "banana", "factor": 2.0})
     with pytest.raises(BadInput, match=r"cannot be loaded: nothing is known as 'banana'"):
         load_model(model)
+
+
+def test_names_with_a_wrapper_before_them(model: Path) -> None:
+    """As torch.compile and data-parallel wrappers leave them when a state is saved."""
+    save_file({f"_orig_mod.{name}": each for name, each in stored(model).items()}, model / "model.safetensors", PT)
+    with pytest.raises(BadInput, match=r"are missing, the first .*; the files have '_orig_mod.' before their names"):
+        check_tensors(model)

@@ -37,12 +37,22 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
         if names:
             raise BadInput(
                 f"model {path}: its weights do not match its configuration; {len(names)} tensors are {what},"
-                f" the first {min(names, key=_in_order)}"
+                f" the first {min(names, key=_in_order)}{_prefixed(info)}"
             )
     for name, parameter in model.named_parameters():
         is_plain = parameter.is_floating_point() and parameter.dtype.itemsize > 1 and parameter.device.type != "meta"
         if is_plain and not torch.isfinite(parameter.detach().sum(dtype=torch.float32)):
             raise BadInput(f"model {path}: {name} holds values that are not finite numbers")
+
+
+def _prefixed(info: Mapping[str, Any]) -> str:
+    """What stands before the names of missing tensors in the files, as torch.compile leaves it; or nothing."""
+    missing, surplus = (sorted(map(str, info.get(key) or ())) for key in ("missing_keys", "unexpected_keys"))
+    prefix = f"{surplus[0].partition('.')[0]}." if surplus else ""
+    bare = {name.removeprefix(prefix) for name in surplus if name.startswith(prefix)}
+    if not missing or len(bare & set(missing)) < len(surplus):
+        return ""
+    return f"; the files have {prefix!r} before their names, without which they would fit"
 
 
 def check_finite(path: Path) -> None:
