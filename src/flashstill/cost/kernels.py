@@ -123,10 +123,10 @@ def experts(
     peak = flops_per_s * kernel.compute_efficiency
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
     padded = operation.assignments + kernel.tile_penalty * operation.distinct
-    macs = operation.matrices * operation.width * operation.ffn_width
+    each = 2.0 * operation.matrices * operation.width * operation.ffn_width
     rows = operation.assignments / np.maximum(operation.distinct, 1.0)
-    flops = 2.0 * macs * operation.assignments
-    compute_s = _or_vectors(chip, kernel, flops, rows, 2.0 * macs * padded / peak)
+    flops = each * operation.assignments
+    compute_s = _or_vectors(chip, kernel, flops, rows, each * padded / peak)
     moved = operation.activation_bytes * kernel.passes + operation.remote_bytes * kernel.remote_passes
     moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
