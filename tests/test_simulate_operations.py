@@ -288,7 +288,10 @@ def test_a_scheduler_that_leaves_is_a_mistake_and_no_end_of_the_command(tmp_path
     [
         (b"arrival_s;input_tokens;output_tokens\n0;1;1\n", "has semicolons between its columns, where commas are"),
         (b"arrival_s\tinput_tokens\toutput_tokens\n0\t1\t1\n", "has tabs between its columns"),
-        (gzip.compress(b"arrival_s,input_tokens,output_tokens\n0,1,1\n"), "compressed by gzip; give it the suffix .gz"),
+        (
+            gzip.compress(b"arrival_s,input_tokens,output_tokens\n0,1,1\n", mtime=0),
+            "compressed by gzip; give it the suffix .gz",
+        ),
         ("arrival_s,input_tokens,output_tokens\n0,1,1\n".encode("utf-16"), "UTF-16 text; convert it to UTF-8"),
         (b"PAR1\xff\xff\xff", "it is Parquet; give it the suffix .parquet"),
         (b"arrival_s,input_tokens,output_tokens\n0,1,\xe9\n", "it is not UTF-8 text"),
