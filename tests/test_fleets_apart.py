@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,3 +171,30 @@ def test_the_command_names_the_ratio(tmp_path: Path, cli: Cli) -> None:
     assert " prefill to " in text
     assert " decode; co-located $" in text
     assert "disaggregated" not in cli(*asked, "--co-located").stdout
+
+
+def test_days_that_want_different_pools_end_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed needs three decode replicas, the other three prefill instances: under one after the other, (3, 1) and
+    (1, 3) followed each other for ever, as one BurstGPT trace showed."""
+    needs = {0: Copies(3, 1), 1: Copies(1, 3)}
+
+    class Days:
+        def quickly_broken(self, candidate: Any, copies: Copies, seed: int, *rest: Any) -> tuple[Any, list[Broken]]:
+            lacking = any(got < need for got, need in zip(copies, needs[seed], strict=True))
+            return SimpleNamespace(busy=1.0, prefill_busy=1.0), [Broken("ttft_p95", 2.0, 2.0)] * lacking
+
+        def keeps(self, candidate: Any, copies: Copies, seeds: Any, *rest: Any) -> int | None:
+            return next((seed for seed in seeds if self.quickly_broken(candidate, copies, seed)[1]), None)
+
+        def too_few(self, *rest: Any) -> int:
+            return 0
+
+        def note_too_few(self, *rest: Any) -> None:
+            """Nothing is remembered."""
+
+    grows = lambda *asked: ("replicas" if asked[3] == 0 else "prefills", False)
+    monkeypatch.setattr("flashstill.fleets.apart._to_grow", grows)
+    candidate: Any = SimpleNamespace(key=(0, 0, 1, 1), prefill=None, usd_of=sum)
+    days: Any = Days()
+    question = Question(bounds=(), seeds=(0, 1))
+    assert fewest_of_both(days, candidate, question, Copies(1, 1), Copies(1, 1)) == Copies(3, 3)

@@ -69,9 +69,10 @@ def fewest_of_both(
     trials: Trials, candidate: Candidate, question: Question, least: Copies, guess: Copies, dear: float = math.inf
 ) -> Copies | None:
     """As few of both as keep the bounds under all seeds; None if they would cost `dear` dollars per hour."""
-    found, hard = _fewest(trials, candidate, question, question.seeds[0], least, guess, dear), question.seeds[0]
+    hard = [question.seeds[0]]  # all that were: one after the other could go round in a circle of two pairs
+    found = _fewest(trials, candidate, question, hard, least, guess, dear)
     while found is not None:
-        seeds = sorted(question.seeds, key=lambda seed: seed != hard)
+        seeds = sorted(question.seeds, key=lambda seed: seed != hard[0])
         harder = trials.keeps(candidate, found, seeds, question.bounds, question.traffic)
         if harder is None:
             if question.coarse:
@@ -81,8 +82,8 @@ def fewest_of_both(
                 return found
             found = smaller
         else:
-            hard = harder
-            found = _fewest(trials, candidate, question, harder, least, found, dear)
+            hard.insert(0, harder)
+            found = _fewest(trials, candidate, question, hard, least, found, dear)
     return None
 
 
@@ -97,13 +98,14 @@ def _less(copies: Copies) -> list[Copies]:
 
 
 def _fewest(
-    trials: Trials, candidate: Candidate, question: Question, seed: int, least: Copies, guess: Copies, dear: float
-) -> Copies | None:
-    """The same under one seed."""
+    trials: Trials, candidate: Candidate, question: Question, seeds: Sequence[int], least: Copies, guess: Copies,
+    dear: float,
+) -> Copies | None:  # fmt: skip
+    """The same under some of the seeds."""
     low, copies, bounds, traffic = least, guess, question.bounds, question.traffic
     layouts = dict(zip(ROLES, (candidate.key[:2], candidate.key[2:]), strict=True))
     for role in ROLES:  # what another pair with this layout has shown
-        known = trials.too_few(role, layouts[role], seed, bounds, traffic)
+        known = max(trials.too_few(role, layouts[role], seed, bounds, traffic) for seed in seeds)
         low = low._replace(**{role: max(getattr(low, role), known + 1)})
 
     def fits(some: Copies) -> bool:
@@ -111,15 +113,17 @@ def _fewest(
         return joined and candidate.usd_of(some) < dear * (1.0 - 1e-9)
 
     def keeps(some: Copies) -> bool:
-        return not trials.quickly_broken(candidate, some, seed, bounds, traffic)[1]
+        return not any(trials.quickly_broken(candidate, some, seed, bounds, traffic)[1] for seed in seeds)
 
     while True:
         if not fits(low):
             return None
         copies = _within(low, copies, fits)
-        trial, broken = trials.quickly_broken(candidate, copies, seed, bounds, traffic)
-        if not broken:
+        tried = ((seed, *trials.quickly_broken(candidate, copies, seed, bounds, traffic)) for seed in seeds)
+        first = next((each for each in tried if each[2]), None)
+        if first is None:
             break
+        seed, trial, broken = first
         if max(trial.busy, trial.prefill_busy) < IDLE or max(copies) >= MOST_REPLICAS:
             return None
         role, is_link = _to_grow(trials, candidate, copies, seed, traffic, trial, broken[0])
