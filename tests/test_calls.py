@@ -21,8 +21,8 @@ FLEET: dict[str, Any] = {
     "model": "llama-3.1-8b", "chips": "h100-sxm", "trace": "docs/burst.csv", "slo": "ttft_p95<5",
 }  # fmt: skip
 WRONG: Any = (
-    (fs.plan_fleet, FLEET, "precision", None, "precision is None, not a text or several"),
-    (fs.plan_fleet, FLEET, "precision", [1], r"precision is \[1\], not a text or several"),
+    (fs.plan_fleet, FLEET, "precision", None, "precision is None, not a text or a list"),
+    (fs.plan_fleet, FLEET, "precision", [1], r"precision\[0\] is 1, not a text"),
     (fs.plan_fleet, FLEET, "kv_precision", 8, "kv_precision is 8, not a text"),
     (fs.plan_fleet, FLEET, "max_chips", 1.5, r"max_chips is 1\.5, not a whole number"),
     (fs.plan_fleet, FLEET, "speed", None, "speed is None, not a number"),
@@ -38,7 +38,7 @@ WRONG: Any = (
     (fs.simulate, {**ON, "rate": 1.0}, "replicas_by_hour", 2, "replicas_by_hour is 2, not the path of a CSV file"),
     (fs.knee, ON, "percentile", "p95", "percentile is 'p95', not a number"),
     (fs.simulate_sweep, {**ON, "rate": 1.0}, "seeds", 1.5, r"seeds is 1\.5, not a whole number"),
-    (fs.simulate_sweep, {**ON, "rate": 1.0}, "facts", None, "facts is None, not a text or a path or several"),
+    (fs.simulate_sweep, {**ON, "rate": 1.0}, "facts", None, "facts is None, not a text or a path or a list"),
     (fs.draft_worth, {**ON, "draft": "llama-3.2-1b"}, "draft_tokens", [], "draft_tokens is empty"),
     (fs.asic, {"model": "llama-3.1-8b", "volume": 1e12}, "model", None, "model is None, not a name"),
 )

@@ -34,7 +34,18 @@ def test_together_as_one_at_a_time(model: str, chip: str) -> None:
             alone = explain(facts, case.scenario, case.deployment)
         except FlashstillError as error:
             alone = error
-        assert said(together) == said(alone)
+        assert told_alike(said(together), said(alone))
+
+
+def told_alike(one: object, other: object) -> bool:
+    """Equal but for the last digits of numbers, as powers of arrays are those of vector units."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(told_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(told_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return one == pytest.approx(other, rel=1e-12, abs=0.0, nan_ok=True)
+    return one == other
 
 
 def said(answer: Explanation | FlashstillError) -> object:

@@ -290,8 +290,8 @@ def test_whether_more_replicas_help_is_asked_of_many_that_hardly_wait(
     ("wrong", "sentence"),
     [
         ({"chips": ""}, "chips is empty; give at least one kind"),
-        ({"chips": None}, "not a text or several"),
-        ({"chips": ["h100-sxm", 5]}, "not a text or several"),
+        ({"chips": None}, "not a text or a list"),
+        ({"chips": ["h100-sxm", 5]}, r"chips\[1\] is 5, not a text"),
         ({"slo": None}, "slo is None, not a text"),
         ({"trace": None}, "trace is None, not a text or a path"),
         ({"model": None}, "model is None, not a name"),

@@ -6,7 +6,7 @@ import functools
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from flashstill.errors import BadInput, nearest, shortened, shown, unknown
@@ -55,13 +55,25 @@ def check_kind(name: str, value: object, kind: str) -> None:
         return
     if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS and {"int", "float"} & set(parts):
         raise BadInput(f"{name} is {shown(value)}, and no number here has more than {MOST_DIGITS}")
-    several = "a list" if words == [_MANY] else _MANY
-    told = [several if word == _MANY else word for word in words if word]
-    raise BadInput(f"{name} is {shown(value)}, not {' or '.join(told)}")
+    if (entry := _wrong_entry(value, parts)) is not None:
+        place, one, inside = entry
+        check_kind(f"{name}[{place}]", one, inside)
+    raise BadInput(f"{name} is {shown(value)}, not {' or '.join(word for word in words if word)}")
+
+
+def _wrong_entry(value: object, parts: list[str]) -> tuple[int, object, str] | None:
+    """Place, value and kinds of the first entry of a sequence that is of none of these kinds; None if there is none."""
+    sequences = [part for part in parts if part.startswith(_SEVERAL)]
+    if not sequences or not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return None
+    kinds = _inside(sequences[0])
+    wrong = (place for place, one in enumerate(value) if not any(_is(one, each) for each in kinds))
+    place = next(wrong, None)
+    return None if place is None else (place, value[place], " | ".join(kinds))
 
 
 _UNION = re.compile(r" \| (?![^\[]*\])")
-_SEVERAL, _MANY = ("Sequence[", "Iterable["), "several"
+_SEVERAL = ("Sequence[", "Iterable[")
 
 
 def _inside(part: str) -> list[str]:
@@ -73,7 +85,7 @@ def _word(part: str) -> str | None:
     """What a kind is called, "" for None, and None for one that is not judged."""
     if part.startswith(_SEVERAL):
         known = all(each in _PLAIN for each in _inside(part))
-        return _MANY if known else None
+        return "a list" if known else None
     return "a function" if part.startswith("Callable[") else _PLAIN[part][1] if part in _PLAIN else None
 
 
