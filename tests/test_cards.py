@@ -125,6 +125,15 @@ def test_no_paths_of_this_machine(run: Path) -> None:
     assert str(run.parent) not in (run / "students" / "half" / FILE).read_text()
 
 
+def test_a_student_without_layers_for_multi_token_prediction_says_so(run: Path) -> None:
+    place = run / "students" / "half"
+    leave_cards(run, Silent())
+    assert "multi-token" not in (place / FILE).read_text()
+    (place / "config.json").write_text(json.dumps({**json.loads(SHAPE), "num_nextn_predict_layers": 0}))
+    leave_cards(run, Silent())
+    assert "- It has no layers for multi-token prediction: to draft" in (place / FILE).read_text()
+
+
 def test_a_readme_of_others_is_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     progress = RecordedProgress()
     place = run / "students" / "half" / FILE

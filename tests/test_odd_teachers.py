@@ -15,7 +15,16 @@ from torch import Tensor
 
 import flashstill as fs
 from flashstill.distill.drafts import is_eagle
-from flashstill.distill.models import check_tensors, directories, keep_layers, load_model, load_tokenizer, save_model
+from flashstill.distill.models import (
+    check_tensors,
+    directories,
+    keep_layers,
+    left_out,
+    load_model,
+    load_tokenizer,
+    save_model,
+)
+from flashstill.distill.models.checksums import FILE as CHECKSUMS
 from flashstill.distill.models.directories import check_directory, shapes
 from flashstill.distill.models.placement import weight_bytes
 from flashstill.distill.models.quantised import in_dtype
@@ -26,7 +35,7 @@ from flashstill.progress import Silent
 from flashstill.recipes.distillation import ShapeRecipe
 from flashstill.runs.ends import add_ends
 from flashstill.runs.limits import check_end
-from tests import adapters
+from tests import adapters, zoo
 from tests.distillations import written
 from tests.packing import both
 
@@ -275,11 +284,28 @@ def test_layers_that_predict_further_tokens(model: Path, name: str, tmp_path: Pa
         check_tensors(model)
     edit(model / "config.json", **{name: 1})
     check_tensors(model)
-    save_model(load_model(model), load_tokenizer(model), tmp_path / "student")
+    teacher = load_model(model)
+    assert left_out(teacher, "it") == [
+        "it: its layers for multi-token prediction are left out (1 tensors); students have none, and a server cannot"
+        " draft with them"
+    ]
+    save_model(teacher, load_tokenizer(model), tmp_path / "student")
     assert json.loads((tmp_path / "student" / "config.json").read_text())[name] == 0
+    assert left_out(load_model(tmp_path / "student"), "it") == []
     save_file({**stored(model), "model.layers.7.eh_proj.weight": torch.ones(4, 8)}, model / "model.safetensors", PT)
     with pytest.raises(BadInput, match=r"1 tensors are more than it has, the first model.layers.7.eh_proj.weight"):
         check_tensors(model)
+
+
+def test_tensors_of_their_own_name_for_further_tokens(tiny_teacher: Path, tmp_path: Path) -> None:
+    """mtp.*, of which transformers says nothing (Qwen3-Next)."""
+    place = tmp_path / "model"
+    save_model(zoo.tiny("qwen3_next", 0), load_tokenizer(tiny_teacher), place)
+    save_file({**stored(place), "mtp.fc.weight": torch.ones(4, 8)}, place / "model.safetensors", PT)
+    (place / CHECKSUMS).unlink()
+    assert [
+        "multi-token prediction are left out (1 tensors)" in each for each in left_out(load_model(place), "it")
+    ] == [True]
 
 
 def test_a_configuration_that_asks_for_other_outputs(model: Path, tiny_teacher: Path) -> None:
@@ -314,7 +340,14 @@ def test_rotary_positions_of_a_kind_that_is_not_known(model: Path) -> None:
 
 
 def test_names_with_a_wrapper_before_them(model: Path) -> None:
-    """As torch.compile and data-parallel wrappers leave them when a state is saved."""
-    save_file({f"_orig_mod.{name}": each for name, each in stored(model).items()}, model / "model.safetensors", PT)
+    """As torch.compile and data-parallel wrappers leave them when a state is saved; other mistakes are not taken for
+    that."""
+    tensors = stored(model)
+    save_file({f"_orig_mod.{name}": each for name, each in tensors.items()}, model / "model.safetensors", PT)
     with pytest.raises(BadInput, match=r"are missing, the first .*; the files have '_orig_mod.' before their names"):
         check_tensors(model)
+    norm = tensors.pop("model.norm.weight")
+    for others in ({}, {"_orig_mod.model.norm.weight": norm, "_orig_mod.model.other": norm + 1}):
+        save_file({**tensors, **others}, model / "model.safetensors", PT)
+        with pytest.raises(BadInput, match=r"1 tensors are missing, the first model\.norm\.weight$"):
+            check_tensors(model)

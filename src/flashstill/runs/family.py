@@ -70,7 +70,7 @@ class Family:
     @property
     def model(self) -> Any:
         """The teacher, loaded."""
-        return self.models.load(self.directory, self.arithmetic.dtype)
+        return self.models.load(self.directory, self.arithmetic.dtype, self.progress.say)
 
     @property
     def provenance(self) -> dict[str, Any]:

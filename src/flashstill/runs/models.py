@@ -26,8 +26,7 @@ class Models:
         key = (directory, str(dtype))
         if key not in self._models:
             self._models[key] = load_model(directory, dtype, may_spread=True)
-            note = left_out(self._models[key], directory.name)
-            if note and say is not None:
+            for note in left_out(self._models[key], directory.name) if say is not None else ():
                 say(note)
         return self._models[key]
 

@@ -118,14 +118,20 @@ def origin_of(
 
     directory: with the student's tokenizer; teacher: loads the first teacher, if local; dtype: of any other model.
     """
-    from flashstill.distill.models import load_model, load_tokenizer, parts
+    from flashstill.distill.models import left_out, load_model, load_tokenizer, parts
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
     is_own = recipe.align == "spans" and recipe.student.kind == "scratch"
     if not is_own and (recipe.student.model or not recipe.teachers[0].served):
         named = recipe.student.model
-        model = load_model(resolve_teacher(named, progress, base=recipe.student.base), dtype) if named else teacher()
+        if named:
+            place = resolve_teacher(named, progress, base=recipe.student.base)
+            model = load_model(place, dtype)
+            for note in left_out(model, place.name):
+                progress.say(note)
+        else:
+            model = teacher()
         return model, stated_size(model.config, VOCABULARY) or parts(model).head.shape[0]
     # a head may have more rows than there are tokens
     return None, stated_size(read_fields(Path(recipe.student.config)), VOCABULARY) or len(load_tokenizer(directory))

@@ -13,8 +13,8 @@ from flashstill.arch.adapter.text import HOLDERS
 
 __all__ = [
     "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "QUANTISATION", "VOCABULARY", "WIDTH",
-    "attention_window", "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind",
-    "predictor_layers", "rotation", "size", "stated_size", "value", "without_predictors",
+    "attention_window", "block_kinds", "chosen_neurons", "counts_no_predictors", "head_width", "is_quantised",
+    "is_tied", "kind", "predictor_layers", "rotation", "size", "stated_size", "value", "without_predictors",
 ]  # fmt: skip
 
 KEY_HEADS = ("num_key_value_heads",)
@@ -48,10 +48,17 @@ def head_width(configuration: Any) -> int:
 
 
 def predictor_layers(configuration: Any) -> range:
-    """Numbers of the layers behind the last block that predict further tokens (multi-token prediction)."""
-    depth = stated_size(configuration, DEPTH) or 0
+    """Numbers of the layers behind the last block that predict further tokens (multi-token prediction); none if the
+    configuration does not state its number of blocks."""
+    depth = stated_size(configuration, DEPTH)
     counts = [value(configuration, name) for name in PREDICTORS]
-    return range(depth, depth + next((each for each in counts if type(each) is int and each > 0), 0))
+    count = next((each for each in counts if type(each) is int and each > 0), 0)
+    return range(0) if depth is None else range(depth, depth + count)
+
+
+def counts_no_predictors(configuration: Any) -> bool:
+    """Whether a configuration says that no layer predicts further tokens; one without such a field does not."""
+    return any(value(configuration, name) == 0 for name in PREDICTORS)
 
 
 def without_predictors(configuration: Any) -> dict[str, int]:

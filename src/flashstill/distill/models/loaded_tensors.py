@@ -14,30 +14,25 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from flashstill.arch.adapter.sizes import predictor_layers
 from flashstill.distill.models.directories import weight_files
+from flashstill.distill.models.predictors import behind_the_blocks
 from flashstill.errors import BadInput
-
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
     """BadInput if tensors were missing, unexpected or of the wrong shape, or contain NaN or infinity.
 
-    Layers that predict further tokens lie behind the last block in published checkpoints; transformers has no modules
-    for them, and knows only some of their numbers.
+    Layers for multi-token prediction are no surplus (predictors.py), where the configuration counts them.
     path: model directory or file, for the message; info: what from_pretrained returns with output_loading_info=True.
     """
-    for key, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
-                       ("mismatched_keys", "of another shape")):  # fmt: skip
-        names = [str(each[0] if isinstance(each, tuple) else each) for each in info.get(key) or ()]
-        if key == "unexpected_keys":
-            beyond = predictor_layers(model.config)
-            names = [name for name in names if not any(int(each) in beyond for each in _LAYER.findall(name)[:1])]
+    missing, unexpected, mismatched = (_names(info, f"{kind}_keys") for kind in ("missing", "unexpected", "mismatched"))
+    surplus = unexpected - behind_the_blocks(model.config, unexpected)
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    for names, what in ((missing, "missing"), (surplus, "more than it has"), (mismatched, "of another shape")):
         if names:
             raise BadInput(
                 f"model {path}: its weights do not match its configuration; {len(names)} tensors are {what},"
-                f" the first {min(names, key=_in_order)}{_prefixed(info)}"
+                f" the first {min(names, key=_in_order)}{_wrapped(missing, surplus, tied)}"
             )
     for name, parameter in model.named_parameters():
         is_plain = parameter.is_floating_point() and parameter.dtype.itemsize > 1 and parameter.device.type != "meta"
@@ -45,12 +40,18 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
             raise BadInput(f"model {path}: {name} holds values that are not finite numbers")
 
 
-def _prefixed(info: Mapping[str, Any]) -> str:
-    """What stands before the names of missing tensors in the files, as torch.compile leaves it; or nothing."""
-    missing, surplus = (sorted(map(str, info.get(key) or ())) for key in ("missing_keys", "unexpected_keys"))
-    prefix = f"{surplus[0].partition('.')[0]}." if surplus else ""
-    bare = {name.removeprefix(prefix) for name in surplus if name.startswith(prefix)}
-    if not missing or len(bare & set(missing)) < len(surplus):
+def _names(info: Mapping[str, Any], key: str) -> set[str]:
+    return {str(each[0] if isinstance(each, tuple) else each) for each in info.get(key) or ()}
+
+
+def _wrapped(missing: set[str], surplus: set[str], tied: set[str]) -> str:
+    """The prefix, as torch.compile leaves it, without which the surplus tensors would be the missing ones; or nothing.
+
+    tied: names of tensors that need not be stored, as they are the same as others.
+    """
+    prefix = f"{min(surplus, default='').partition('.')[0]}."
+    bare = {name.removeprefix(prefix) for name in surplus}
+    if not missing or not surplus or bare - missing or missing - bare - tied:
         return ""
     return f"; the files have {prefix!r} before their names, without which they would fit"
 

@@ -22,7 +22,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # hide transformers' progress bars; 
 import torch
 
 from flashstill.arch.adapter.edit import UNTIED
-from flashstill.arch.adapter.sizes import is_quantised, is_tied, without_predictors
+from flashstill.arch.adapter.sizes import is_quantised, is_tied
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.causality import check_decoder
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
@@ -33,10 +33,11 @@ from flashstill.distill.models.expert_products import fit_experts
 from flashstill.distill.models.loaded_tensors import check_loaded, restore_padding
 from flashstill.distill.models.older_readers import write_older_fields, write_older_tokenizer
 from flashstill.distill.models.placement import placement
+from flashstill.distill.models.predictors import forget_predictors, left_out_predictors
 from flashstill.distill.models.quantised import in_dtype, read_as
-from flashstill.distill.models.rebuild import Undrawn, configured, on_meta
+from flashstill.distill.models.rebuild import Undrawn
 from flashstill.distill.models.text_part import auto_class, check_text_part, is_multimodal, text_model
-from flashstill.errors import BadInput, UnsupportedArchitecture, first_line
+from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
 
 STORED = torch.bfloat16
@@ -47,7 +48,8 @@ Model = Any  # a transformers PreTrainedModel; the library's own types are too l
 def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False) -> Model:
     """Load a causal language model from a directory, in eval mode; BadInput if the directory is unsafe or broken.
 
-    Of a vision-language model the text part; its attribute `left_out` names the other tensors, which are checked too.
+    Of a vision-language model the text part; its attribute `left_out` names the other tensors, which are checked too,
+    and `predictors` those of layers for multi-token prediction (`left_out` makes sentences of both).
     dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.  It lies
     on the device of this process (distill/models/devices.py); may_spread: of one that is only run, on several GPUs if
     it is larger than one (distill/models/placement.py).
@@ -73,11 +75,13 @@ def load_model(path: Path, dtype: torch.dtype = STORED, may_spread: bool = False
     if quantised:
         in_dtype(model, dtype)
     untie(model)
+    predictors = left_out_predictors(model, stored)
     if is_multimodal(config):
         model, left_out = text_model(model)
         model.left_out = tuple(left_out)
     keep_weights(model)
-    _forget_predictors(model)
+    model.predictors = predictors
+    forget_predictors(model)
     fit_experts(model)
     return (model if placed else model.to(current())).eval()
 
@@ -90,20 +94,6 @@ def untie(model: Model) -> None:
     if head.shape == embedding.shape and not torch.equal(head, embedding.to(head.device)):
         for configuration in (model.config, model.config.get_text_config()):
             configuration.update(UNTIED)
-
-
-def _forget_predictors(model: Model) -> None:
-    """Let a configuration say that no layers predict further tokens: transformers has no modules for them, and what
-    is saved is without them.  Nothing changes where the configuration with none makes another model, or none."""
-    changes = without_predictors(model.config)
-    if not changes:
-        return
-    try:
-        bare = on_meta(type(model), configured(model.config, changes))
-    except (BadInput, UnsupportedArchitecture):
-        return
-    if bare.state_dict().keys() == model.state_dict().keys():
-        model.config.update(changes)
 
 
 def _embedding(model: Model) -> Any:
@@ -155,14 +145,22 @@ def check_tensors(path: Path, dtype: torch.dtype = STORED) -> Model | None:
     return model
 
 
-def left_out(model: Model, name: str) -> str | None:
-    """A sentence about the tensors that were left out of a model's text part; None if it has no other part."""
-    names: tuple[str, ...] = getattr(model, "left_out", ())
-    if not names:
-        return None
-    parts = sorted({".".join(each.split(".")[:2]) for each in names})
-    more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-    return f"{name}: only the text part is used; {len(names)} tensors are left out ({', '.join(parts[:3])}{more})"
+def left_out(model: Model, name: str) -> list[str]:
+    """Sentences about what was left out of a loaded model: all but the text part, and the layers for multi-token
+    prediction; none of a model that is whole."""
+    sentences = []
+    if names := getattr(model, "left_out", ()):
+        parts = sorted({".".join(each.split(".")[:2]) for each in names})
+        more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+        sentences.append(
+            f"{name}: only the text part is used; {len(names)} tensors are left out ({', '.join(parts[:3])}{more})"
+        )
+    if predictors := getattr(model, "predictors", ()):
+        sentences.append(
+            f"{name}: its layers for multi-token prediction are left out ({len(predictors)} tensors); students have"
+            " none, and a server cannot draft with them"
+        )
+    return sentences
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flashstill.arch.adapter.sizes import counts_no_predictors
 from flashstill.arch.catalogue import read_config
 from flashstill.bounded import read_bounded
 from flashstill.checked import json_object, toml_tree
@@ -28,7 +29,11 @@ OF_ITS_WEIGHTS = ("depth", "width", "copy", "upcycle", "dense")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CardContent:
-    """The content of one student's card. compared: names of other models in `quality`; teachers: display names."""
+    """The content of one student's card.
+
+    compared: names of other models in `quality`; teachers: display names; has_no_predictors: whether its configuration
+    says that it has no layers for multi-token prediction, which its teacher may have had.
+    """
 
     name: str
     directory: Path
@@ -38,6 +43,7 @@ class CardContent:
     teachers: tuple[str, ...]
     parameters: int
     layers: int
+    has_no_predictors: bool
     steps: int
     tokens: int
     training_s: float
@@ -120,7 +126,8 @@ def _content(
     return CardContent(
         name=name, directory=directory, kind=str(student.get("kind", "")), quantised=str(student.get("quantise", "")),
         teachers=tuple(_teachers(recipe, student)), parameters=parameters, layers=layers,
-        data=tuple(_data(recipe)), quality=tuple(_latest(quality, known_as, name)),
+        has_no_predictors=counts_no_predictors(json_object(directory / "config.json")), data=tuple(_data(recipe)),
+        quality=tuple(_latest(quality, known_as, name)),
         compared=tuple(each for each in others if any(record.model == each for record in quality)),
         prices=tuple(
             each for each in records

@@ -203,5 +203,7 @@ def _limits(content: CardContent) -> Iterator[str]:
     )
     yield "- Intervals are over documents of one text and one training run; another seed may lie outside them."
     yield "- What the teacher gets wrong, the student may have learned."
+    if content.has_no_predictors:
+        yield "- It has no layers for multi-token prediction: to draft for it, a server needs another model or heads."
     if content.prices:
         yield "- Prices are predictions for the chips and batches in the table; they hold no margin of a provider."
