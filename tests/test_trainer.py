@@ -36,6 +36,7 @@ from flashstill.distill.training import (
 )
 from flashstill.distill.training.metrics import Trend
 from flashstill.distill.training.micro_steps import run_micro_steps
+from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from tests import zoo
@@ -260,6 +261,14 @@ class TestStops:
         monkeypatch.setattr(step, "run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
+        source: Any = SimpleNamespace(batch=lambda *_: SimpleNamespace(), window_length=32)
+        two: Any = step.TrainingSteps(
+            name="half", directory=tmp_path, model=None, student=nn.Identity(), state=Mock(), whole=Mock(),
+            source=source, objective=Mock(), recipe=RECIPE, world=World(rank=0, size=2), micro_steps=2, vocabulary=None,
+            after_step=None,
+        )  # fmt: skip
+        with pytest.raises(BadInput, match="half: out of memory with 2 windows of 32 tokens a pass"):  # 8 / (2 x 2)
+            two.run(0, 1e-3)
 
     @pytest.mark.parametrize(("rank", "expected"), [(0, [[0, 1], [2]]), (1, [[3, 4], [5]])])
     def test_passes_stay_within_the_share_of_a_process(self, rank: int, expected: list[list[int]]) -> None:

@@ -26,8 +26,9 @@ class Models:
         key = (directory, str(dtype))
         if key not in self._models:
             self._models[key] = load_model(directory, dtype, may_spread=True)
-            for note in left_out(self._models[key], directory.name) if say is not None else ():
-                say(note)
+            if say is not None:
+                for note in left_out(self._models[key], directory.name):
+                    say(note)
         return self._models[key]
 
     def fingerprint(self, teacher: TeacherRecipe, directory: Path) -> str:

@@ -53,7 +53,10 @@ def empty_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     config = plain_config(path)
     alike = check_tensors(path, dtype)
     if alike is None:
-        raise BadInput(f"model directory {path} cannot be made without its weights, as several processes need it")
+        raise BadInput(
+            f"model {path}: its weights are packed, or transformers cannot lay it out without them; train it in one"
+            " process"
+        )
     try:
         # in float32, as buffers are computed when weights are loaded: some come of numbers in the default dtype
         with parameters_on_meta(), torch.random.fork_rng(devices=[]):

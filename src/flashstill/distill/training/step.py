@@ -107,10 +107,9 @@ class TrainingSteps:
         """Converts an out-of-memory error to BadInput that says what to lower; returns other errors unchanged."""
         if not ran_out_of_memory(error):
             return error
-        micro = self.recipe.windows_per_step // self.micro_steps
         same = "the result stays the same: a step adds up its passes"
         same += f", but {self.of_a_pass} is that of each pass and changes" if self.of_a_pass else ""
         return BadInput(
-            f"{self.name}: out of memory with {micro} windows of {self.source.window_length} tokens a pass; lower"
-            f" micro_windows ({same}), or the window's length"
+            f"{self.name}: out of memory with {self.windows_per_pass} windows of {self.source.window_length} tokens a"
+            f" pass; lower micro_windows ({same}), or the window's length"
         )
