@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flashstill.distill import students
-from flashstill.distill.training import loop
+from flashstill.distill.training import step
 from flashstill.distill.training.micro_steps import run_micro_steps
 from flashstill.errors import BadInput, DiskTrouble, MissingFact
 from flashstill.progress import Silent
@@ -83,7 +83,7 @@ class TestDistillation:
             steps[0] += 1
             return original(*args)
 
-        monkeypatch.setattr(loop, "run_micro_steps", counted)
+        monkeypatch.setattr(step, "run_micro_steps", counted)
         out = tmp_path / "out"
         for number, (module, name) in enumerate(PLANTED.values()):
             error: Exception = FULL if number % 2 else RuntimeError("planted")
@@ -171,7 +171,7 @@ class TestFamilies:
             steps[0] += 1
             return original(*args)
 
-        monkeypatch.setattr(loop, "run_micro_steps", counted)
+        monkeypatch.setattr(step, "run_micro_steps", counted)
         made = 0
         for stage in ("evaluate", "measure", "cost", "report"):
             with monkeypatch.context() as patch:

@@ -24,7 +24,7 @@ from flashstill.distill.training import (
     distillation,
     hard,
     learning_rate_at,
-    loop,
+    step,
     train,
     window_order,
 )
@@ -123,7 +123,7 @@ class TestTraining:
                 raise KeyboardInterrupt
             return original(*args)
 
-        monkeypatch.setattr(loop, "run_micro_steps", interrupted)
+        monkeypatch.setattr(step, "run_micro_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
             self.train(teacher, packed, tmp_path / "b")
         assert [path.name for path in (tmp_path / "b").glob("step-*")] == ["step-00000003"]
