@@ -105,7 +105,7 @@ def test_what_is_no_file_ends_in_a_sentence(
 def test_a_pipe_of_cases_that_nobody_writes_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flashstill.plan.cases.WAIT_S", 0.1)
+    monkeypatch.setattr("flashstill.plan.case_stream.WAIT_S", 0.1)
     os.mkfifo(tmp_path / "cases")
     said = refuse(capsys, "predict", "--cases", tmp_path / "cases", "--out", tmp_path / "out.csv")
     assert "nobody has written to the pipe" in said

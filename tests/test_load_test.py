@@ -28,7 +28,7 @@ from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.drive import Ran
 from flashstill.load_test.failures import KINDS
 from flashstill.load_test.kept import Kept
-from flashstill.load_test.measurement import _Levels
+from flashstill.load_test.levels import Levels
 from flashstill.load_test.meters import Energy, rapl
 from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
@@ -296,14 +296,14 @@ def test_a_killed_measurement_goes_on(server: FakeStream, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_saturation_ends_the_levels(server: FakeStream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that works on three requests at a time, whatever the pace of this machine."""
-    measure = _Levels.measure
+    measure = Levels.measure
 
-    async def at_a_known_pace(levels: _Levels, level: Level) -> LevelResult:
+    async def at_a_known_pace(levels: Levels, level: Level) -> LevelResult:
         found, pace = await measure(levels, level), 100.0 * min(level.value, 3.0)
         rate = dataclasses.replace(found.over_runs["output_tokens_per_s"], median=pace)
         return dataclasses.replace(found, over_runs={**found.over_runs, "output_tokens_per_s": rate})
 
-    monkeypatch.setattr(_Levels, "measure", at_a_known_pace)
+    monkeypatch.setattr(Levels, "measure", at_a_known_pace)
     usual = {"requests": 8, "warm_up": False, "runs": 5, "until_saturation": True}
     found = measure_server(asked(server, concurrency=(1,), **usual), Silent())
     assert [level.level.value for level in found.levels] == [1, 2, 4, 5, 6, 8], "two more between the last doublings"

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from flashstill.errors import BadInput
 from flashstill.evaluate import evaluate_models
-from flashstill.evaluate.tasks.answers import settings_of
+from flashstill.evaluate.tasks.drawing import settings_of
 from flashstill.evaluate.tasks.encoding import cut
 from flashstill.evaluate.tasks.item_records import item_record, wilson
 from flashstill.harness import process, tables

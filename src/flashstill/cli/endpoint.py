@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flashstill.cli.documents import json_option, print_json
-from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.learning_options import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.options import COUNT, SECONDS, WORD
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

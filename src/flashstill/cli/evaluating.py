@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flashstill.cli.documents import json_option, print_json
-from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.learning_options import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.options import COUNT
 
 if TYPE_CHECKING:

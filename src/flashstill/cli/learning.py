@@ -13,25 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import json_option, print_json
+from flashstill.cli.learning_options import arithmetic_option, log_option
 from flashstill.cli.options import DIRECTORY
 from flashstill.errors import BadInput
 from flashstill.verdicts import in_words, verdict
 
-ARITHMETIC = ("auto", "bf16", "fp32")  # recipes/arithmetic.py
-LOGGERS = ("tensorboard", "trackio", "wandb")  # recipes/logs.py
-ARITHMETIC_HELP = "In which arithmetic models run; auto measures which is faster here."
-
 if TYPE_CHECKING:
     from flashstill.distilled import StudyResult
-
-
-arithmetic_option = click.option(
-    "--arithmetic", type=click.Choice(ARITHMETIC), default=None, help=f"{ARITHMETIC_HELP} [default: the recipe's]"
-)
-log_option = click.option(
-    "--log", type=click.Choice(LOGGERS), multiple=True,
-    help="Also give the metrics of training to this logger; may be repeated. [default: the recipe's]",
-)  # fmt: skip
 
 
 @click.command()

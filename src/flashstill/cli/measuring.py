@@ -11,7 +11,7 @@ import click
 from flashstill.cli.agent_options import AGENTS_HELP, agent_options
 from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
-from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.learning_options import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.measured import print_measurement
 from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD, given_options
 from flashstill.cli.trace_options import TRACE_HELP, reading_of, reading_options, replay_option

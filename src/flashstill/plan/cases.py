@@ -6,20 +6,13 @@ in one row, of whatever kind, becomes that row's reason and affects no other row
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import itertools
-import os
-import stat
-import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -28,7 +21,8 @@ from flashstill.errors import BadInput, FlashstillError, shown, unknown
 from flashstill.facts import Facts
 from flashstill.outputs import STANDARD, written_out
 from flashstill.plan.case import Case
-from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
+from flashstill.plan.case_stream import following, opened
+from flashstill.plan.casefile import REQUIRED, Row, Table, read_table
 from flashstill.plan.cells import case_of, unformulated
 from flashstill.plan.drafts import OF_DRAFTS
 from flashstill.plan.predict import predict
@@ -38,10 +32,6 @@ from flashstill.progress import Progress, Silent
 ROWS_AT_A_TIME = 25_000
 OURS = "predicted_"
 LONGEST_REASON = 1_000
-LONG_BYTES = 1_000_000
-SPEAK_EVERY_S = 15.0
-WAIT_S = 20.0
-"""for somebody to write into a pipe of cases"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +59,13 @@ def answer_file(
     """
     if price not in BASES:
         raise BadInput(unknown("price basis", price, BASES))
-    with _opened(source) as (stream, size):
+    with opened(source) as (stream, size):
         table = read_table(stream, "standard input" if source == STANDARD else str(source), defaults)
         if not _names_drafts(table):
             _check_idle(table.defaults)
         headings = dict(zip(PREDICTION_FIELDS, _headings(table.columns), strict=True))
         counts: Counter[str] = Counter()
-        with written_out(out) as text, _following(progress or Silent(), stream, size) as advance:
+        with written_out(out) as text, following(progress or Silent(), stream, size) as advance:
             writer = csv.writer(_Lines(text), lineterminator="\r\n")
             writer.writerow([*map(unformulated, table.columns), *headings.values()])
             while rows := list(itertools.islice(table.rows, ROWS_AT_A_TIME)):
@@ -197,62 +187,3 @@ def _written(value: Any) -> str | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     return unformulated(value) if isinstance(value, str) else value
-
-
-@contextlib.contextmanager
-def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
-    """The text of a file, fifo or standard input, and its size in bytes; 0 if unknown."""
-    if source == STANDARD:
-        stream = io.TextIOWrapper(sys.stdin.buffer, **TEXT)
-        try:
-            yield stream, 0
-        finally:
-            stream.detach()
-        return
-    try:
-        stream = io.TextIOWrapper(_bytes_of(source), **TEXT)
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no file {shown(str(source))}") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{shown(str(source))} cannot be read: {error}") from error
-    with stream:
-        kind = os.fstat(stream.fileno())
-        yield stream, kind.st_size if stat.S_ISREG(kind.st_mode) else 0
-
-
-def _bytes_of(source: Path) -> BinaryIO:
-    """The bytes of a file. BadInput for a pipe that nobody opens to write into it, for which `open` waits for ever."""
-    if not stat.S_ISFIFO(source.stat().st_mode):
-        return source.open("rb")
-    opened: list[BinaryIO] = []
-    opening = threading.Thread(target=lambda: opened.append(source.open("rb")), daemon=True)
-    opening.start()
-    opening.join(WAIT_S)
-    if not opened:
-        raise BadInput(f"nobody has written to the pipe {shown(str(source))} for {WAIT_S:g} s; give a file of cases")
-    return opened[0]
-
-
-@contextlib.contextmanager
-def _following(progress: Progress, stream: io.TextIOWrapper, size: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the number of rows just answered and reports progress (time left for long files)."""
-    answered, read, spoke = 0, 0, time.monotonic()
-    if size < LONG_BYTES:
-
-        def count(rows: int) -> None:
-            nonlocal answered, spoke
-            answered += rows
-            if time.monotonic() - spoke > SPEAK_EVERY_S:
-                spoke = time.monotonic()
-                progress.say(f"{answered:,} rows are answered")
-
-        yield count
-        return
-    with progress.task("answering cases", size / 1e6, "MB") as advance:
-
-        def follow(rows: int) -> None:
-            nonlocal answered, read
-            answered, before, read = answered + rows, read, os.lseek(stream.fileno(), 0, os.SEEK_CUR)
-            advance((read - before) / 1e6, f"{answered:,} rows")
-
-        yield follow

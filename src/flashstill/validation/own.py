@@ -30,7 +30,8 @@ from flashstill.plan.cells import case_of
 from flashstill.plan.predict import predict
 from flashstill.plan.resolve import resolve
 from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO
-from flashstill.validation.load_results import NOTE, SUFFIXES, result_cells
+from flashstill.validation.load_cells import NOTE
+from flashstill.validation.load_results import SUFFIXES, result_cells
 
 LATENCIES = {"measured_tpot_ms": "tpot_s", "measured_ttft_ms": "ttft_s"}
 """column -> the prediction it is compared with; either may be empty in a row"""

@@ -13,7 +13,8 @@ from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerp
 from flashstill.distill.models.arithmetic import Arithmetic
 from flashstill.errors import BadInput, shortened
 from flashstill.evaluate.entrants import Entrant
-from flashstill.evaluate.tasks.answers import Answers, settings_of
+from flashstill.evaluate.tasks.answers import Answers
+from flashstill.evaluate.tasks.drawing import settings_of
 from flashstill.evaluate.tasks.item_records import score_records, whole_record
 from flashstill.evaluate.tasks.problem_tasks import ProblemTask, is_problem_task, read_problem_task
 from flashstill.evaluate.unfinished import Unfinished
