@@ -509,7 +509,7 @@ def test_from_python(server: FakeStream) -> None:
     assert found.as_dict()["levels"][0]["latencies"]["tpot_s"]["n"] == 6
     assert "ttft_s" in found._repr_html_()
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"seed": -1}, "seed must be"), ({"concurrency": 2.5}, "whole number"), ({"concurrency": "4"}, "or several"),
+        ({"seed": -1}, "seed must be"), ({"concurrency": 2.5}, "whole number"), ({"concurrency": "4"}, "or a list"),
     ]  # fmt: skip
     for more, told in wrong:
         with pytest.raises(fs.BadInput, match=told):
