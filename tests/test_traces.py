@@ -71,6 +71,14 @@ SPANS = [
     }
     for start, prompt in ((1764500001500000000, 70), (1764500001000000000, 50))
 ]  # fmt: skip
+OTLP = [
+    {
+        **span,
+        "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "odd"}]
+        + [{"key": key, "value": {"intValue": str(value)}} for key, value in span["attributes"].items()],
+    }
+    for span in SPANS
+]
 VLLM = {"completed": 2, "start_times": [100.5, 100.25, 101.0], "input_lens": [7, 8, 9], "output_lens": [3, 4, 0],
         "errors": ["", "", "timed out"]}  # fmt: skip
 GUIDELLM = {
@@ -100,6 +108,7 @@ SAMPLES: dict[str, tuple[str, str, str, list[tuple[float, int, int]], int, int]]
     "AIPerf": ("jsonl", lines(AIPERF), "aiperf", [(0.0, 550, 8), (1.5, 550, 8)], 0, 1),
     "Splitwise": ("csv", SPLITWISE, "splitwise", [(0.0, 374, 44), (1.5, 396, 109)], 0, 0),
     "OpenTelemetry": ("jsonl", lines(SPANS), "otel", [(0.0, 50, 9), (0.5, 70, 9)], 0, 0),
+    "OpenTelemetry as OTLP writes it": ("jsonl", lines(OTLP), "otel", [(0.0, 50, 9), (0.5, 70, 9)], 0, 0),
     "vLLM": ("json", json.dumps(VLLM), "vllm-bench", [(0.0, 8, 4), (0.25, 7, 3)], 0, 1),
     "GuideLLM": ("json", json.dumps(GUIDELLM, indent=1), "guidellm", [(0.0, 32, 64), (0.5, 256, 128)], 0, 1),
 }

@@ -180,6 +180,7 @@ def value_at(values: Mapping[str, Any], name: str) -> Any:
 
 def _below(values: Any, name: str) -> Any:
     """The value of a name whose dots may be levels or its own, as in attributes["gen_ai.usage.input_tokens"]."""
+    values = _by_key(values) if isinstance(values, list) else values
     if not isinstance(values, Mapping):
         return None
     value = values.get(name)
@@ -188,6 +189,16 @@ def _below(values: Any, name: str) -> Any:
         value = _below(values.get(name[:at]), name[at + 1 :])
         at = name.find(".", at + 1)
     return value
+
+
+def _by_key(listed: list[Any]) -> dict[str, Any]:
+    """Attributes as OTLP has them in JSON, {"key": name, "value": {"intValue": "12"}} each: name -> value."""
+    pairs = [(each.get("key"), each.get("value")) for each in listed if isinstance(each, Mapping)]
+    return {
+        key: next(iter(value.values()))
+        for key, value in pairs
+        if isinstance(key, str) and isinstance(value, Mapping) and len(value) == 1
+    }
 
 
 def _document(path: Path) -> Source | None:
