@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from flashstill import simulate
+from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.policy import Policy
@@ -48,3 +50,19 @@ def test_who_keeps_a_share_free() -> None:
     assert found == [(9, 9, 2), (9, 9, 0)]
     free = prepared(FACTS, "qwen3-0.6b", Deployment(chip="h100-sxm"), Policy(), requests_of(asked, 0)[1]).limits
     assert free.blocks > 1000
+
+
+def test_more_blocks_than_the_memory_holds_are_told() -> None:
+    asked = Traffic(concurrency=1, requests=1, isl=64, osl=24)
+    fleet = prepared(
+        FACTS, "qwen3-0.6b", Deployment(chip="h100-sxm"), Policy(cache_blocks=10**9), requests_of(asked, 0)[1]
+    )
+    assert f"room for {fleet.limits.blocks:,} of 1,000,000,000 cache blocks" in "; ".join(fleet.notes)
+    assert fleet.limits.blocks < 10**6
+
+
+def test_a_cache_that_holds_no_request_serves_nothing() -> None:
+    """Three blocks of 16 tokens, and requests of 88."""
+    asked, policy = {"isl": 64, "osl": 24, "least_ratio": 1.0, "requests": 5, "concurrency": 2}, {"cache_blocks": 3}
+    with pytest.raises(InfeasiblePlan, match="none of the 5 requests fits in the 48 tokens"):
+        simulate(model="qwen3-0.6b", chip="h100-sxm", **asked, **policy)

@@ -29,6 +29,7 @@ from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.sessions import Sessions, sessions_of
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
+from flashstill.simulate.tally import ARRIVED, REFUSED
 from flashstill.simulate.traffic import Traffic
 
 
@@ -100,6 +101,8 @@ def prepared(
     copies = 1 if operations.scales else policy.replicas
     resolved, replicas, notes = replicas_of(decode_pool(whole), copies)
     limits, cache_tokens = limits_of(facts, resolved, policy, sizes)
+    if policy.cache_blocks and limits.blocks < policy.cache_blocks:
+        notes = (*notes, f"the memory has room for {limits.blocks:,} of {policy.cache_blocks:,} cache blocks")
     tables = step_tables(resolved, limits.sequences, limits.tokens, resolved.model.context)
     apart = None
     if other:
@@ -183,6 +186,7 @@ def simulated(
     taken = WithinContext(fleet.resolved.model.context)
     followers = _sessions(fleet, traffic, taken) if traffic.waits else _agents(fleet, traffic, seed)
     outcome = fleet.serve(taken.of(pieces), traffic.closed, seed, followers, told=told)
+    _check_fitting(fleet, outcome)
     notes, replayed = fleet.notes, None
     if isinstance(followers, Sessions):
         notes, replayed = (*notes, *followers.trace.seen.notes(), *followers.notes), followers.replayed
@@ -193,6 +197,20 @@ def simulated(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, bills_of(fleet, outcome),
         fleet.cache_tokens, (*notes, *taken.notes()), prefill, replayed,
     )  # fmt: skip
+
+
+def _check_fitting(fleet: Prepared, outcome: Outcome) -> None:
+    """InfeasiblePlan if every request is larger than the cache."""
+    arrived, refused = (int(outcome.tally.totals[each]) for each in (ARRIVED, REFUSED))
+    if refused and refused == arrived:
+        asked = f"none of the {arrived:,} requests fits" if arrived > 1 else "the only request does not fit"
+        raise InfeasiblePlan(f"{asked} in the {_room(fleet):,} tokens of a replica's cache", {NOT_FITTING: arrived})
+
+
+def _room(fleet: Prepared) -> int:
+    """Tokens of the largest request that a replica of every role can hold."""
+    limits = fleet.apart.pool.limits if fleet.apart else fleet.limits
+    return min(fleet.cache_tokens, limits.blocks * limits.block)
 
 
 def _sessions(fleet: Prepared, traffic: Traffic, taken: WithinContext) -> Sessions:
@@ -209,9 +227,8 @@ def _agents(fleet: Prepared, traffic: Traffic, seed: int) -> Agents | None:
     if longest > model.context:
         raise BadInput(f"{asked}, and {model.name} takes at most {model.context:,}; give fewer turns or shorter ones")
     limits = fleet.apart.pool.limits if fleet.apart else fleet.limits
-    room = min(fleet.cache_tokens, limits.blocks * limits.block)
-    if longest > room:
-        raise InfeasiblePlan(f"{asked}, and the cache of a replica has room for {room:,}", {NOT_FITTING: 1})
+    if longest > _room(fleet):
+        raise InfeasiblePlan(f"{asked}, and the cache of a replica has room for {_room(fleet):,}", {NOT_FITTING: 1})
     return agents_of(traffic, seed, limits.unit, fleet.limits.return_s)
 
 
