@@ -237,6 +237,16 @@ def test_a_cache_whose_scales_the_checkpoint_holds(said: Config, cache: str) -> 
     assert precisions_of(model, None, "bf16").kv == "bf16"
 
 
+@pytest.mark.parametrize(
+    "said", [{"kv_cache_quant_algo": "NVFP4"}, {"kv_cache_scheme": {"num_bits": 8, "type": "int"}}]
+)
+def test_a_cache_that_is_priced_otherwise_than_the_checkpoint_says_is_told(said: Config) -> None:
+    scheme = {"quant_method": "modelopt", "quant_algo": "FP8", **said}
+    model = from_hf({**published.APERTUS, "quantization_config": scheme}, "m")
+    assert precisions_of(model, None).kv == "bf16"
+    assert "is taken to have 16 bits" in model.note
+
+
 def test_names_and_files_of_a_checkpoint_have_one_cache() -> None:
     assert precisions_of(load_architecture("nvidia/GLM-5-NVFP4"), None).kv == "fp8"
     assert precisions_of(load_architecture("glm-5"), "fp4").kv == "fp8"

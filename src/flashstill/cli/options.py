@@ -135,7 +135,7 @@ _DEPLOYMENT = (
     ("--prefill-instances", COUNT, "Equal prefill instances beside the decode pool [default: 1]."),
     ("--topology", WORD, "Edges of a torus, as 4x4x8 [default: as cubic as the number allows]."),
     ("--precision", WORD, "Of weights and arithmetic [default: as the checkpoint stores them]."),
-    ("--kv-precision", WORD, "Of the cache [default: bf16; fp8 beside fp8 or NVFP4]."),
+    ("--kv-precision", WORD, "Of the cache [default: as the checkpoint says, else bf16; fp8 beside fp8 or NVFP4]."),
     ("--weights-in", WORD, "memory, sram or host [default: the chip's main memory]."),
     ("--kv-in", WORD, "The same for the cache."),
     (

@@ -12,7 +12,7 @@ from flashstill.arch.adapter.accounting import note_of
 from flashstill.arch.adapter.defaults import defaults_of
 from flashstill.arch.adapter.families import FAMILIES
 from flashstill.arch.adapter.fields import Config, Fields
-from flashstill.arch.adapter.quantization import read_formats
+from flashstill.arch.adapter.quantization import cache_note, read_formats
 from flashstill.arch.adapter.refused import REFUSED
 from flashstill.arch.adapter.text import text_part
 from flashstill.arch.model import Architecture
@@ -43,5 +43,5 @@ def from_hf(config: Config, name: str, *, whole: bool = False) -> Architecture:
     if shape.parameters > _MOST_PARAMETERS:
         raise fields.fail(f" describes {shape.parameters:.1e} parameters, more than any model has")
     formats = read_formats(fields, shape)
-    notes = [shape.note, others, note_of(fields, shape)]
+    notes = [shape.note, others, cache_note(fields), note_of(fields, shape)]
     return replace(shape, formats=formats, note="; ".join(filter(None, notes)))

@@ -25,6 +25,8 @@ _SCALE_BITS = 16  # integer schemes store scales in the base (16-bit) format
 _LARGEST_BLOCK = 10**6
 _EXPERT_STORES = ("store_dtype", "routed_experts_quant_method")
 """fields of an fp8 scheme that give routed experts a format of their own"""
+_CACHE = "FP8"
+"""the one format of a cache that is taken from a checkpoint"""
 
 
 def read_formats(fields: Fields, shape: Architecture) -> Formats:
@@ -60,16 +62,31 @@ def _unnamed(nested: Config) -> str | None:
     return "modelopt" if "quant_algo" in nested or made == "modelopt" else None
 
 
-def _cache(scheme: Fields) -> str | None:
-    """ "fp8" if the scheme keeps the cache in it, as compressed-tensors and Model Optimizer say it; else None."""
+def _stated_cache(scheme: Fields) -> str:
+    """How the scheme keeps the cache, in capitals, as compressed-tensors and Model Optimizer say it; "" if it does not
+    say."""
     inner = scheme.value("quantization")
     named = (inner if isinstance(inner, dict) else {}).get("kv_cache_quant_algo") or scheme.value("kv_cache_quant_algo")
     how = scheme.value("kv_cache_scheme")
     if isinstance(how, dict):
-        named = "FP8" if how.get("num_bits") == 8 and how.get("type") == "float" else named
+        bits, kind = how.get("num_bits"), how.get("type")
+        named = _CACHE if bits == 8 and kind == "float" else f"{kind}{bits}"
     elif isinstance(how, str):
         named = how
-    return "fp8" if str(named).upper() == "FP8" else None
+    return str(named or "").upper()
+
+
+def _cache(scheme: Fields) -> str | None:
+    return "fp8" if _stated_cache(scheme) == _CACHE else None
+
+
+def cache_note(fields: Fields) -> str:
+    """Text on a cache in a format that engines do not take from a checkpoint, or ""."""
+    nested = fields.value("quantization_config", "compression_config")
+    stated = _stated_cache(Fields(nested, fields.name)) if isinstance(nested, dict) else ""
+    if stated in ("", _CACHE, "AUTO", "NONE"):
+        return ""
+    return f"the checkpoint's cache in {shown(stated)} is taken to have 16 bits unless kv_precision says otherwise"
 
 
 def _modules(fields: Fields, shape: Architecture) -> Modules:
