@@ -8,7 +8,7 @@ import pytest
 
 from flashstill.arch.formats import Formats, Stored, plain
 from flashstill.cost import Precisions, make_conditions
-from flashstill.cost.conditions import as_published, in_one_file, precisions_of, stored_bytes, uniform
+from flashstill.cost.conditions import as_published, in_gguf, precisions_of, stored_bytes, uniform
 from flashstill.cost.operations import kernel_precision, operation_seconds
 from flashstill.errors import BadInput
 from flashstill.hardware.software import NO_SOFTWARE
@@ -35,10 +35,10 @@ def test_as_published() -> None:
 
 def test_a_file_of_a_quantised_model_has_no_16_bits() -> None:
     """Q4_K_M: the embedding and the head in Q6_K, and Q8_0 where a checkpoint of experts in 4 bits keeps 16."""
-    assert in_one_file(uniform("int4", "bf16")) == replace(uniform("int4", "bf16"), exact="int8")
+    assert in_gguf(uniform("int4", "bf16")) == replace(uniform("int4", "bf16"), exact="int8")
     mixture = Precisions(linear="bf16", attention="bf16", experts="mxfp4", exact="bf16", kv="bf16")
-    assert in_one_file(mixture) == replace(mixture, linear="int8", attention="int8", exact="int8")
-    assert in_one_file(Precisions()) == Precisions()
+    assert in_gguf(mixture) == replace(mixture, linear="int8", attention="int8", exact="int8")
+    assert in_gguf(Precisions()) == Precisions()
 
 
 def test_what_is_asked_for() -> None:

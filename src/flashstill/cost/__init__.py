@@ -1,7 +1,7 @@
 """Cost model: seconds and joules of operations on chips."""
 
 from flashstill.cost.chip_work import BOUNDS, LEVELS
-from flashstill.cost.conditions import Conditions, Precisions, in_one_file, make_conditions, precisions_of, uniform
+from flashstill.cost.conditions import Conditions, Precisions, in_gguf, make_conditions, precisions_of, uniform
 from flashstill.cost.load import Load
 from flashstill.cost.phases import mixed_step
 from flashstill.cost.serving import Serving, serve
@@ -17,7 +17,7 @@ __all__ = [
     "Serving",
     "Speculation",
     "StepCost",
-    "in_one_file",
+    "in_gguf",
     "make_conditions",
     "mixed_step",
     "precisions_of",

@@ -103,7 +103,7 @@ def precisions_of(model: Architecture, precision: str | None, kv: str | None = N
     return uniform(precision, kv)
 
 
-def in_one_file(formats: Precisions) -> Precisions:
+def in_gguf(formats: Precisions) -> Precisions:
     """The formats in a GGUF file of a quantised model: what a checkpoint leaves in 16 bits has 8 (Q8_0, Q6_K) in it."""
 
     def narrow(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Conditions, Precisions, Speculation, in_one_file, make_conditions, precisions_of
+from flashstill.cost import Conditions, Precisions, Speculation, in_gguf, make_conditions, precisions_of
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.launches import software_of_chip
@@ -88,7 +88,7 @@ def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Pr
 
 def _formats(model: Architecture, deployment: Deployment) -> Precisions:
     formats = formats_of(model, deployment.precision, deployment.kv_precision)
-    return in_one_file(formats) if (deployment.engine or "").lower() == LOCAL else formats
+    return in_gguf(formats) if (deployment.engine or "").lower() == LOCAL else formats
 
 
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
