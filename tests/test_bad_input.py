@@ -16,6 +16,7 @@ from flashstill import files
 from flashstill.cli import main
 from flashstill.errors import BadInput, DiskTrouble, nearest
 from flashstill.recipes import built_in, read_recipe, to_toml
+from flashstill.simulate.csv_rows import rows_of
 from tests.commands import refuse
 from tests.tiny import family_text
 
@@ -302,3 +303,10 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     assert [row for _, row in json_rows(path)] == [{"a": 1}, {"b": 2}]
     path.write_text('{"a": 1}', encoding="utf-8-sig")
     assert json_object(path) == {"a": 1}
+
+
+def test_tables_of_a_spreadsheet_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Rates and replicas by hour, as the facts and cases beside them."""
+    path = tmp_path / "hours.csv"
+    path.write_text("hour,replicas\n0,2\n", encoding="utf-8-sig", newline="\r\n")
+    assert list(rows_of(path, [["hour"], ["replicas"]])) == [[f"{path}, line 2", "0", "2"]]

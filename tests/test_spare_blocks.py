@@ -63,6 +63,6 @@ def test_more_blocks_than_the_memory_holds_are_told() -> None:
 
 def test_a_cache_that_holds_no_request_serves_nothing() -> None:
     """Three blocks of 16 tokens, and requests of 88."""
-    asked, policy = {"isl": 64, "osl": 24, "least_ratio": 1.0, "requests": 5, "concurrency": 2}, {"cache_blocks": 3}
+    asked: dict[str, Any] = {"isl": 64, "osl": 24, "least_ratio": 1.0, "requests": 5, "concurrency": 2}
     with pytest.raises(InfeasiblePlan, match="none of the 5 requests fits in the 48 tokens"):
-        simulate(model="qwen3-0.6b", chip="h100-sxm", **asked, **policy)
+        simulate(model="qwen3-0.6b", chip="h100-sxm", cache_blocks=3, **asked)

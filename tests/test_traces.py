@@ -64,7 +64,7 @@ SPLITWISE = (
     "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
     "0,2,0,0.0,1,374,44\n1,2,0,1.5,1,396,109\n"
 )
-SPANS = [
+SPANS: list[dict[str, Any]] = [
     {
         "name": "chat", "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 10**9),
         "attributes": {"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": 9},

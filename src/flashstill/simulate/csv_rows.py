@@ -21,7 +21,8 @@ def rows_of(path: Path, needed: Sequence[Sequence[str]], also: Sequence[Sequence
     """
     check_regular(path)
     try:
-        with path.open(encoding="utf-8", newline="") as text:
+        # Spreadsheets write a byte order mark, which is no part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text)
             heading = [name.strip() for name in next(reader, [])]
             places = [_column(path, heading, names) for names in needed]
