@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from flashstill.simulate import tally as counted
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.engine import run
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from flashstill.cli import main
-from flashstill.cli.learning import _student_lines
+from flashstill.cli.learning import student_lines
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse
 from flashstill.distill.models.devices import current
@@ -359,7 +359,7 @@ class TestRuns:
             measured = found["budget"]["measured"][name]
             assert predicted > 0
             assert 0.02 < measured / predicted < 50, name  # a toy on a shared machine; the docs show a real one
-        lines = _student_lines(found)
+        lines = student_lines(found)
         assert any(line.startswith("4 layers, picked by budget") for line in lines)
         memory = next(line for line in lines if line.startswith("most memory while training"))
         assert memory.count(" MB") + memory.count(" GB") == 2, memory  # of the whole process, other tests included

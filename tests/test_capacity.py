@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.capacity import BUDGET, MEMORY, SLOTS, capacity, mix_of
 from flashstill.simulate.engine import run
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.tally import DONE
 from tests.batching import limits, tables
 from tests.marks import slow

@@ -219,12 +219,12 @@ def test_evaluated_on_spans(tiny_teacher: Path, student: Path, text_file: Path) 
 
 
 def test_columns_of_a_summary_stand_apart() -> None:
-    from flashstill.cli.learning import _against_teacher, _student_lines
+    from flashstill.cli.learning import against_teacher, student_lines
 
     figures = {"bits_per_byte": [7.2871, 7, 8], "kl_on_spans": [1.3477, 1, 2], "agreement_on_spans": [0.5, 0.4, 0.6]}
-    assert _against_teacher(figures) == ("spans 1.3477", "50.0%")
+    assert against_teacher(figures) == ("spans 1.3477", "50.0%")
     summary = {
         "quality": {"student": {"heldout": figures}}, "parameters": {"student": 8},
         "arithmetic": {"precision": "fp32", "threads": 1}, "training_s": 1.0, "tokens_per_s": 1.0,
     }  # fmt: skip
-    assert "7.2871  spans 1.3477" in _student_lines(summary)[1]
+    assert "7.2871  spans 1.3477" in student_lines(summary)[1]

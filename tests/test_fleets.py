@@ -22,7 +22,7 @@ from flashstill.fleets.lower_bound import tokens_of
 from flashstill.fleets.slo import Bound, parse_slo
 from flashstill.fleets.trials import Broken
 from flashstill.fleets.variants import tighter
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from tests.commands import Cli, refuse
 
 SLO = "ttft_p95<400ms,tpot_p90<20ms"

@@ -34,7 +34,7 @@ from flashstill.parallel import Layout
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.setup import make_setup
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.policy import Policy
 from tests.commands import Cli
 from tests.fleet_traces import LONG, trace_of

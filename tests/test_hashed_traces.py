@@ -11,7 +11,7 @@ import pytest
 
 import flashstill as fs
 from flashstill.simulate import traces
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.traces import pieces_of
 from flashstill.traces.reader import Trace
 

@@ -12,9 +12,9 @@ import pytest
 
 from flashstill.simulate import knee as knee_module
 from flashstill.simulate import saturated as saturated_module
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.engine import Outcome, run
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.saturated import saturated
 from flashstill.simulate.saturation import Measured, measured, saturated_rate, student_95
 from flashstill.simulate.state import Limits

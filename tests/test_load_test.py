@@ -33,7 +33,7 @@ from flashstill.load_test.meters import Energy, rapl
 from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import Level, LoadTest
-from flashstill.load_test.summary import METRICS, LevelResult, Measured, _spacing_s, _steadiness, _turnaround_s
+from flashstill.load_test.summary import METRICS, LevelResult, Measured, spacing_of, steadiness_of, turnaround_of
 from flashstill.load_test.traffic import Traffic
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
@@ -208,9 +208,9 @@ def test_what_the_client_takes_between_two_requests() -> None:
     replies = [reply(0.0, 1.5), reply(0.1, 1.0), reply(1.1, 3.0), reply(1.8, 4.0)]
     whole = SimpleNamespace(replies=replies, well=replies)
     runs: Any = [whole, SimpleNamespace(replies=replies, well=replies[:3])]
-    assert _turnaround_s(Level(kind="concurrency", value=2.0), runs) == pytest.approx((0.2 + 0.4) / 2)
-    assert _turnaround_s(Level(kind="concurrency", value=2.0), runs[1:]) is None
-    assert _turnaround_s(Level(kind="rate", value=2.0), runs) is None
+    assert turnaround_of(Level(kind="concurrency", value=2.0), runs) == pytest.approx((0.2 + 0.4) / 2)
+    assert turnaround_of(Level(kind="concurrency", value=2.0), runs[1:]) is None
+    assert turnaround_of(Level(kind="rate", value=2.0), runs) is None
 
 
 @pytest.mark.slow
@@ -235,9 +235,9 @@ def test_spacing_of_the_first_requests() -> None:
         SimpleNamespace(replies=[SimpleNamespace(sent=sent) for sent in (0.9, 0.004, 0.001, 0.8, 0.002)]),
         SimpleNamespace(replies=[SimpleNamespace(sent=sent) for sent in (0.0, 0.005, 0.01, 5.0)]),
     ]
-    assert _spacing_s(Level(kind="concurrency", value=3.0), runs) == pytest.approx((0.0015 + 0.005) / 2)
-    assert _spacing_s(Level(kind="concurrency", value=1.0), runs) is None
-    assert _spacing_s(Level(kind="rate", value=3.0), runs) is None
+    assert spacing_of(Level(kind="concurrency", value=3.0), runs) == pytest.approx((0.0015 + 0.005) / 2)
+    assert spacing_of(Level(kind="concurrency", value=1.0), runs) is None
+    assert spacing_of(Level(kind="rate", value=3.0), runs) is None
 
 
 @pytest.mark.slow
@@ -558,7 +558,7 @@ def test_waiting_grows_in_the_order_of_arrival() -> None:
         for n, wait in enumerate([1.0, 99.0] * 8)
     ]
     replies.sort(key=lambda reply: reply.last or 0.0)
-    steady = _steadiness([Measured(run=0, seed=0, replies=replies, ran=Ran())])
+    steady = steadiness_of([Measured(run=0, seed=0, replies=replies, ran=Ran())])
     assert steady is not None
     assert (steady.before_s, steady.after_s) == (50.0, 50.0)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import flashstill as fs
 from flashstill.cli import main
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.selection import WithinContext
 from tests.commands import refuse
 

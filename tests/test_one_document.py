@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flashstill.cli.evaluating import _figure
-from flashstill.cli.learning import _student_lines
+from flashstill.cli.learning import student_lines
 from flashstill.evaluate.gap import gap_closed, has_gap
 from flashstill.evaluate.problems import quality_records
 from flashstill.evaluate.summary import COLUMNS, metric_records
@@ -62,4 +62,4 @@ def test_a_summary_says_so() -> None:
         "quality": quality, "parameters": {"student": 9}, "arithmetic": {"precision": "bf16", "threads": 1},
         "training_s": 1.0, "tokens_per_s": 2.0,
     }  # fmt: skip
-    assert f"heldout: {NO_INTERVAL}" in _student_lines(summary)
+    assert f"heldout: {NO_INTERVAL}" in student_lines(summary)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from flashstill.cli.learning import _student_lines
+from flashstill.cli.learning import student_lines
 from flashstill.distill.data.packing import Packed, pack
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.losses import Sparse
@@ -429,7 +429,7 @@ class TestDistillation:
         rows = [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
         assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
         assert "teacher" not in found["parameters"]
-        assert any(">=" in line for line in _student_lines(found))
+        assert any(">=" in line for line in student_lines(found))
         asked_before = len(served.questions)
         served.close()
         assert run_distillation(recipe, out, SILENT) == found, "a second run asks nobody"

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.drafting import accepted_drafts
 from flashstill.simulate.engine import Outcome, run
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import latencies, value_at
 from flashstill.simulate.state import (
     BUSY_S,

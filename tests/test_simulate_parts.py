@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from flashstill.simulate import feeding
 from flashstill.simulate import tally as counted
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.engine import run
 from flashstill.simulate.feeding import Feed
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import JOULES
 from flashstill.simulate.traffic import Traffic, generated
 from tests.batching import arrivals, limits, tables

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.engine import Outcome, run
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import CENTRAL, Values
 from tests.batching import arrivals, limits, tables
 from tests.marks import examples

@@ -133,7 +133,7 @@ def distill(
     if as_json:
         print_json(summary)
         return
-    for line in _signal_lines(summary) if build_signals else _student_lines(summary):
+    for line in _signal_lines(summary) if build_signals else student_lines(summary):
         click.echo(line)
 
 
@@ -157,18 +157,19 @@ def _signal_lines(signals: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _student_lines(summary: Mapping[str, Any]) -> list[str]:
+def student_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The summary of a distillation as text: quality by model and text, sizes, training, and what its budget gave."""
     from flashstill.records import NO_INTERVAL
     from flashstill.runs.budget import outcome_lines
 
     if "acceptance" in summary:
         return _draft_lines(summary)
-    found = [_against_teacher(each)[0] for domains in summary["quality"].values() for each in domains.values()]
+    found = [against_teacher(each)[0] for domains in summary["quality"].values() for each in domains.values()]
     wide = max([9, *(len(kl) + 2 for kl in found)])
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>{wide}}{'agreement':>11}"]
     for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
-            kl, agreement = _against_teacher(metrics)
+            kl, agreement = against_teacher(metrics)
             lines.append(f"{model:<10}{domain:<16}{metrics['bits_per_byte'][0]:>10.4f}{kl:>{wide}}{agreement:>11}")
     sizes = summary["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
@@ -185,7 +186,7 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*lines, *outcome_lines(summary["budget"])] if "budget" in summary else lines
 
 
-def _against_teacher(metrics: Mapping[str, Any]) -> tuple[str, str]:
+def against_teacher(metrics: Mapping[str, Any]) -> tuple[str, str]:
     """KL to the teacher and agreement as text: of whole vocabularies, of a served teacher's top ids, or on spans."""
     for name, mark in (("kl_to_teacher", ""), ("kl_to_teacher_at_least", ">="), ("kl_on_spans", "spans ")):
         if name in metrics:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.errors import BadInput
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.state import Counts, Values
 from flashstill.simulate.traces import pieces_of
 from flashstill.simulate.traffic import Traffic

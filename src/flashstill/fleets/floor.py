@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.simulation import Prepared
 from flashstill.simulate.state import Limits, Values
 from flashstill.simulate.tables import StepTables

@@ -14,8 +14,8 @@ from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.demand import Demand, sample
 from flashstill.fleets.floor import alone_s
 from flashstill.fleets.slo import METRICS, Bound
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.compiled import RUNS_IN_THREADS
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import value_at
 from flashstill.simulate.state import BUSY_S
 from flashstill.simulate.tally import PREEMPTED, Tally

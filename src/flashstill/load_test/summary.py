@@ -185,23 +185,27 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         lag_s=max((each.ran.lag_s for each in runs), default=0.0),
         late_s=max((reply.sent - reply.due for reply in replies), default=0.0),
         burst_share=min(level.value * len(runs) / max(len(replies), 1), 1.0) if level.is_closed else 0.0,
-        spacing_s=_spacing_s(level, runs), turnaround_s=_turnaround_s(level, runs),
+        spacing_s=spacing_of(level, runs), turnaround_s=turnaround_of(level, runs),
         turns=sum(each.ran.turns for each in runs), late_turns=late_turns,
         late_turn_mean_s=sum(each.ran.late_s for each in runs) / max(late_turns, 1),
-        steady=_steadiness(runs) if level.is_open else None, warm_up=warm_up, replies=tuple(replies),
+        steady=steadiness_of(runs) if level.is_open else None, warm_up=warm_up, replies=tuple(replies),
         wall_s=sum(each.ran.wall_s for each in runs),
     )  # fmt: skip
 
 
-def _spacing_s(level: Level, runs: Sequence[Measured]) -> float | None:
+def spacing_of(level: Level, runs: Sequence[Measured]) -> float | None:
+    """Median seconds between the first requests of a closed loop; None at a rate and of one request in flight."""
     many = int(level.value) if level.is_closed else 0
     begun = [sorted(reply.sent for reply in each.replies)[:many] for each in runs]
     between = [(sent[-1] - sent[0]) / (many - 1) for sent in begun if len(sent) == many > 1]
     return float(np.median(between)) if between else None
 
 
-def _turnaround_s(level: Level, runs: Sequence[Measured]) -> float | None:
-    """Median seconds of the client, from the last token of an answer in a closed loop to the next request."""
+def turnaround_of(level: Level, runs: Sequence[Measured]) -> float | None:
+    """Median seconds of the client, from the last token of an answer in a closed loop to the next request.
+
+    Of runs in which all went well: each answer that ends lets the next request go.  None without such a run.
+    """
     many, between = int(level.value) if level.is_closed else 0, list[float]()
     for each in runs if many else ():
         ended = sorted((reply.ended, reply.last) for reply in each.well if reply.last is not None)
@@ -215,7 +219,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _steadiness(runs: Sequence[Measured]) -> Steadiness | None:
+def steadiness_of(runs: Sequence[Measured]) -> Steadiness | None:
     """Seconds to the first token in the second and in the last quarter of the runs, in order of their arrival."""
     second: list[float] = []
     last: list[float] = []

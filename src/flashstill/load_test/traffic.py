@@ -13,7 +13,7 @@ from flashstill.load_test.agents import turns_of_agents
 from flashstill.load_test.conversations import conversations_of
 from flashstill.load_test.question import MOST_REQUESTS
 from flashstill.load_test.talk import Followers
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.traffic import Traffic as Replay
 from flashstill.traces.reader import Trace
 

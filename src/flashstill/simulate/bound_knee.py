@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.results import percentile
 from flashstill.simulate.saturation import Measured
 from flashstill.simulate.simulation import Prepared

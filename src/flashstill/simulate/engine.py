@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
 from flashstill.simulate.feeding import Feed, no_arrivals, part_of_arrivals
 from flashstill.simulate.followers import Followers
-from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, Arrivals, advance, keys_of
+from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, advance, keys_of
 from flashstill.simulate.outages import begin, change, give_up_rest
 from flashstill.simulate.prefix import with_larger_tables
 from flashstill.simulate.scaling import look

@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.selection import joined
 
 FIRST, MOST, QUICK_S = 64, 16384, 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 
 
 class Followers(Protocol):

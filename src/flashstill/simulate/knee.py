@@ -21,10 +21,10 @@ from flashstill.errors import BadInput, joined_notes
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.progress import Progress, Silent
+from flashstill.simulate.arrivals import NO_KEYS, Arrivals
 from flashstill.simulate.bound_knee import BoundKnee, Bounds, bound_knee, rate_of
 from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.engine import Outcome
-from flashstill.simulate.loop import NO_KEYS, Arrivals
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.saturated import Saturated, outside, saturated

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.central import choose, dispatch, join_line, send
 from flashstill.simulate.closed import follow
 from flashstill.simulate.commit import commit
@@ -25,7 +24,6 @@ from flashstill.simulate.state import (
     Fleet,
     Limits,
     Pool,
-    Values,
 )
 from flashstill.simulate.status import drain
 from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TIME_S, TOKENS_IN, TOO_LATE, Tally, enter
@@ -36,25 +34,6 @@ MORE, ROOM, OVER, ASK, CHANGE, LEFT = range(6)
 a step, a replica fails, starts or is scaled (the next of Fleet.ends), or requests have left that others follow"""
 TURNED_AWAY, IN_LINE = -1, -2
 """in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
-
-
-NO_KEYS = np.zeros(0, dtype=np.int64)
-
-
-class Arrivals(NamedTuple):
-    """Requests in order of arrival: seconds, prompt and output tokens, prompt tokens found in a prefix cache.
-
-    key_ends [N], keys: names of the hash blocks of each request's tokens; those of request i are
-    keys[key_ends[i - 1]:key_ends[i]].  Equal names mean that all tokens up to the block's end are equal.
-    Empty without names.
-    """
-
-    arrival_s: Values
-    prompt: Counts
-    output: Counts
-    cached: Counts
-    key_ends: Counts = NO_KEYS
-    keys: Counts = NO_KEYS
 
 
 @compiled

@@ -17,7 +17,7 @@ from flashstill.parallel import Layout
 from flashstill.plan.engines import spare_ratio
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, SWAP, Policy
 from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, PREFIX_ROUTER, ROUTERS, TURNED_DOWN, Limits
 from flashstill.simulate.tables import ranks_of

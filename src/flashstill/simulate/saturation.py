@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE
 from flashstill.simulate.engine import Outcome
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.selection import selected
 from flashstill.simulate.state import Values
 from flashstill.simulate.tally import TOKENS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.errors import BadInput
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.state import Counts
 
 

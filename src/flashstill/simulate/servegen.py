@@ -24,9 +24,9 @@ import numpy as np
 
 from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.csv_rows import number_in
 from flashstill.simulate.daily import PIECE, Day, arrival_times
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
 
 NAME = re.compile(r"chunk-([0-9]{1,9})-trace\.csv")

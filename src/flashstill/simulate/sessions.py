@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.errors import BadInput
-from flashstill.simulate.loop import NO_KEYS, Arrivals
+from flashstill.simulate.arrivals import NO_KEYS, Arrivals
 from flashstill.simulate.selection import WithinContext
 from flashstill.simulate.state import Limits
 from flashstill.simulate.traffic import CLOSED_LOOP, IN_ORDER, Traffic

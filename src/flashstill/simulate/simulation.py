@@ -17,10 +17,10 @@ from flashstill.plan.served import served_steps
 from flashstill.simulate.agents import Agents, agents_of
 from flashstill.simulate.answer import Simulation, simulation_of
 from flashstill.simulate.apart import Apart, check_pair, decode_pool, instance_on, prefill_instance, prefill_pool
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.course import STEADY, Course
 from flashstill.simulate.engine import Outcome, Told, run
 from flashstill.simulate.followers import Followers
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of, with_way

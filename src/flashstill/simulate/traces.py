@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE
-from flashstill.simulate.loop import Arrivals
 from flashstill.traces.reader import Trace
 from flashstill.traces.requests import Row
 

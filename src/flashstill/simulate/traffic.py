@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.errors import BadInput, check_counts, unknown
+from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE, arrival_times, read_day, read_lengths
-from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.servegen import requests_of_clients
 from flashstill.simulate.state import Counts, Values
 from flashstill.traces.reading import DEFAULT, READING, Reading

@@ -34,8 +34,10 @@ def to_judge_by(
 ) -> tuple[list[Document], list[Document], list[Document]]:
     """The documents that are held out, those of the validation, and the strangers, which are out of domain.
 
-    Each is without the paragraphs of the training text, which begins with document `first`; those of the validation are
-    without those of the two others, and the strangers without those that are held out.
+    heldout_count: the first so many documents of the corpus are held out, those up to number `first` are of the
+    validation (none if the two are equal), and the training text begins there.  All are without the paragraphs of the
+    training text; those of the validation without those of the two others, and the strangers without the held-out.
+    data: name of the source, for what is said of duplicates and shared paragraphs.
     """
     heldout, deciding = list(corpus.documents(0, heldout_count)), list(corpus.documents(heldout_count, first))
     shared = common_paragraphs([*heldout, *deciding, *strangers], corpus.documents(first))

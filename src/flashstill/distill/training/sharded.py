@@ -179,7 +179,8 @@ class Sharded:
         self.module.reshard()  # type: ignore[operator]
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """Copies of this process's shards of the trained weights in CPU memory, in the format of passes."""
+        """Copies of this process's shards of the trained weights in CPU memory, in the format of passes, and of what
+        every process holds whole in float32."""
         return {
             name: _share(each).to("cpu", torch.float32 if name in self.whole else self.format, copy=True)
             for name, each in self.weights.items()
