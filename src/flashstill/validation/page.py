@@ -51,11 +51,11 @@ def markdown(
         " siblings' mean takes its place) or the stack (model, engine, version, format, chip) that is predicted."
         " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
         " last two. Bands of something new are quantiles over left-out rows; on NVIDIA's chips they are no narrower"
-        " than those over the published cases of `serving_unseen` and the three sets after it as well, so that more than"
-        " 80 % of the rows with the model, chip or stack left out are inside, and the share of the published cases is"
-        " no blind one ([How it works](how-it-works.md#how-sure-it-is) has that of their first try). An engine with a"
-        " version behind it (`trtllm@1.0`) has coefficients of its own; a name alone is the engine of today. *simulated*: the"
-        " same coefficients in a run of the benchmark itself, event by event."
+        " than those over the published cases of `serving_unseen` and the three sets after it as well, so that more"
+        " than 80 % of the rows with the model, chip or stack left out are inside, and the share of the published cases"
+        " is no blind one ([How it works](how-it-works.md#how-sure-it-is) has that of their first try). An engine with"
+        " a version behind it (`trtllm@1.0`) has coefficients of its own; a name alone is the engine of today."
+        " *simulated*: the same coefficients in a run of the benchmark itself, event by event."
         " *own measurements, not fitted*: the project measured these rows itself, with plain PyTorch (rows `own/`),"
         " which no engine's rows describe; [Measured on a GPU](gpu.md) tells how, and where the errors come from.",
         "",
@@ -70,8 +70,9 @@ def markdown(
         lines += [
             "## Rows listed apart",
             "",
-            "Measurements that no machine can reach, that cannot be as their source states them, that repeats of the same"
-            " configuration contradict, or whose source leaves open what ran: they are neither fitted nor counted above.",
+            "Measurements that no machine can reach, that cannot be as their source states them, that repeats of the"
+            " same configuration contradict, or whose source leaves open what ran: they are neither fitted nor counted"
+            " above.",
             "",
             "| " + " | ".join(titles) + " |",
             "|" + "---|" * len(titles),
