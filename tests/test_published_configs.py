@@ -15,7 +15,7 @@ import pytest
 from flashstill.arch import from_hf, load_architecture
 from flashstill.arch.adapter.modules import Modules
 from flashstill.cost import precisions_of
-from flashstill.errors import UnsupportedArchitecture
+from flashstill.errors import BadInput, UnsupportedArchitecture
 from tests import published_configs as published
 from tests.published_configs import TOTALS, Config
 
@@ -217,6 +217,26 @@ def test_formats_that_stand_in_a_file_beside_the_config(tmp_path: Path) -> None:
     own = {**published.GLM_52, "quantization_config": {"quant_method": "fp8"}}
     (tmp_path / "config.json").write_text(json.dumps(own))
     assert load_architecture(str(tmp_path)).formats.experts.bits == 8
+
+
+def test_mistakes_in_the_file_of_formats_name_it(tmp_path: Path) -> None:
+    """An empty one is broken, as none at all would say 16 bits."""
+    (tmp_path / "config.json").write_text(json.dumps(published.APERTUS))
+    for text, said in (
+        ("", "hf_quant_config.json is not JSON"),
+        ('{"quantization": {"quant_algo": "FP9"}}', r"\(hf_quant_config.json\) names an unknown quant_algo 'FP9'"),
+        ('{"quantization": {}}', r"\(hf_quant_config.json\) has no quant_algo"),
+    ):
+        (tmp_path / "hf_quant_config.json").write_text(text)
+        with pytest.raises((BadInput, UnsupportedArchitecture), match=said):
+            load_architecture(str(tmp_path))
+
+
+def test_a_checkpoint_may_quantise_its_cache_alone() -> None:
+    scheme = {"quant_method": "modelopt", "quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}}
+    model = from_hf({**published.APERTUS, "quantization_config": scheme}, "m")
+    assert (model.formats.linear.name, model.formats.scheme) == ("bf16", None)
+    assert precisions_of(model, None).kv == "fp8"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from flashstill.arch.adapter.edit import with_quantization
 from flashstill.arch.adapter.sizes import is_quantised
 from flashstill.arch.model import Architecture
 from flashstill.bounded import DEEPEST_JSON, is_deeper, read_bounded
-from flashstill.errors import BadInput, shortened
+from flashstill.errors import BadInput, UnsupportedArchitecture, shortened
 
 MOST_BYTES = 8 * 2**20
 """the largest published files, which list all quantised modules, have one to two million bytes"""
@@ -44,21 +44,29 @@ def read_config(path: Path, name: str) -> Architecture:
 
     content = _content(path)
     beside = _beside(path)
-    key = (hashlib.sha256(content).digest() + hashlib.sha256(beside).digest(), name)
+    key = (b"".join(hashlib.sha256(each).digest() for each in (content, beside) if each is not None), name)
     known = _built.get(key)
     if known is None:
         config = parsed(content, path)
-        if beside and not is_quantised(config):
-            stated = {"quant_method": "modelopt", **parsed(beside, path.with_name(BESIDE))}
-            config = with_quantization(config, stated)
         about = config.pop(DRAFT, None)
-        known = from_hf(config, name)
+        known = _of_both(config, beside, path, name)
         if isinstance(about, dict) and about.get("kind") == "eagle":
             known = drafting_head(known)
         if len(_built) >= _REMEMBERED:
             _built.clear()
         _built[key] = known
     return known
+
+
+def _of_both(config: dict[str, Any], beside: bytes | None, path: Path, name: str) -> Architecture:
+    """The architecture of a config.json, with the formats in the file beside it unless it states formats itself."""
+    if beside is None or is_quantised(config):
+        return from_hf(config, name)
+    stated = {"quant_method": "modelopt", **parsed(beside, path.with_name(BESIDE))}
+    try:
+        return from_hf(with_quantization(config, stated), name)
+    except UnsupportedArchitecture as error:
+        raise UnsupportedArchitecture(str(error).replace("(quantization_config)", f"({BESIDE})")) from error
 
 
 def drafting_head(block: Architecture) -> Architecture:
@@ -77,10 +85,10 @@ def _content(path: Path) -> bytes:
         raise
 
 
-def _beside(path: Path) -> bytes:
-    """The formats in a file beside a directory's config.json; nothing if there is no such file."""
+def _beside(path: Path) -> bytes | None:
+    """The file of formats beside a directory's config.json; None if there is none."""
     other = path.with_name(BESIDE)
-    return read_bounded(other, MOST_BYTES) if path.name == "config.json" and other.is_file() else b""
+    return read_bounded(other, MOST_BYTES) if path.name == "config.json" and other.is_file() else None
 
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:

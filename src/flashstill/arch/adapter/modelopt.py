@@ -37,7 +37,11 @@ def modelopt(scheme: Fields, formats: Formats, modules: Modules) -> Formats:
     """The formats of `quant_algo`, or of `quantized_layers` where modules differ."""
     nested = scheme.value("quantization")
     inner = Fields(nested, scheme.name) if isinstance(nested, dict) else scheme
+    if "quant_algo" not in inner.config:
+        raise inner.fail(" has no quant_algo")
     algorithm = _algorithm(inner)
+    if not algorithm:  # of the cache alone
+        return formats
     if algorithm == MIXED:
         return _mixed(inner, formats, modules)
     name, stored = _stored(inner, algorithm)
