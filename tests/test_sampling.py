@@ -10,7 +10,7 @@ import torch
 import transformers
 from scipy.stats import chisquare, kstest
 
-from flashstill.distill.generate import Sampling, choose, decoder_of, rows, sample
+from flashstill.distill.generate import Sampling, choose, decoder_of, note_on_cache, rows, sample
 from flashstill.distill.generate.cached import CachedDecoder
 from flashstill.distill.generate.llama import LlamaDecoder
 from flashstill.distill.generate.philox import philox, uniform
@@ -78,8 +78,10 @@ def test_who_is_decoded_how() -> None:
 
 @pytest.mark.parametrize("name", ["minimax", "xlstm", "rwkv"])
 def test_a_model_without_a_usual_cache_reads_all_again(name: str) -> None:
-    """It would swallow ours, and draw every token as if nothing came before it."""
+    """It would swallow ours, and draw every token as if nothing came before it; that this is slow can be said."""
     model = zoo.tiny(name)
+    assert str(note_on_cache(model)).startswith(f"{type(model).__name__} takes no cache of transformers' usual kind")
+    assert note_on_cache(made("llama")) is None
     given = prompts(1, 5, 9, 5)
     found = sample(model, given, Sampling(new_tokens=6, temperature=0))
     for row, prompt in enumerate(given):

@@ -226,7 +226,7 @@ class Distillation:
         objective = objective_of(self.recipe, teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
-        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world, self.workdir, self.progress)
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world, self.workdir, self.progress, student)
         label, folder = f"{'distil' if self.recipe.losses else 'train'} {self.recipe.name}", self.workdir.training
         release()
         with Peak() as peak, logs_for(self.recipe, self.workdir, self.progress, self.world.is_main) as logs:

@@ -57,8 +57,13 @@ def source_of(
     world: World,
     workdir: Workdir,
     progress: Progress,
+    student: Any,
 ) -> Source:
-    """The source of batches; vocabulary: number of ids that student and teacher share."""
+    """The source of batches; vocabulary: number of ids that student and teacher share.
+
+    student: the model to train; where it samples itself and can only do so slowly, that is said.
+    """
+    from flashstill.distill.generate import note_on_cache
     from flashstill.distill.training import Mixing, Offline, OnPolicy
 
     regime, per_step = recipe.regime, recipe.train.windows_per_step
@@ -72,6 +77,8 @@ def source_of(
     sampler = (
         _served_student(recipe, tokenizer, sampling, workdir.rollouts, progress) if regime.rollouts.server else None
     )
+    if sampler is None and (note := note_on_cache(student)):
+        progress.say(note)
     return OnPolicy(packed, per_step, recipe.seed, mixing, sampling, world, sampler)
 
 
@@ -129,6 +136,7 @@ class TeacherText:
 
     def write(self, model: Callable[[], Any], progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
         """Generate a share of the text, unless all of it exists; returns bytes and rates."""
+        from flashstill.distill.generate import note_on_cache
         from flashstill.distill.teachers.sequence_level import write_text
 
         if self._whole.exists():
@@ -136,7 +144,10 @@ class TeacherText:
         continuations, key = self._asked()
         name = Path(self.recipe.teachers[0].model).name
         label = f"text of {name}" + (f", share {share[0]}/{share[1]}" if share[1] > 1 else "")
-        built = write_text(model(), self.packed, continuations, key, self.shards, progress, label, share)
+        teacher = model()
+        if note := note_on_cache(teacher):
+            progress.say(note)
+        built = write_text(teacher, self.packed, continuations, key, self.shards, progress, label, share)
         speed = round(built.tokens / built.seconds, 1) if built.tokens else None
         per_token = round(
             built.bytes / (self.packed.windows * continuations.samples * continuations.sampling.new_tokens), 2

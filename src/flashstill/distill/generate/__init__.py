@@ -1,5 +1,6 @@
 """Sample text from a causal language model: batched, with a KV cache and own random draws for each row; or drafted."""
 
+from flashstill.distill.generate.cached import note_on_cache
 from flashstill.distill.generate.drawing import Sampling, choose, probabilities
 from flashstill.distill.generate.generate import decoder_of, sample
 from flashstill.distill.generate.rows import Samples
@@ -17,6 +18,7 @@ __all__ = [
     "choose",
     "continued",
     "decoder_of",
+    "note_on_cache",
     "probabilities",
     "sample",
     "speculate",

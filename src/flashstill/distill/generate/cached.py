@@ -28,6 +28,16 @@ def cache_names(model: Model) -> list[str]:
     return [name for name in CACHE_NAMES if model_parts.takes(name)]
 
 
+def note_on_cache(model: Model) -> str | None:
+    """A sentence about a model that is sampled without a cache, and so slowly; None if it takes one."""
+    if cache_names(model):
+        return None
+    return (
+        f"{type(model).__name__} takes no cache of transformers' usual kind: for each token that it writes, all before"
+        " it are read again, which is slow"
+    )
+
+
 class Decoder(Protocol):
     """The decoding state (caches) of a batch of B rows."""
 
