@@ -88,7 +88,10 @@ def test_what_follows_a_thought_is_judged(ours: Answers, monkeypatch: pytest.Mon
     monkeypatch.setattr(answers, "sample", drawn)
     how = {"until": ["."], "max_gen_toks": max(map(len, ids)), "think_end_token": "</think>"}
     monkeypatch.setattr(answers, "FIRST_NEW_TOKENS", how["max_gen_toks"])
+    before = ours.unended
     assert ours.generate([("Q", how)] * 3, quiet) == ["C", "", "yes"]
+    assert ours.unended - before == 1
     assert ours.generate([("Q", {**how, "think_end_token": None})] * 3, quiet) == ["A", "A", written[2]]
+    assert ours.unended - before == 1
     with pytest.raises(BadInput, match="have think_end_token: 3; expected a text, as </think>"):
         ours.generate([("Q", {"think_end_token": 3})], quiet)

@@ -31,11 +31,12 @@ FIRST_NEW_TOKENS = 32
 
 
 class Answers:
-    """A loaded model that answers requests; `tokens` counts what was predicted or drawn."""
+    """A loaded model that answers requests; `tokens` counts what was predicted or drawn, `unended` the texts that end
+    within a thought, of which nothing is judged."""
 
     def __init__(self, model: Model, tokenizer: Any, seed: int = 0, renderer: Renderer | None = None) -> None:
         self.model, self.encoder, self.seed, self.tokens = model, Encoder(model, tokenizer), seed, 0
-        self._renderer = renderer
+        self._renderer, self.unended = renderer, 0
         probe = torch.tensor([[self.encoder.prefix]])
         self._reader = reader_of(model, probe)
         self.rows: int = model.get_input_embeddings().weight.shape[0]
@@ -170,6 +171,7 @@ class Answers:
             advance(len(left) - len(going))
             left, step, rounds = going, step * 2, rounds + 1
         self.tokens += sum(map(len, drawn))
+        self.unended += sum(mark not in str(self.encoder.tokenizer.decode(ids)) for ids in drawn)
         return [cut(self._text(ids, mark), stops) for ids in drawn]
 
     def _text(self, ids: Sequence[int], mark: str) -> str:

@@ -158,8 +158,13 @@ class TaskRun:
                 with self.progress.task(f"{name} on {task.name}", max(1, len(arguments)), "requests") as advance:
                     return answers.answer(kind, arguments, advance)
 
-            before = answers.tokens
+            before, unended = answers.tokens, answers.unended
             scores = harness.run(task.name, answer)
+            if answers.unended > unended:
+                self.progress.say(
+                    f"{name} on {task.name}: {answers.unended - unended:,} texts end within a thought and count as no"
+                    " answer; the task's max_gen_toks is the most tokens of a text"
+                )
             return {**dataclasses.asdict(scores), "tokens": answers.tokens - before}
 
         def records(values: Mapping[str, Any], model: str) -> list[QualityRecord]:
