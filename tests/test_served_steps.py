@@ -117,7 +117,7 @@ def test_rows_are_those_of_one_stack() -> None:
     assert not any(quantity in STEP_FIELDS for _, quantity in without_served_ratios(own).rows)
     ours = fleet(own)
     assert ours.limits.first_s == ours.way_s == 0.02
-    assert ours.limits.return_s == 0.02 + FACTS.value("engine", "return_s")
+    assert ours.limits.return_s == pytest.approx(0.02 + FACTS.value("engine", "return_s"), rel=1e-12)
     answers = [simulated(each, traffic(2), requests_of(traffic(2), 0)[0]) for each in (fleet(), ours)]
     assert answers[1].latencies["tpot_s"].mean_s > answers[0].latencies["tpot_s"].mean_s + 0.01
 

@@ -1,8 +1,9 @@
 """The closed loop: each finished request is followed by another one, `return_s` later.
 
-The last token has to reach the client, and the client's next request the scheduler, so that a follower joins no step
-that starts with the end of the one before it: it waits for the step that runs.  Without this time, requests of equal
-length that once shared a step would be prefilled together for ever.
+The last token has to reach the client, and the client's next request the scheduler: what the client takes, and the way
+out of the engine and in again (`first_s` without launches), of which a first token takes as much.  So a follower joins
+no step that starts with the end of the one before it: it waits for the step that runs.  Without this time, requests of
+equal length that once shared a step would be prefilled together for ever.
 
 The first ones may come at times of their own (`spacing_s` of traffic.py). No follower comes before the last of them, as
 requests come in order.

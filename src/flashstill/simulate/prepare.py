@@ -137,10 +137,10 @@ def steps_ahead(facts: Facts, conditions: Conditions, layout: Layout) -> int:
     return 0 if float(layout.pp) > 1.0 else engine_default(facts, conditions, "steps_ahead")
 
 
-def with_way(limits: Limits, way_s: float) -> Limits:
-    """The limits of a measured server, whose way in and out is known: first tokens take it, and so does the loop from
-    the end of an answer over the client to the next request."""
-    return limits._replace(first_s=way_s, return_s=limits.return_s + way_s)
+def with_way(limits: Limits, before_s: float, way_s: float) -> Limits:
+    """The limits of a measured server, whose way in and out is known and takes the place of the engine's, before_s:
+    in first tokens, and in the loop from the end of an answer over the client to the next request."""
+    return limits._replace(first_s=way_s, return_s=limits.return_s - before_s + way_s)
 
 
 def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) -> tuple[Limits, int]:
@@ -170,7 +170,8 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         few=policy.refill_sequences if policy.scheduler == DECODE_PRIORITY else ALL,
         late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
         asks=policy.function is not None,
-        return_s=facts.value("engine", "return_s"),
+        # a client waits for the way in and out before its next request; launches (first_token_s) are the server's own
+        return_s=facts.value("engine", "return_s") + software.first_s,
         ahead=steps_ahead(facts, conditions, layout),
         spare=math.ceil(spare_ratio(software.name) * blocks),
         ranks=ranks,

@@ -40,7 +40,7 @@ class Prepared:
     It serves any number of runs, and none of them changes it.  cache_tokens: room of one replica.  apart: the replicas
     that prefill for the others, if these have a pool of their own.  replicas: where their number changes, those of one
     copy of the deployment.  prefill_paid: the price of a chip that prefills, if it is another one.  way_s: into and out
-    of a server that was measured, part of return_s of the limits.
+    of the server, part of return_s of the limits.
     """
 
     resolved: Resolved
@@ -113,9 +113,10 @@ def prepared(
             facts, other or prefill_instance(whole), policy.prefill_replicas or each * copies, policy, sizes, resolved,
             tables, whole.degrees.chips * copies,
         )  # fmt: skip
-    served = served_steps(facts, resolved.model, resolved.conditions)
+    served, way_s = served_steps(facts, resolved.model, resolved.conditions), resolved.conditions.software.first_s
     if served is not None:
-        tables, limits = with_served_steps(tables, served), with_way(limits, served.first_s)
+        tables, limits = with_served_steps(tables, served), with_way(limits, way_s, served.first_s)
+        way_s = served.first_s
         notes = (*notes, "steps take what a server of this stack was measured to take")
         if apart:
             apart = apart.served(served)
@@ -136,7 +137,7 @@ def prepared(
         operations=operations,
         apart=apart,
         course=course,
-        way_s=0.0 if served is None else served.first_s,
+        way_s=way_s,
     )
 
 

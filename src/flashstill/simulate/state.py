@@ -33,7 +33,8 @@ class Limits(NamedTuple):
     no longer keep ttft_s (ANY_TIME, BEHIND, TURNED_DOWN); unless ANY_TIME, prompts keep a step within tpot_s.
     asks: a function of the user decides each step (deciding.py).  ranks: replicas in a row that step together.
     sends: whether a prefilled request goes to a decode replica.
-    return_s: in a closed loop, from the end of a request until the next one reaches the scheduler (closed.py).
+    return_s: in a closed loop, from the end of a request until the next one reaches the scheduler (closed.py): over the
+    client, with the way out of the server and in again.
 
     unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
     key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets

@@ -193,7 +193,7 @@ def _ratios(fleet: Prepared, load: Load) -> Vector:
 
 
 def _with(fleet: Prepared, steps: ServedSteps) -> Prepared:
-    limits = with_way(fleet.limits, steps.first_s)
+    limits = with_way(fleet.limits, fleet.way_s, steps.first_s)
     return replace(fleet, tables=with_served_steps(fleet.tables, steps), limits=limits, way_s=steps.first_s)
 
 
