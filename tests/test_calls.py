@@ -117,6 +117,20 @@ def test_a_pipe_of_cases_that_nobody_writes_to(
     assert "1 of 1 cases answered" in capsys.readouterr().out
 
 
+def test_a_pipe_of_cases_that_may_not_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told at once, and not as a pipe that nobody writes to."""
+
+    def refuse_to_open(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    os.mkfifo(tmp_path / "cases")
+    monkeypatch.setattr(Path, "open", refuse_to_open)
+    said = refuse(capsys, "predict", "--cases", tmp_path / "cases", "--out", tmp_path / "out.csv")
+    assert "cannot be read: Permission denied" in said
+
+
 def test_a_measurement_is_not_kept_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "question.json").write_text("{}")
     os.mkfifo(tmp_path / "requests.jsonl")

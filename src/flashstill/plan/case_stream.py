@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
 from flashstill.errors import BadInput, shown
@@ -39,7 +40,8 @@ def opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {shown(str(source))}") from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"{shown(str(source))} cannot be read: {error}") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BadInput(f"{shown(str(source))} cannot be read: {why}") from error
     with stream:
         kind = os.fstat(stream.fileno())
         yield stream, kind.st_size if stat.S_ISREG(kind.st_mode) else 0
@@ -49,13 +51,24 @@ def _bytes_of(source: Path) -> BinaryIO:
     """The bytes of a file. BadInput for a pipe that nobody opens to write into it, for which `open` waits for ever."""
     if not stat.S_ISFIFO(source.stat().st_mode):
         return source.open("rb")
-    streams: list[BinaryIO] = []
-    opening = threading.Thread(target=lambda: streams.append(source.open("rb")), daemon=True)
-    opening.start()
-    opening.join(WAIT_S)
-    if not streams:
-        raise BadInput(f"nobody has written to the pipe {shown(str(source))} for {WAIT_S:g} s; give a file of cases")
-    return streams[0]
+    opened: SimpleQueue[BinaryIO | OSError] = SimpleQueue()
+
+    def open_pipe() -> None:
+        try:
+            opened.put(source.open("rb"))
+        except OSError as error:
+            opened.put(error)
+
+    threading.Thread(target=open_pipe, daemon=True).start()
+    try:
+        found = opened.get(timeout=WAIT_S)
+    except Empty:
+        raise BadInput(
+            f"nobody has written to the pipe {shown(str(source))} for {WAIT_S:g} s; give a file of cases"
+        ) from None
+    if isinstance(found, OSError):
+        raise found
+    return found
 
 
 @contextlib.contextmanager
