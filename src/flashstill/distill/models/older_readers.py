@@ -60,4 +60,12 @@ def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
     read = CONFIG_MAPPING[kind(fields)].from_dict(without_switches(dict(fields))).to_dict()
-    return {key: read.get(key) for key in NEWER}
+    return {key: _without_alias(read.get(key)) for key in NEWER}
+
+
+def _without_alias(value: Any) -> Any:
+    """Rotary positions without `type`, the older name of rope_type, which release 5 keeps beside its own (Phi-3)."""
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _without_alias(each) for key, each in value.items()}
+    return {key: each for key, each in kept.items() if key != "type" or each != kept.get("rope_type")}
