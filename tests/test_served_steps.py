@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,17 @@ def test_calibrate_and_simulate(tmp_path: Path, capsys: pytest.CaptureFixture[st
     answer = json.loads(capsys.readouterr().out)
     expected = measured(8).measured["tpot_s", 50]
     assert answer["latencies"]["tpot_s"]["p50"]["value"] == pytest.approx(expected, rel=0.1)
+
+
+def test_a_percentile_counts_by_what_its_interval_leaves_open() -> None:
+    """A median between two kinds of requests, 122 and 480 ms: ln(480 / 122) over 2 x 1.96 standard deviations, and
+    what runs differ by; without an interval, that alone."""
+    key, other = ("ttft_s", 50), ("tpot_s", 50)
+    measured = {key: 0.178, other: 0.017}
+    load = Load(
+        traffic=Traffic(requests=20, isl=64, osl=24, concurrency=12), measured=measured, output_tokens_per_s=400.0,
+        intervals={key: (0.122, 0.480)},
+    )  # fmt: skip
+    assert load.spread(other) == 0.05
+    assert load.spread(key) == pytest.approx(math.hypot(0.05, math.log(480 / 122) / 3.92))
+    assert load.spread(key) == pytest.approx(0.353, abs=1e-3)

@@ -3,20 +3,23 @@
 Symbols: theta = (kernel, prompt, step_s, sequence_s, several_s, first_s, token_s), the fields of `ServedSteps`; u a
 typical time of a step.
 
-    minimise   sum over loads, latencies and percentiles  ( ln(simulated / measured) / SPREAD )^2
+    minimise   sum over loads, latencies and percentiles  ( ln(simulated / measured) / spread )^2
              + (ln kernel / WIDE)^2 + (ln prompt / WIDE)^2 + sum over the times (time / u)^2
 
-The last line is a prior around the cost model without overheads: it decides only what the loads leave open, such as the
-share of a step that grows with its sequences where one load was measured.  The simulation repeats the protocol: as many
-requests, in a closed loop or arriving at the rate, of the lengths that were counted.  Equal requests are of a few
-kinds, and a median may lie between two, so that its percentiles are taken as the load test takes them.
+spread is what runs of a load differ by, and what the interval of the measured percentile leaves open: a median between
+two kinds of requests says little.  The last line is a prior around the cost model without overheads: it decides only
+what the loads leave open, such as the share of a step that grows with its sequences where one load was measured.  The
+simulation repeats the protocol: as many requests, in a closed loop or arriving at the rate, of the lengths that were
+counted.  Equal requests are of a few kinds, and a median may lie between two, so that its percentiles are taken as the
+load test takes them.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,8 @@ SIMULATED = ("concurrency", "rate")
 """loads whose requests follow from their number and lengths"""
 SPREAD, WIDE = 0.05, 1.0
 """logs: of percentiles between runs of a load, and of the cost model's error of a machine that was not calibrated"""
+NORMAL_95 = 1.96
+"""standard deviations on either side of a 95 % interval"""
 SEEDS, FEWEST_LOADS = 3, 2
 START = np.array([0.0, 0.0, 0.3, 0.03, 0.1, 0.3, 0.003])
 LEAST, MOST = np.array([-3.0, -3.0, 0.0, 0.0, 0.0, 0.0, 0.0]), np.array([3.0, 4.6, 20.0, 20.0, 20.0, 20.0, 20.0])
@@ -56,12 +61,18 @@ Vector = npt.NDArray[np.float64]
 class Load:
     """One load of a measurement. traffic: of one run; measured: (latency, percentile) -> seconds.
 
-    output_tokens_per_s: the median over runs.
+    output_tokens_per_s: the median over runs.  intervals: 95 % intervals of the percentiles that have one, in seconds.
     """
 
     traffic: Traffic
     measured: dict[tuple[str, int], float]
     output_tokens_per_s: float
+    intervals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+
+    def spread(self, key: tuple[str, int]) -> float:
+        """Standard deviation of the logarithm of a measured percentile."""
+        low, high = self.intervals.get(key, (1.0, 1.0))
+        return math.hypot(SPREAD, math.log(high / low) / (2.0 * NORMAL_95))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,10 +134,22 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
             osl=max(round(level["output_tokens"] or level["wanted_output_tokens"]), 1),
             **asked,
         )
-        found.append(Load(traffic=traffic, measured=measured, output_tokens_per_s=float(rate)))
+        found.append(
+            Load(
+                traffic=traffic,
+                measured=measured,
+                output_tokens_per_s=float(rate),
+                intervals=_intervals(level, measured),
+            )
+        )
     if levels and not found:
         raise BadInput("the measurement holds no load with percentiles; measure --server with more requests writes one")
     return found
+
+
+def _intervals(level: Mapping[str, Any], keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[float, float]]:
+    told = {key: level["latencies"][key[0]][f"p{key[1]}"] for key in keys}
+    return {key: (each["low"], each["high"]) for key, each in told.items() if each.get("low") and each.get("high")}
 
 
 def percentiles(fleet: Prepared, load: Load, seeds: int = SEEDS) -> dict[tuple[str, int], float]:
@@ -154,9 +177,8 @@ def fit_steps(facts: Facts, model: str, deployment: Deployment, policy: Policy, 
 
     def residuals(theta: Vector) -> Vector:
         own = _with(fleet, _steps(theta, typical))
-        off = [np.log(_ratios(own, load)) / SPREAD for load in loads]
-        prior = np.array([theta[0] / WIDE, theta[1] / WIDE, *theta[2:]])
-        return np.concatenate([*off, prior])
+        off = [math.log(ratio) / load.spread(key) for load in loads for key, ratio in _ratios(own, load).items()]
+        return np.array([*off, theta[0] / WIDE, theta[1] / WIDE, *theta[2:]])
 
     def slopes(theta: Vector) -> Vector:
         """Differences wide enough for percentiles, which move in steps of a histogram's width."""
@@ -174,7 +196,7 @@ def fit_steps(facts: Facts, model: str, deployment: Deployment, policy: Policy, 
     steps = _steps(found.x, typical)
 
     def error(own: Prepared) -> float:
-        return float(np.mean([np.abs(_ratios(own, load) - 1.0).mean() for load in loads]))
+        return float(np.mean([np.mean([abs(each - 1.0) for each in _ratios(own, load).values()]) for load in loads]))
 
     return FittedSteps(
         chip=fleet.resolved.chip.name,
@@ -187,9 +209,10 @@ def fit_steps(facts: Facts, model: str, deployment: Deployment, policy: Policy, 
     )
 
 
-def _ratios(fleet: Prepared, load: Load) -> Vector:
+def _ratios(fleet: Prepared, load: Load) -> dict[tuple[str, int], float]:
+    """Simulated over measured, of the percentiles that both have."""
     ours = percentiles(fleet, load)
-    return np.array([ours[key] / value for key, value in load.measured.items() if key in ours])
+    return {key: ours[key] / value for key, value in load.measured.items() if key in ours}
 
 
 def _with(fleet: Prepared, steps: ServedSteps) -> Prepared:
