@@ -201,6 +201,112 @@ def test_results_of_load_generators(tmp_path: Path, result: dict[str, object]) -
     assert row.measured == {"tpot_s": pytest.approx(9.4e-3), "ttft_s": pytest.approx(0.07)}
 
 
+INFERENCE_PERF_2026 = {
+    "load_summary": {"count": 12, "requested_rate": 4.0, "achieved_rate": 4.1},
+    "successes": {
+        "count": 10, "prompt_tokens": {"total": 10240.0, "cached": 0.0, "mean": 1024.0},
+        "output_len": {"mean": 126.0}, "output_tokens": {"total": 1280.0, "mean": 128.0},
+        "throughput": {"requests_per_sec": 8 / (0.07 + 127 * 0.0094)},
+        "latency": {
+            "request_latency": {"mean": 0.07 + 127 * 0.0094}, "time_to_first_token": {"mean": 0.07},
+            "time_per_output_token": {"mean": 0.0094}, "normalized_time_per_output_token": {"mean": 0.01},
+        },
+    },
+    "failures": {"count": 2},
+}  # fmt: skip
+TRTLLM = {
+    "engine": {"model": "Qwen/Qwen3-8B"}, "world_info": {"tp_size": 1, "pp_size": 1},
+    "request_info": {"avg_num_concurrent_requests": 8.0, "avg_input_length": 1024.0, "avg_output_length": 128.0},
+    "performance": {"avg_request_latency_ms": 1263.8},
+    "streaming_metrics": {"avg_ttft_ms": 70.0, "avg_tpot_ms": 9.4},
+}  # fmt: skip
+SGLANG_2026 = {
+    "backend": "sglang", "request_rate": "trace", "max_concurrency": 64, "concurrency": 8.1, "completed": 10,
+    "total_input": 10240, "total_output": 1280, "mean_ttft_ms": 70.0, "mean_tpot_ms": 9.4, "errors": ["", "timed out"],
+}  # fmt: skip
+AIPERF_RUNS = {
+    "metadata": {"num_profile_runs": 3}, "input_config": {"models": {"items": [{"name": "qwen3-8b"}]}},
+    "metrics": {f"{tag}_avg": {"mean": each["avg"], "unit": each["unit"]} for tag, each in AIPERF.items()},
+}  # fmt: skip
+NEWER = {"inference-perf": INFERENCE_PERF_2026, "trtllm-bench": TRTLLM, "SGLang": SGLANG_2026, "AIPerf": AIPERF_RUNS}
+
+
+@pytest.mark.parametrize("result", NEWER.values(), ids=NEWER)
+def test_results_of_newer_releases(tmp_path: Path, result: dict[str, object]) -> None:
+    """Tokens as the server counts them, a stage at a rate by Little's law, the mean in flight beside a limit."""
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result), encoding="utf-8")
+    given = {"model": "qwen3-8b", "chip": "h100-sxm", "engine": "vllm"}
+    if result is AIPERF_RUNS:
+        given["concurrency"] = "8"
+    (row,) = read_own(path, given)
+    split = {"tp": 1, "pp": 1} if result is TRTLLM else {}
+    case = {"model": "qwen3-8b", "chip": "h100-sxm", "engine": "vllm", "isl": 1024, "osl": 128, "concurrency": 8}
+    assert row.case == Case.of(**case, **split)
+    assert row.measured == {"tpot_s": pytest.approx(9.4e-3), "ttft_s": pytest.approx(0.07)}
+
+
+def test_requests_that_failed_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, given = tmp_path / "result.json", {"model": "qwen3-8b", "chip": "h100-sxm", "concurrency": "8"}
+    metrics = {**GUIDELLM["benchmarks"][0]["metrics"], "request_totals": {"successful": 9, "errored": 1, "total": 12}}
+    level = {"load": "closed", "latencies": {"ttft_s": {"mean": 0.1}}, "prompt_tokens": 9.0, "output_tokens": 9.0}
+    for result, failed in (
+        ({**VLLM, "failed": 5}, "5 of 15"), (SGLANG_2026, "1 of 11"), (INFERENCE_PERF_2026, "2 of 12"),
+        ({**AIPERF, "error_request_count": {"avg": 3.0}, "request_count": {"avg": 97.0}}, "3 of 100"),
+        ({**LLMPERF, "results_number_errors": 2}, "2 of 10"), ({"benchmarks": [{"metrics": metrics}]}, "1 of 10"),
+        ({"definitions": {}, "levels": [{**level, "requests": 40, "failures": {"stall": 1, "reset": 2}}]}, "3 of 40"),
+        (VLLM, ""),
+    ):  # fmt: skip
+        path.write_text(json.dumps(result), encoding="utf-8")
+        assert read_own(path, given)[0].failed == failed
+    path.write_text(json.dumps({**VLLM, "failed": 5}), encoding="utf-8")
+    main(["validate", "--measured", str(path), "--case", "chip=h100-sxm"])
+    assert "note: line 1: 5 of 15 requests failed and are in none of its figures" in capsys.readouterr().err
+
+
+def test_who_fills_the_server_counts_in_flight_whether_it_ended_well_or_not(tmp_path: Path) -> None:
+    """GuideLLM ends a run by time: what is cut off then was in flight as well."""
+    path, given = tmp_path / "benchmarks.json", {"model": "qwen3-8b", "chip": "h100-sxm"}
+    metrics = dict(GUIDELLM["benchmarks"][0]["metrics"])
+    metrics["request_concurrency"] = {"successful": {"mean": 5.0}, "incomplete": {"mean": 3.0}, "total": {"mean": 8.0}}
+    path.write_text(json.dumps({"benchmarks": [{"metrics": metrics}]}), encoding="utf-8")
+    assert read_own(path, given)[0].case.scenario.batch == 8
+
+
+def test_several_runs_in_a_file(tmp_path: Path) -> None:
+    """`vllm bench sweep` keeps a list, `vllm bench serve --append-result` writes one object after the other."""
+    path, given = tmp_path / "summary.json", {"chip": "h100-sxm"}
+    for content in (json.dumps([VLLM, VLLM]), json.dumps(VLLM) + "\n" + json.dumps(VLLM)):
+        path.write_text(content, encoding="utf-8")
+        assert [row.case.scenario.batch for row in read_own(path, given)] == [8, 8]
+
+
+STRANGERS = {
+    "a.json": ([{"benchmark": {}, "model": {}, "metric": {}}], "in PyTorch's benchmark format; give vLLM's own result"),
+    "profile_export.jsonl": ({"metadata": {}, "metrics": {}, "error": None}, "AIPerf's list of requests; give"),
+    "profile_export.json": ({"experiments": [], "service_kind": "openai"}, "give profile_export_genai_perf.json"),
+    "one.jsonl": ({"prefill_latency": 1, "overall_throughput": 9}, "SGLang's bench_one_batch, which starts no server"),
+    "per.json": ([{"start_time": 1, "end_time": 2, "info": {}}], "inference-perf's list of requests; give a stage_N"),
+    "locust.json": ([{"num_requests": 1, "num_failures": 0, "response_times": {}}], "Locust, which counts requests"),
+    "none.json": ({**VLLM, "completed": 0, "total_output_tokens": 0}, "no request of this run ended well"),
+    "benchmarks.csv": ("Run Info,Run Info\nRun ID,Run Index\n,\nx,0\n", "heading is of its first benchmark alone"),
+    "profile_export_aiperf.csv": ("Metric,avg,min\nTime to First Token (ms),70,60\n", "a table of AIPerf or"),
+    "stats.csv": ("Type,Name,Request Count\nPOST,/v1,9\n", "Locust, which counts requests and no tokens"),
+    "summary.csv": (",run_number,mean_ttft_ms\n0,0,70\n", "table of vllm bench sweep; give the summary.json"),
+    "benchmarks.html": ("<!DOCTYPE html>\n<html></html>", "a page for a browser; give the .json"),
+    "benchmarks.yaml": ("args: {}\nbenchmarks:\n- metrics: {}\n", r"no point of MLPerf Endpoints \(benchmarks\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_files_that_hold_no_means_say_what_to_give(tmp_path: Path, name: str) -> None:
+    content, sentence = STRANGERS[name]
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadInput, match=sentence):
+        read_own(path, {"model": "qwen3-8b", "chip": "h100-sxm", "concurrency": "8"})
+
+
 def test_what_a_result_says_of_its_model_and_load_need_not_be_given(tmp_path: Path) -> None:
     """AIPerf and genai-perf: the configuration's concurrency, or at a rate requests/s times their stay."""
     path, given = tmp_path / "result.json", {"chip": "h100-sxm"}

@@ -8,7 +8,7 @@ from typing import Any
 from flashstill.checked import LARGEST
 
 Cells = dict[str, str]
-TPOT, TTFT, NOTE = "measured_tpot_ms", "measured_ttft_ms", "note"
+TPOT, TTFT, NOTE, FAILED = "measured_tpot_ms", "measured_ttft_ms", "note", "failed"
 
 
 def inside(tree: Any, *names: str) -> Mapping[str, Any]:
@@ -34,3 +34,8 @@ def whole(value: float | None) -> str:
 def text(value: float | None) -> str:
     """A cell with all digits of a number; empty for None."""
     return "" if value is None else repr(value)
+
+
+def failed_of(failed: float | None, of: float | None) -> Cells:
+    """The cell that tells how many requests failed, of how many; nothing where none did or the file is silent."""
+    return {FAILED: f"{failed:,.0f} of {of:,.0f}"} if failed and of else {}

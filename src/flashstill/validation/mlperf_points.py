@@ -18,6 +18,8 @@ ROUNDING = 0.01
 """by how much a point's tps_per_user may differ from 1000 / tpot_p90_ms, as both are rounded"""
 POINT_BYTES = 2**20
 _POINT = re.compile(r"^[ \t]*(concurrency|tps_per_user|ttft_p90_ms|tpot_p90_ms)[ \t]*:[ \t]*([^\s#]+)", re.MULTILINE)
+_STRANGER = re.compile(r"^[ \t]*(benchmarks|request_performance|load_summary)[ \t]*:", re.MULTILINE)
+"""keys of GuideLLM's report, of llm-d's and of inference-perf's as YAML"""
 
 
 def mlperf_cells(path: Path) -> Cells:
@@ -26,6 +28,8 @@ def mlperf_cells(path: Path) -> Cells:
         content = read_bounded(path, POINT_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text") from error
+    if (stranger := _STRANGER.search(content)) is not None:
+        raise BadInput(f"{path} is no point of MLPerf Endpoints ({stranger[1]}); give the .json of the same run")
     found: dict[str, float] = {}
     for name, value in _POINT.findall(content):
         try:

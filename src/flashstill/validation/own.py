@@ -30,8 +30,9 @@ from flashstill.plan.cells import case_of
 from flashstill.plan.predict import predict
 from flashstill.plan.resolve import resolve
 from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO
-from flashstill.validation.load_cells import NOTE
+from flashstill.validation.load_cells import FAILED, NOTE
 from flashstill.validation.load_results import SUFFIXES, result_cells
+from flashstill.validation.result_files import check_text
 
 LATENCIES = {"measured_tpot_ms": "tpot_s", "measured_ttft_ms": "ttft_s"}
 """column -> the prediction it is compared with; either may be empty in a row"""
@@ -41,12 +42,14 @@ MOST_ROWS, FURTHEST = 100_000, 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnRow:
-    """One measured case: its line in the file, and quantity -> measured seconds. note: if they are no means."""
+    """One measured case: its line in the file, and quantity -> measured seconds. note: if they are no means.
+    failed: "3 of 100" requests that count in none of it."""
 
     line: int
     case: Case
     measured: dict[str, float]
     note: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +90,7 @@ def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]
         needed = (*REQUIRED, "isl", "osl", "concurrency")  # which a result may not say, and a default would be a guess
         return [_measured_case(f"{path}, result {number}", number, row, given, needed) for number, row in cells]
     check_regular(path)
+    check_text(path)
     try:
         with path.open(**TEXT) as stream:
             table = read_table(stream, str(path))
@@ -116,7 +120,7 @@ def _measured_case(
     where: str, line: int, cells: Mapping[str, str], given: Mapping[str, str], needed: Sequence[str]
 ) -> OwnRow:
     known = {**given, **{name: cell for name, cell in cells.items() if cell}}
-    note = known.pop(NOTE, "")
+    note, failed = known.pop(NOTE, ""), known.pop(FAILED, "")
     measured = {
         quantity: _milliseconds(where, name, known.pop(name)) for name, quantity in LATENCIES.items() if name in known
     }
@@ -127,7 +131,7 @@ def _measured_case(
         case = case_of(known, {})
     except FlashstillError as error:
         raise BadInput(f"{where}: {error}") from error
-    return OwnRow(line=line, case=case, measured=measured, note=note)
+    return OwnRow(line=line, case=case, measured=measured, note=note, failed=failed)
 
 
 def _milliseconds(where: str, name: str, text: str) -> float:

@@ -30,8 +30,12 @@ def in_seconds(compared: Sequence[Compared]) -> str:
 
 
 def oddities(compared: Sequence[Compared]) -> list[str]:
-    """Sentences for latencies that are very long, and for cases that were measured several times, far apart."""
-    told = []
+    """Sentences for requests that failed, latencies that are very long, and cases measured several times, far apart."""
+    told = [
+        f"line {each.row.line}: {each.row.failed} requests failed and are in none of its figures"
+        for each in compared
+        if each.row.failed
+    ]
     repeats: dict[tuple[Case, str], list[tuple[float, int]]] = defaultdict(list)
     for each in compared:
         for column, measured, predicted in _columns(each):
