@@ -281,7 +281,74 @@ def test_too_many_to_sort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         requests(Trace(written(tmp_path, "csv", OWN * 1 + "1,5,1\n"), Reading(trace_sort=True)))
 
 
-BROKEN = st.sampled_from([each[:2] for each in SAMPLES.values()])
+def span(name: str, parent: str, start: int, attributes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A span as OTLP writes it, of one second, from `start` milliseconds on."""
+    kinds = {int: "intValue", str: "stringValue"}
+    pairs = [{"key": key, "value": {kinds[type(value)]: str(value)}} for key, value in attributes.items()]
+    begin = 1764500000000000000 + start * 10**6
+    times = {"startTimeUnixNano": str(begin), "endTimeUnixNano": str(begin + 10**9)}
+    return {"spanId": name, "parentSpanId": parent, "name": name, **times, "attributes": pairs, **more}
+
+
+def export(*spans: dict[str, Any], resources: str = "resourceSpans") -> dict[str, Any]:
+    return {resources: [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {}, "spans": list(spans)}]}]}
+
+
+def usage(prompt: int, answer: int, **more: Any) -> dict[str, Any]:
+    names = {"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": answer}
+    return {"gen_ai.operation.name": "chat", **names, **{f"gen_ai.{key}": value for key, value in more.items()}}
+
+
+AGENT = [
+    span("agent", "", 0, {**usage(300, 30), "gen_ai.operation.name": "invoke_agent"}),
+    span("turn", "agent", 10, usage(100, 10)),
+    span("tool", "agent", 20, {"gen_ai.operation.name": "execute_tool"}),
+    span("client", "agent", 30, usage(200, 20)),
+    span("http", "client", 31, {"http.request.method": "POST"}),
+    span("engine", "http", 40, {"gen_ai.usage.prompt_tokens": 202, "gen_ai.usage.completion_tokens": 21}),
+    span("embedding", "", 50, {"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 9}),
+    span("refused", "", 60, {"gen_ai.operation.name": "chat"}, status={"code": 2, "message": "503"}),
+    span("silent", "", 70, {"gen_ai.operation.name": "chat"}, status={}),
+    span("long", "", 80, {**usage(7, 3), "gen_ai.input.messages": "x" * 5000}),
+]  # fmt: skip
+EXPORTS = {
+    "a batch a line": ("jsonl", lines([export(*AGENT[:4]), export(*AGENT[4:])])),
+    "a span a line": ("jsonl", lines(AGENT)),
+    "one document": ("json", json.dumps(export(*AGENT), indent=1)),
+    "Tempo's": ("json", json.dumps({"trace": export(*AGENT, resources="batches")})),
+    "a list of spans": ("json", json.dumps(AGENT)),
+    "a line of over a million characters": (
+        "jsonl", lines([export(*AGENT, *(span(f"w{at}", "", at, {"x": "y" * 1000}) for at in range(900)))])
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_whole_exports_of_opentelemetry(tmp_path: Path, name: str) -> None:
+    """A request that several spans tell of counts once, at the lowest; tools, agents and embeddings are none."""
+    trace = Trace(written(tmp_path, *EXPORTS[name]))
+    np.testing.assert_allclose(requests(trace), [(0.0, 100, 10), (0.03, 202, 21), (0.07, 7, 3)], atol=2e-6)
+    assert (trace.form.name, trace.seen.requests, trace.seen.failed, trace.seen.untold) == ("otel", 5, 1, 1)
+    assert "1 of the trace's 5 requests have no counts of tokens, and are left out" in trace.seen.notes()
+
+
+def test_conversations_of_spans(tmp_path: Path) -> None:
+    talk = {"conversation.id": "a"}
+    spans = [span(f"s{at}", "", 2000 * at, usage(10 * at + 10, 5, **talk)) for at in range(3)]
+    turns = [row.turn for _, row in Trace(written(tmp_path, "jsonl", lines([export(*spans)])), with_turns=True).rows()]
+    assert [(turn.name, turn.answer_s) for turn in turns if turn] == [("a", 1.0)] * 3
+    nothing = written(tmp_path, "jsonl", lines([export(*AGENT)]))
+    with pytest.raises(fs.BadInput, match=r"has no column 'attributes.gen_ai.conversation.id', which says"):
+        Trace(nothing, with_turns=True)
+
+
+def test_an_export_without_requests(tmp_path: Path) -> None:
+    path = written(tmp_path, "jsonl", lines([export(AGENT[2], AGENT[4])]))
+    with pytest.raises(fs.BadInput, match=r"has 2 spans, and none is a request to a model: they need gen_ai.usage.inp"):
+        Trace(path)
+
+
+BROKEN = st.sampled_from([*(each[:2] for each in SAMPLES.values()), *list(EXPORTS.values())[:5]])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flashstill.errors import BadInput, nearest, shortened, unknown
+from flashstill.traces.spans import ERROR, INPUT, OUTPUT
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 DATE, ASK, WHOLE_MS = "date", "", "whole ms"
@@ -34,7 +35,8 @@ class Format:
     output by which the format is known.
     delay: milliseconds that a turn comes after the answer before it, in place of a time of its own or beside it.
     failed: a column whose value says that a request failed.  skips: requests without output tokens are failures.
-    sorts: a log in order of completion.  relative: times count from the first request.  is_document: one JSON document.
+    may_lack: requests may have no counts of tokens, and are left out.  sorts: a log in order of completion.
+     relative: times count from the first request.  is_document: one JSON document.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Format:
     failed: str = ""
     warm_up: str = ""
     skips: bool = True
+    may_lack: bool = False
     sorts: bool = False
     relative: bool = False
     is_document: bool = False
@@ -128,8 +131,8 @@ FORMATS = {
         ),
         Format(
             name="otel", title="OpenTelemetry's spans", time=("startTimeUnixNano",), unit="ns",
-            prompt="attributes.gen_ai.usage.input_tokens", output="attributes.gen_ai.usage.output_tokens",
-            end="endTimeUnixNano", sorts=True, relative=True,
+            prompt=f"attributes.{INPUT}", output=f"attributes.{OUTPUT}", session="attributes.gen_ai.conversation.id",
+            end="endTimeUnixNano", failed=f"attributes.{ERROR}", may_lack=True, sorts=True, relative=True,
         ),
         Format(
             name="vllm-bench", title="vllm bench serve --save-detailed", time=("start_times",), unit="s",
@@ -200,7 +203,8 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
         return BadInput(f"{shown} has whole sessions without times of arrival; write a line for each request")
     if {"session_id", "delay"} <= set(columns):
         return BadInput(
-            f"{shown} does not say when its conversations begin; give the first turn of each a timestamp (milliseconds)"
+            f"{shown} does not say when its conversations begin; give the first turn of each a timestamp in ms,"
+            " or take its lengths alone: --lengths beside --concurrency"
         )
     if "request_id" in columns and "input_length" in columns:
         return BadInput(

@@ -105,6 +105,9 @@ class Trace:
                 if has_more and form.failed and self._failed(cells[6]):
                     seen.failed += 1
                     continue
+                if form.may_lack and None in cells[1:3]:
+                    seen.untold += 1
+                    continue
                 raise self._mistake(line, cells, seconds, time, unit, least) from None
             if row.output == 0 or (has_more and form.failed and self._failed(cells[6])):
                 seen.failed += 1

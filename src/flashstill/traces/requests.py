@@ -37,11 +37,13 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Seen:
-    """What reading has met so far: requests, of them left out as failed, and those that follow another one and do not
-    wait for it. session: the column that names conversations, whose turns do not wait for each other either."""
+    """What reading has met so far: requests, of them left out as failed or as none tells their tokens, and those that
+    follow another one and do not wait for it. session: the column that names conversations, whose turns do not wait for
+    each other either."""
 
     requests: int = 0
     failed: int = 0
+    untold: int = 0
     following: int = 0
     session: str = ""
 
@@ -52,6 +54,10 @@ class Seen:
             told.append(
                 f"{self.failed:,} of the trace's {self.requests:,} requests failed or have no output tokens, and are"
                 " left out"
+            )
+        if self.untold:
+            told.append(
+                f"{self.untold:,} of the trace's {self.requests:,} requests have no counts of tokens, and are left out"
             )
         if self.following:
             told.append(

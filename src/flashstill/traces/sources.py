@@ -22,12 +22,15 @@ from flashstill.compressed import misnamed, opened, suffix_of
 from flashstill.errors import BadInput
 from flashstill.traces.documents import tables_in
 from flashstill.traces.formats import FORMATS
+from flashstill.traces.spans import RESOURCES, columns_of, is_export, is_span, requests_in
 
 CLIENT = re.compile(r"chunk-[0-9]+-(trace\.csv|dataset\.json)")
 """files of ServeGen (github.com/alibaba/ServeGen)"""
 DOCUMENT = "request"
 """what the rows of a JSON document are called"""
 MOST_COLUMNS, LONGEST_LINE, DOCUMENT_BYTES, BATCH_ROWS = 1000, 1_000_000, 256 * 2**20, 16384
+LONGEST_EXPORT = 2**26
+"""characters of a line with a batch of spans"""
 AHEAD = 63
 """lines of JSON whose names are columns, after the first: a name may be left out where it has no value"""
 Rows = Iterator[tuple[int, Sequence[Any]]]
@@ -89,6 +92,11 @@ def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
             raise BadInput(f"{path}, line {number} or soon after: {what}") from error
         if not line:
             return
+        if len(line) > LONGEST_LINE and any(f'"{name}"' in line[:100] for name in RESOURCES):
+            line += read(LONGEST_EXPORT - LONGEST_LINE)
+            if len(line) <= LONGEST_EXPORT:
+                yield number, line
+                continue
         if len(line) > LONGEST_LINE:
             raise BadInput(f"{path}, line {number}: a line of more than {LONGEST_LINE:,} characters")
         yield number, line
@@ -135,7 +143,11 @@ def _cells(path: Path, number: int, line: str) -> list[str]:
 
 
 def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, str]]) -> Source:
-    columns = dict.fromkeys(_object(path, *first))
+    begins = _object(path, *first)
+    if is_export(begins) or is_span(begins):
+        trees = ((number, _object(path, number, line)) for number, line in chain([first], lines) if line.strip())
+        return _of_spans(path, "line", trees)
+    columns = dict.fromkeys(begins)
     opening, mistake = [first], None
     try:
         for number, line in islice(lines, AHEAD):
@@ -151,6 +163,16 @@ def _json_lines(path: Path, first: tuple[int, str], lines: Iterator[tuple[int, s
                 yield number, [value_at(values, name) for name in names]
 
     return Source(tuple(columns), "line", rows)
+
+
+def _of_spans(path: Path, place: str, trees: Iterable[tuple[int, Mapping[str, Any]]]) -> Source:
+    found = requests_in(str(path), trees)
+    return Source(columns_of(found), place, lambda names: _values(found, names))
+
+
+def _values(records: Iterable[tuple[int, Mapping[str, Any]]], names: Sequence[str]) -> Rows:
+    for number, record in records:
+        yield number, [value_at(record, name) for name in names]
 
 
 def _raised(mistake: BadInput | None) -> Iterator[tuple[int, str]]:
@@ -211,13 +233,13 @@ def _document(path: Path) -> Source | None:
         raise BadInput(f"{path} is neither one JSON document nor JSON lines") from error
     if isinstance(tree, dict) and any(each.fits(tuple(tree)) for each in FORMATS.values() if not each.is_document):
         return None  # JSON lines of one request
+    whole = tree["trace"] if isinstance(tree, dict) and isinstance(tree.get("trace"), dict) else tree
+    if isinstance(whole, dict) and is_export(whole):
+        return _of_spans(path, DOCUMENT, [(1, whole)])
+    if isinstance(tree, list) and tree and all(isinstance(each, dict) and is_span(each) for each in tree):
+        return _of_spans(path, DOCUMENT, enumerate(tree, 1))
     columns, records = tables_in(path, tree)
-    return Source(columns, DOCUMENT, lambda names: _of_records(records, names))
-
-
-def _of_records(records: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Rows:
-    for number, record in enumerate(records, 1):
-        yield number, [value_at(record, name) for name in names]
+    return Source(columns, DOCUMENT, lambda names: _values(enumerate(records, 1), names))
 
 
 @contextmanager
