@@ -95,6 +95,7 @@ def _objects(value: Any) -> Iterator[Tree]:
 
 def _attributes(listed: Any) -> dict[str, Any]:
     """Name -> value, of pairs as OTLP writes them or of an object; nested names are joined by dots."""
+    plain: dict[Any, Any]
     if isinstance(listed, list):
         pairs = [(each.get("key"), each.get("value")) for each in _objects(listed)]
         plain = {key: next(iter(value.values())) for key, value in pairs if isinstance(value, dict) and len(value) == 1}
