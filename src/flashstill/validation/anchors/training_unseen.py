@@ -21,7 +21,7 @@ from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.anchors.trained import TrainedRun, chip_label, compared, predicted
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
-UNSEEN = ("training_unseen", "training_unseen_second", "training_unseen_third")
+UNSEEN = ("training_unseen", "training_unseen_second", "training_unseen_third", "training_unseen_fourth")
 """the tables in the order of their writing"""
 RATE = "tokens/s per chip, training"
 DEFAULT = "nemo"

@@ -25,6 +25,7 @@ UNSEEN = (
     "serving_unseen_third",
     "serving_unseen_fourth",
     "serving_unseen_fifth",
+    "serving_unseen_sixth",
 )
 """the tables in the order of their writing: each was written down when faults had been mended with those before it"""
 _ABOUT = ("id", "source", "quoted", "apart")
