@@ -76,16 +76,26 @@ class TestAmdsTables:
         assert (found.engine, found.precision) == ("aiter", "mxfp4")
         assert found.seconds.tolist() == [pytest.approx(0.5e-3 + 17.7e-6)]
 
-    @pytest.mark.parametrize("precision", ["fp8-block", "fp8", "mxfp4", "fp4"])
-    def test_experts_of_the_die_are_not_those_of_another_maker(self, precision: str) -> None:
+    @pytest.mark.parametrize(
+        ("chip", "same", "precision"),
+        [
+            *(("mi355x", "mi350x", each) for each in ("fp8-block", "fp8", "mxfp4", "fp4")),
+            *(("mi300x", "mi325x", each) for each in ("fp8-block", "fp8", "bf16")),
+        ],
+    )
+    def test_experts_of_the_die_are_not_those_of_another_maker(self, chip: str, same: str, precision: str) -> None:
         """AITER's tables: 26 to 37 us for one token beside sorting, 0.7 of the bandwidth with all experts read."""
-        die, twin, other = (
-            chip_from_facts(load(), name).calibration.kernel("experts", precision, "vllm")
-            for name in ("mi355x", "mi350x", "mi300x")
+        die, twin = (
+            chip_from_facts(load(), name).calibration.kernel("experts", precision, "vllm") for name in (chip, same)
         )
         assert die == twin
-        assert die.memory_efficiency > 2 * other.memory_efficiency
+        assert 0.75 < die.memory_efficiency < 0.9
         assert die.floor_s + 2.56 * die.expert_s < 45e-6
+
+    def test_triton_reads_experts_of_4_bits_on_these_chips_as_on_others(self) -> None:
+        """The joint set of B200 has a fifth of the bandwidth, of TensorRT-LLM's kernels: no engine here runs those."""
+        calibration = chip_from_facts(load(), "mi300x").calibration
+        assert calibration.kernel("experts", "mxfp4/bf16", "vllm").memory_efficiency == 0.8
 
 
 class TestPowerLaw:

@@ -86,7 +86,8 @@ MACHINES = {
     "gpu": "v100-sxm a100-40g a100-80g h100-sxm h100-pcie h800-sxm h200-sxm h20 gh200 b100 b200 b300 gb200 gb300"
     " rubin l4 l40s l20 a10g rtx-4090 rtx-pro-6000 gb10 mi250 mi250x mi300x mi325x mi350x mi355x mi455x"
     " h100-nvl rtx-3090 rtx-a6000 a40 rtx-6000-ada rtx-5090 jetson-thor jetson-agx-orin jetson-orin-nano"
-    " m1-max m2-ultra m3-max m3-ultra m4-max strix-halo arc-pro-b70",
+    " m1-max m2-ultra m3-max m3-ultra m4-max strix-halo arc-pro-b70"
+    " t4 a10 rx-7900-xt rx-7900-xtx radeon-r9700 m4 m4-pro m5",
     "cpu": "xeon-6980p",
     "npu": "gaudi2 gaudi3 trainium1 trainium2 trainium3 inferentia2 ascend-910b ascend-910c sn40l wormhole-n150"
     " blackhole-p150 maia-100 maia-200 mtia-v2",
@@ -271,7 +272,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         load().get("groq-lpu", "memory_bytes_per_s")
 
 
-@pytest.mark.parametrize("chip", ["h200-sxm", "gb200", "mi300x", "tpu-v7"])
+@pytest.mark.parametrize("chip", ["h200-sxm", "gb200", "mi325x", "tpu-v7"])
 @pytest.mark.parametrize("target", ["matmul.memory_efficiency[bf16]", "experts.floor_s[fp8]"])
 def test_an_edited_coefficient_stands_over_those_that_a_chip_takes_from_others(chip: str, target: str) -> None:
     """Of a chip of the same die, of its class, or of the general rows; the others stay as they are."""

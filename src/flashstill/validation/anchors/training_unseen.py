@@ -17,6 +17,7 @@ from flashstill.cost.training import TrainingCost, train_step
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
+from flashstill.plan.deployment import known_precision
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.anchors.trained import TrainedRun, chip_label, compared, predicted
 from flashstill.validation.comparison import NOT_FITTED, Comparison
@@ -56,9 +57,8 @@ def unseen_cost(facts: Facts, row: Row) -> TrainingCost:
     """The predicted step of a row; FlashstillError if model or chip is unknown."""
     facts = facts.edited(tuple(row.get("edits", "").split()))
     software = software_of(facts, row["framework"] or DEFAULT)
-    conditions = make_conditions(
-        chip_from_facts(facts, row["chip"]), uniform(row["precision"], "bf16"), software=software
-    )
+    formats = uniform(known_precision(row["precision"]), "bf16")
+    conditions = make_conditions(chip_from_facts(facts, row["chip"]), formats, software=software)
     return train_step(_model(row), conditions, _plan(row))
 
 
