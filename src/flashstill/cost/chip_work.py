@@ -10,13 +10,16 @@ import numpy.typing as npt
 
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
-from flashstill.cost.operations import operation_joules, operation_seconds, streaming_watts
-from flashstill.cost.throttle import clocked_seconds
+from flashstill.cost.operation_sums import TERMS, operation_sums
+from flashstill.cost.operations import streaming_watts
 from flashstill.parallel import Exchange, Sharded, experts_last
 from flashstill.workload import Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
+_WORKED = tuple(name for name in BOUNDS if name in TERMS)
+_SPENT = tuple(level for level in LEVELS if level in TERMS)
+"""bounds and levels of operations; the others are of exchanges, and of the step as a whole"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,20 +90,11 @@ def chip_work(
 ) -> ChipWork:
     """One chip's share of the operations, the collectives it takes part in, `overhead_s` of software, in which it
     waits, and `sampling_s` of sorting logits, which streams memory; all of it after the work `before`."""
-    shares_s, joules, macs, clocked_s = dict(before.shares_s), dict(before.joules), before.macs, before.clocked_s
-    for operation in operations:
-        timing = operation_seconds(conditions, operation)
-        count, floor_s = operation.count, timing.floor_s
-        work_s = timing.seconds - floor_s
-        computes, all_s = np.asarray(timing.compute_s) >= timing.memory_s, count * work_s
-        shares_s["compute"] = shares_s["compute"] + np.where(computes, all_s, 0.0)
-        shares_s["memory"] = shares_s["memory"] + np.where(computes, 0.0, all_s)
-        clocked_s = clocked_s + count * clocked_seconds(conditions.chip, work_s, timing.compute_s)
-        shares_s["overhead"] = shares_s["overhead"] + count * floor_s
-        for level, spent in operation_joules(conditions, operation).items():
-            if not _is_zero(spent):
-                joules[level] = joules[level] + count * spent
-        macs = macs + count * operation.flops / 2.0
+    shares_s, joules = dict(before.shares_s), dict(before.joules)
+    done = {**{name: shares_s[name] for name in _WORKED}, **{level: joules[level] for level in _SPENT}}
+    sums = operation_sums(conditions, tuple(operations), {**done, "clocked": before.clocked_s, "macs": before.macs})
+    shares_s.update((name, sums[name]) for name in _WORKED)
+    joules.update((level, sums[level]) for level in _SPENT)
     for exchange in exchanges:
         seconds, sent_joules = _exchange_cost(conditions, exchange)
         shares_s["links"] = shares_s["links"] + exchange.count * seconds
@@ -109,7 +103,7 @@ def chip_work(
     if not _is_zero(sampling_s):
         shares_s["memory"] = shares_s["memory"] + sampling_s
         joules["activations"] = joules["activations"] + sampling_s * streaming_watts(conditions)
-    return ChipWork(shares_s=shares_s, joules=joules, macs=macs, clocked_s=clocked_s)
+    return ChipWork(shares_s=shares_s, joules=joules, macs=sums["macs"], clocked_s=sums["clocked"])
 
 
 def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity, Quantity]:

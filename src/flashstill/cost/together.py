@@ -70,7 +70,7 @@ class _Axis:
                 return number
             assert isinstance(number, np.ndarray)
             axis = number.ndim - self.behind - 1
-            mine = number.take([min(place, number.shape[axis] - 1)], axis)
-            return mine if axis else mine[0]
+            mine = min(place, number.shape[axis] - 1)
+            return number[(*(slice(None),) * axis, slice(mine, mine + 1))] if axis else number[mine]
 
         return step.each(one)
