@@ -14,16 +14,13 @@ these cases: operations on zero tokens get count zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.workload.blocks import block
-from flashstill.workload.experts import Experts
-from flashstill.workload.mixers import LATENT_FORMS
-from flashstill.workload.operations import Matmul, Operation, Quantity, Widths
+from flashstill.workload.blocks import blocks
+from flashstill.workload.operations import Operation, Quantity, Widths
 from flashstill.workload.phases import ends
 from flashstill.workload.seen import NewTokens
 
@@ -76,13 +73,9 @@ def mixed(
     """One forward pass over decoding sequences and prompt chunks; counts and lengths may be arrays that broadcast."""
     widths = widths or Widths()
     chunks = _with_lengths(chunks)
-    operations: list[Operation] = []
-    for layer in model.layers:
-        one = block(model, layer, decoding.new, widths, skew)
-        other = block(model, layer, chunks.new, widths, skew)
-        operations += _joined(_counted(one, decoding.tokens), _counted(other, chunks.tokens))
     sampled = decoding.tokens + chunks.count
-    return (*operations, *ends(model, decoding.tokens + chunks.tokens, sampled, widths))
+    every = blocks(model, (decoding.new, chunks.new), widths, skew)
+    return (*every, *ends(model, decoding.tokens + chunks.tokens, sampled, widths))
 
 
 def _with_lengths(chunks: Chunks) -> Chunks:
@@ -91,48 +84,3 @@ def _with_lengths(chunks: Chunks) -> Chunks:
     if np.all(there):
         return chunks
     return replace(chunks, count=np.where(there, chunks.count, 0.0), length=np.where(there, chunks.length, 1.0))
-
-
-def _counted(operations: Sequence[Operation], tokens: Quantity) -> Sequence[Operation]:
-    """One block's operations for decoding or chunk tokens; without tokens, unshared operations get count 0."""
-    there = np.asarray(tokens) > 0
-    if np.all(there):
-        return operations
-    return [
-        operation if _is_shared(operation) else replace(operation, count=operation.count * there.astype(np.float64))
-        for operation in operations
-    ]
-
-
-def _is_shared(operation: Operation) -> bool:
-    """Whether an operation treats decoding and chunk tokens alike, so that both can share it."""
-    if isinstance(operation, Matmul):
-        return operation.name not in LATENT_FORMS
-    return isinstance(operation, Experts) or type(operation) is Operation
-
-
-def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Operation]:
-    """One block for decoding and chunk tokens, in order: shared operations merged, the others one after another."""
-    operations: list[Operation] = []
-    rest = iter(theirs)
-    for operation in ours:
-        if not _is_shared(operation):
-            operations.append(operation)
-            continue
-        for other in rest:
-            if _is_shared(other):
-                assert other.name == operation.name
-                operations.append(_together(operation, other))
-                break
-            operations.append(other)
-    return [*operations, *rest]
-
-
-def _together(one: Operation, other: Operation) -> Operation:
-    """Two equal operations merged into one on the tokens of both."""
-    summed = one.reduce_bytes + other.reduce_bytes
-    if isinstance(one, Matmul) and isinstance(other, Matmul):
-        return replace(one, rows=one.rows + other.rows, reduce_bytes=summed)
-    if isinstance(one, Experts) and isinstance(other, Experts):
-        return replace(one, tokens=one.tokens + other.tokens, reduce_bytes=summed)
-    return replace(one, activation_bytes=one.activation_bytes + other.activation_bytes, reduce_bytes=summed)

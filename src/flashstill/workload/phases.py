@@ -12,7 +12,7 @@ A window w, or an indexer that keeps the best w, replaces S by min(S, w) and rem
 from __future__ import annotations
 
 from flashstill.arch import Architecture
-from flashstill.workload.blocks import block
+from flashstill.workload.blocks import blocks
 from flashstill.workload.operations import Operation, Quantity, Widths, matmul
 from flashstill.workload.seen import NewTokens
 
@@ -28,7 +28,7 @@ def decode(
     """One decode step: `queries` new tokens for each of `batch` sequences with `context` cached tokens."""
     widths = widths or Widths()
     new = NewTokens(sequences=batch, queries=queries, past=context, prompt=False)
-    return (*_blocks(model, new, widths, skew), *ends(model, new.tokens, new.tokens, widths))
+    return (*blocks(model, (new,), widths, skew), *ends(model, new.tokens, new.tokens, widths))
 
 
 def prefill(
@@ -42,11 +42,7 @@ def prefill(
     """Prefill of `batch` prompts of `length` tokens after `past` cached ones; logits of the last position only."""
     widths = widths or Widths()
     new = NewTokens(sequences=batch, queries=length, past=past, prompt=True)
-    return (*_blocks(model, new, widths, skew), *ends(model, new.tokens, batch, widths))
-
-
-def _blocks(model: Architecture, new: NewTokens, widths: Widths, skew: float) -> list[Operation]:
-    return [operation for layer in model.layers for operation in block(model, layer, new, widths, skew)]
+    return (*blocks(model, (new,), widths, skew), *ends(model, new.tokens, batch, widths))
 
 
 def ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
