@@ -153,7 +153,7 @@ def predict(
         from flashstill.in_flight import simulated_answer
 
         found = [simulated_answer(table, one, price) if isinstance(one, Answer) else one for one in found]
-    outcomes = outcomes_of(asked.questions, found, asked.swept)
+    outcomes = outcomes_of(asked.question, found, asked.swept)
     return Sweep(outcomes, PREDICTED) if asked.swept else _only(outcomes)
 
 
@@ -205,7 +205,7 @@ def explain(
         asked = asked_by_keywords({**keywords, "context": 1024 if context is None else context})
     table = facts_of(facts, set, [case.deployment.chip for case in asked.cases])
     steps = explanations(table, asked.cases, price)
-    outcomes = outcomes_of(asked.questions, steps, asked.swept)
+    outcomes = outcomes_of(asked.question, steps, asked.swept)
     return Sweep(outcomes, EXPLAINED) if asked.swept else _only(outcomes)
 
 

@@ -28,15 +28,14 @@ Edits = Mapping[str, float | str]
 
 
 class Asked(NamedTuple):
-    """Cases in order, each with the flat dict of its inputs; `swept` is whether the call is a sweep."""
+    """Cases in order; `swept` is whether the call is a sweep."""
 
     cases: list[Case]
     swept: bool
 
-    @property
-    def questions(self) -> list[dict[str, Any]]:
-        """The input fields of each case, used for rows that have no answer."""
-        return [question_of(*case) for case in self.cases]
+    def question(self, place: int) -> dict[str, Any]:
+        """The input fields of the case at a place, for its row where it has no answer."""
+        return question_of(*self.cases[place])
 
 
 OF_ALL, CONCURRENCY = ("price", "facts", "set"), "concurrency"
@@ -67,7 +66,7 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
         if keywords.get(name) is None:
             raise BadInput(f"give {name}=, or a Scenario and a Deployment")
     for name in keywords:
-        if name not in _SCENARIO | _DEPLOYMENT:
+        if name not in _KINDS:
             raise BadInput(_unknown_keyword(name, _SCENARIO | _DEPLOYMENT, "batch"))
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)

@@ -191,9 +191,8 @@ def _sweep(directory: Path) -> None:
 
 def home_directory() -> Path:
     """Directory of converted models and this machine's fact rows: $FLASHSTILL_HOME, default ~/.cache/flashstill."""
-    home = os.environ.get("FLASHSTILL_HOME")
     try:
-        return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
+        return Path(os.environ.get("FLASHSTILL_HOME") or "~/.cache/flashstill").expanduser()
     except RuntimeError as error:  # HOME is not set and the user has no passwd entry
         raise DiskTrouble("there is no home directory; let HOME or FLASHSTILL_HOME name a directory") from error
 

@@ -6,7 +6,7 @@ A list, tuple, range or one-dimensional array is an axis of the sweep; the last 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -120,18 +120,18 @@ def plain_value(value: Any) -> Any:
 
 
 def outcomes_of(
-    questions: Sequence[Mapping[str, Any]], answers: Iterable[A | FlashstillError], swept: bool
+    question: Callable[[int], Mapping[str, Any]], answers: Iterable[A | FlashstillError], swept: bool
 ) -> tuple[A | Refusal, ...]:
     """Answers, with a `Refusal` in place of each error. An error is raised if this is not a sweep, if it is a
-    MissingFact or UnsupportedArchitecture, or if no combination has an answer."""
+    MissingFact or UnsupportedArchitecture, or if no combination has an answer.  question: of the answer at a place."""
     outcomes: list[A | Refusal] = []
     errors: list[FlashstillError] = []
-    for question, answer in zip(questions, answers, strict=True):
+    for place, answer in enumerate(answers):
         if isinstance(answer, FlashstillError):
             if not swept or isinstance(answer, MissingFact | UnsupportedArchitecture):
                 raise answer
             errors.append(answer)
-            outcomes.append(Refusal(question=question, reason=str(answer)))
+            outcomes.append(Refusal(question=question(place), reason=str(answer)))
         else:
             outcomes.append(answer)
     if len(errors) == len(outcomes):

@@ -11,7 +11,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.footprint import held_tokens, most_sequences
+from flashstill.cost.footprint import held_tokens, most_of_each
 from flashstill.cost.load import Load
 from flashstill.cost.speculation import Speculation
 from flashstill.parallel import Layout
@@ -25,8 +25,8 @@ def capacity(
     draft = speculation.draft if speculation else None
     longest = load.isl + load.osl
     held = held_tokens(conditions, load.isl + load.osl / 2.0, longest)
-    alone = most_sequences(model, conditions, layout, longest, draft)
-    return alone, most_sequences(model, conditions, layout, held, draft)
+    alone, fitting = most_of_each(model, conditions, layout, (longest, held), draft)
+    return alone, fitting
 
 
 def running_requests(conditions: Conditions, load: Load, fitting: Quantity) -> Quantity:

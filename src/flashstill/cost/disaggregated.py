@@ -105,8 +105,8 @@ def serve_apart(
     prompt_s = full.seconds / prompts
     ahead = (load.concurrency / pools.groups + prompts) / 2.0 - 1.0
     burst_s = np.where(load.concurrency > pools.groups, np.maximum(ahead, 0.0), 0.0) * prompt_s
-    alone, fitting = capacity(model, conditions, decode, load, speculation)
-    fitting = np.maximum(fitting, 1.0)  # as in `serve`: where not one fits, the batch returned is 0
+    alone, held = capacity(model, conditions, decode, load, speculation)
+    fitting = np.maximum(held, 1.0)  # as in `serve`: where not one fits, the batch returned is 0
 
     def first_s(rate: Quantity) -> Quantity:
         busy = np.minimum(rate / prefills, 1.0 - 1e-9)
@@ -139,6 +139,7 @@ def serve_apart(
         input_share=prefilling * (1.0 - found),
         cached_share=prefilling * found,
         batch=np.where((alone >= 1.0) & (room * prefill.dp * prefill.pp >= 1.0), batch, 0.0),
+        fitting=held,
         decode=step,
         prefill=full,
         transfer_s=transfer_s,

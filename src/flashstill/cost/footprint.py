@@ -13,6 +13,7 @@ libraries and CUDA graphs leave of it, or a share of that (TensorRT-LLM's free_g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
@@ -106,11 +107,26 @@ def most_sequences(
     model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity, draft: Architecture | None = None
 ) -> Quantity:
     """Number of sequences of `tokens` that fit on the whole layout; below 1 if not even one fits."""
-    widths = conditions.precisions.widths
-    sequence = sequence_bytes(model, tokens, widths, layout)
-    if draft is not None:
-        sequence = sequence + sequence_bytes(draft, tokens, widths, layout)
-    return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) / np.maximum(sequence, 1e-9) * layout.dp
+    (most,) = most_of_each(model, conditions, layout, (tokens,), draft)
+    return most
+
+
+def most_of_each(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    lengths: Sequence[Quantity],
+    draft: Architecture | None = None,
+) -> list[Quantity]:
+    """As `most_sequences`, for sequences of each of several lengths beside the same weights."""
+    widths, room = conditions.precisions.widths, np.maximum(room_bytes(model, conditions, layout, draft), 0.0)
+    most = []
+    for tokens in lengths:
+        sequence = sequence_bytes(model, tokens, widths, layout)
+        if draft is not None:
+            sequence = sequence + sequence_bytes(draft, tokens, widths, layout)
+        most.append(room / np.maximum(sequence, 1e-9) * layout.dp)
+    return most
 
 
 def held_tokens(conditions: Conditions, tokens: Quantity, longest: Quantity) -> Quantity:
@@ -135,10 +151,10 @@ def holds(
     longest: tokens of a sequence at its full length; one such sequence must fit in either case.
     """
     draft = speculation.draft if speculation else None
-    at_end = np.asarray(most_sequences(model, conditions, layout, np.maximum(longest, 1.0), draft))
-    one = at_end >= 1.0
-    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(tokens, 1.0), draft))
-    return one & (mean >= sequences), one
+    lengths = [np.maximum(length, 1.0) for length in (longest, tokens)]
+    at_end, mean = most_of_each(model, conditions, layout, lengths, draft)
+    one = np.asarray(at_end) >= 1.0
+    return one & (np.asarray(mean) >= sequences), one
 
 
 def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:

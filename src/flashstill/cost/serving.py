@@ -22,9 +22,13 @@ from flashstill.workload import Chunks, Decoding, Quantity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving(Pace):
-    """Rates with the two steps behind them. batch: sequences running at once on the whole layout; 0 if none fits."""
+    """Rates with the two steps behind them. batch: sequences running at once on the whole layout; 0 if none fits.
+
+    fitting: sequences of the mean length held for which the layout has memory.
+    """
 
     batch: Quantity
+    fitting: Quantity
     decode: StepCost
     prefill: StepCost
 
@@ -75,6 +79,7 @@ def serve(
         input_share=pace.input_share,
         cached_share=pace.cached_share,
         batch=np.where(alone >= 1.0, running, 0.0),
+        fitting=fitting,
         decode=step,
         prefill=passed,
     )

@@ -9,7 +9,7 @@ So several steps are one mixed step whose numbers are arrays along an axis of st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,11 @@ class _Axis:
     """The axis of steps. dimensions: the most that an array of one step has."""
 
     dimensions: int
+    behind: int = field(init=False)
+    """number of axes behind that of steps; with all AXES of a row of a stack, the first of them is free for it"""
 
-    @property
-    def behind(self) -> int:
-        """Number of axes behind that of steps; with all AXES of a row of a stack, the first of them is free for it."""
-        return min(self.dimensions, AXES - 1)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "behind", min(self.dimensions, AXES - 1))
 
     def along(self, parts: Sequence[Any]) -> Any:
         """The numbers of several parts of a step as those of one."""
@@ -57,10 +57,13 @@ class _Axis:
     def _joined(self, numbers: Sequence[Quantity]) -> Quantity:
         if all(number is numbers[0] for number in numbers):
             return numbers[0]
-        arrays = np.broadcast_arrays(*numbers)
-        missing = max(self.dimensions, self.behind + 1) - arrays[0].ndim
-        shape = (*(1,) * missing, *arrays[0].shape)
-        return np.concatenate([array.reshape(shape) for array in arrays], axis=-self.behind - 1, dtype=np.float64)
+        shape = np.broadcast_shapes(*{np.shape(number) for number in numbers})
+        whole = [1] * (max(self.dimensions, self.behind + 1) - len(shape)) + list(shape)
+        whole[-self.behind - 1] = len(numbers)
+        steps = np.empty(whole)
+        for place, number in enumerate(numbers):
+            steps[(..., slice(place, place + 1), *(slice(None),) * self.behind)] = number
+        return steps
 
     def at(self, step: StepCost, place: int) -> StepCost:
         """The cost of the step at this place."""

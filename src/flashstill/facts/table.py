@@ -145,7 +145,9 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
             raise BadInput(f"facts directory {directory} {what}")
         if not any(directory.glob("*.csv")):
             raise BadInput(f"facts directory {directory.absolute()} holds no .csv file of facts")
-    users_files = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
+    own = user_directory()
+    searched = [own, *directories] if own.is_dir() else directories
+    users_files = [path for directory in searched for path in sorted(directory.glob("*.csv"))]
     if not users_files:
         return _package().edited(edits)
     return _with_files(tuple((path.absolute(), _version(path)) for path in users_files)).edited(edits)

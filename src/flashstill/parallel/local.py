@@ -32,7 +32,9 @@ def split_columns(operation: Matmul, chips: Quantity) -> Matmul:
     """One chip's share of a matmul: split by columns or by weight rows, as `operation.split` says."""
     if operation.split == "none":
         return operation
-    return part(operation, depth=chips) if operation.split == "rows" else part(operation, columns=chips)
+    if operation.split == "rows":
+        return replace(operation, depth=operation.depth / chips)
+    return replace(operation, columns=operation.columns / chips)
 
 
 def split_attention(operation: Attention, heads: Quantity, sequences: Quantity = 1.0) -> Attention:

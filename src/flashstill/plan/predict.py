@@ -12,7 +12,7 @@ import numpy as np
 
 from flashstill.cost import Load, StepCost, serve
 from flashstill.cost.disaggregated import serve_apart
-from flashstill.cost.footprint import held_tokens, layout_room_bytes, most_sequences, token_bytes
+from flashstill.cost.footprint import layout_room_bytes, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError, joined_notes
 from flashstill.facts import Facts
@@ -96,7 +96,6 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     """Predictions of cases that differ only in load and layout."""
     model, conditions, drafting = setup.model, setup.conditions, setup.speculation
     layout, load = stacked(setup, group)
-    isl, osl = np.asarray(load.isl), np.asarray(load.osl)
     if group[0].prefill is None:
         served, of_pools = serve(model, conditions, layout, load, drafting), {}
     else:
@@ -110,14 +109,13 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     figures += [served.decode.seconds, served.decode.total_joules / (np.maximum(served.batch, 1e-9) * drafted)]
     figures += [served.decode.watts_per_chip]
     small = drafting.draft if drafting else None
-    figures += [
-        layout_room_bytes(model, conditions, layout, small),
-        most_sequences(model, conditions, layout, held_tokens(conditions, isl + osl / 2.0, isl + osl), small),
-    ]
-    figures += of_pools.values()
+    figures += [layout_room_bytes(model, conditions, layout, small), served.fitting, *of_pools.values()]
     kv_bytes = token_bytes(model, conditions.precisions.widths)
-    columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
-    bounds = [_bounds(step, len(group)) for step in (served.decode, served.prefill)]
+    shape = np.shape(load.isl)
+    columns = [_as_of(figure, shape).tolist() for figure in figures]
+    bounds = [_bounds(served.decode, len(group))] * 2
+    if any(each.scenario.osl == 1 for each in group):  # without decode steps
+        bounds[1] = _bounds(served.prefill, len(group))
     names = (
         *_SERVED,
         "decode_s",
@@ -138,6 +136,12 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         )
         for each, values, decoding, filling in zip(group, zip(*columns, strict=True), *bounds, strict=True)
     ]
+
+
+def _as_of(figure: Quantity, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """A figure of each case, as an array of their shape."""
+    is_one = isinstance(figure, np.ndarray) and figure.shape == shape
+    return figure if is_one else np.broadcast_to(figure, shape)  # type: ignore[return-value]
 
 
 def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
