@@ -28,7 +28,7 @@ from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.hardware.present import either
 from flashstill.parallel import ROUNDS, Exchange, sent_bytes
-from flashstill.workload import Quantity
+from flashstill.workload import Quantity, is_any
 
 MANY, SPARSE = 256, 0.9
 """exchanges of which those that send nothing are left out, if at most this share of them sends anything"""
@@ -99,13 +99,13 @@ def _cost(
 
     def torus() -> Quantity:
         whole: Quantity = 0.0  # the group and its strides
-        if np.any(np.asarray(exchange.slice_chips) > 0):
+        if is_any(np.asarray(exchange.slice_chips) > 0):
             joined = chip.system.joined(exchange.slice_chips)
             whole = np.where(np.asarray(exchange.slice_chips) > 0, joined, near * stride)
         return _torus(chip, calibration, collective, kind, size, inside, near, stride, whole)
 
     seconds = either(chip.topology.axes, torus, partial(_switch, chip, collective, kind, size, inside, near))
-    if np.any(far > 1):
+    if is_any(far > 1):
         between = collective if kind == "all-to-all" else calibration.collective(kind)
         within = seconds
         if between is not collective:

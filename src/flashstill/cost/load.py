@@ -54,8 +54,8 @@ def chunks_of(load: Load, prompts: Quantity) -> Chunks:
 def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:
     """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
     most = prompts_of_a_pass(conditions, load)
-    least = np.minimum(np.clip(local, 1.0, load.cohort), most)
-    prompts: Quantity = np.clip(local / load.osl, least, most)
+    least = np.minimum(np.minimum(np.maximum(local, 1.0), load.cohort), most)
+    prompts: Quantity = np.minimum(np.maximum(local / load.osl, least), most)
     return prompts
 
 
@@ -71,7 +71,7 @@ def cohort_passes(load: Load, local: Quantity, prompts: Quantity) -> Quantity:
     Requests of equal length follow one another: a new one comes while the prompt before it is prefilled, and where
     steps are scheduled ahead another goes before it.  Those of a burst wait in its queue instead.
     """
-    followed = np.maximum(np.clip(local, 1.0, load.cohort) / prompts, 1.0)
+    followed = np.maximum(np.minimum(np.maximum(local, 1.0), load.cohort) / prompts, 1.0)
     passes: Quantity = load.burst_share + (1.0 - load.burst_share) * followed
     return passes
 
@@ -152,5 +152,5 @@ def delay_seconds(
 
 def prefilling_stages(layout: Layout, batch: Quantity) -> Quantity:
     """Stages of all replicas that work on prompts at the same time: those that have requests."""
-    stages: Quantity = np.minimum(batch, layout.dp) * np.clip(batch / layout.dp, 1.0, layout.pp)
+    stages: Quantity = np.minimum(batch, layout.dp) * np.minimum(np.maximum(batch / layout.dp, 1.0), layout.pp)
     return stages

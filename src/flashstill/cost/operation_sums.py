@@ -12,6 +12,7 @@ differ in shape and are large.  Both add the operations in their order, so that 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -38,7 +39,7 @@ def operation_sums(
 ) -> dict[str, Quantity]:
     """The TERMS of all operations, added one after another to those of the work before them."""
     shape = () if conditions.chip.stacked or len(operations) < 2 else _shape(operations)
-    if shape and np.prod(shape) <= FEW:
+    if shape and math.prod(shape) <= FEW:
         return _in_a_table(conditions, operations, before, shape)
     sums = dict(before)
     for operation in operations:

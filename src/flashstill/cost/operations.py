@@ -15,7 +15,7 @@ from flashstill.cost.conditions import Conditions
 from flashstill.cost.timing import Timing, fastest, memory_seconds, scaled
 from flashstill.hardware import Kernel
 from flashstill.hardware.calibration import kernel_format
-from flashstill.hardware.present import either
+from flashstill.hardware.present import either, present
 from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
 _NO_TIME: Quantity = 0.0
@@ -92,7 +92,7 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         runs_in = conditions.runs_in(conditions.precisions.of(operation.role))
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
-        if np.any(conditions.software.quantise_ratio):
+        if present(conditions.software.quantise_ratio):
             quantised = partial(kernels.quantise_seconds, chip, operation, kernel)
             floor_s, free = kernel.quantise_floor_s, lambda: _NO_TIME
             unfused = conditions.software.quantise_ratio * _scales_ratio(conditions, operation.role)

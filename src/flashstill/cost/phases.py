@@ -18,7 +18,7 @@ from flashstill.cost.prefills import in_sequence, prefill_passes
 from flashstill.cost.speculation import Speculation, head_share, verified_queries
 from flashstill.cost.step import StepCost, on_chips, step_cost
 from flashstill.parallel import Layout, Sharded, remembered, shard, to_next_stages
-from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
+from flashstill.workload import Chunks, Decoding, Quantity, decode, is_any, mixed, prefill
 
 
 def batch_step(
@@ -45,7 +45,7 @@ def working_share(model: Architecture, layout: Layout, batch: Quantity) -> Quant
     Sequences are assigned to replicas first, then to pipeline stages.  Attention replicas that share experts step
     together: as in the engines, one without a sequence computes a dummy token, so it counts as busy.
     """
-    stages = np.clip(batch / layout.dp, 1.0, layout.pp) / layout.pp
+    stages = np.minimum(np.maximum(batch / layout.dp, 1.0), layout.pp) / layout.pp
     return stages if model.routed else stages * np.minimum(batch / layout.dp, 1.0)
 
 
@@ -210,7 +210,7 @@ def with_sends(
     step: StepCost, model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity
 ) -> StepCost:
     """The step with its `tokens` tokens sent from stage to stage; the step itself where there is one stage."""
-    if not np.any(np.asarray(layout.pp) > 1):
+    if not is_any(np.asarray(layout.pp) > 1):
         return step
     return step.plus(sends(model, conditions, layout, tokens))
 

@@ -17,7 +17,7 @@ from flashstill.cost.speculation import Speculation, verified_queries
 from flashstill.cost.step import StepCost
 from flashstill.cost.together import steps_together
 from flashstill.parallel import Layout
-from flashstill.workload import Chunks, Decoding, Quantity
+from flashstill.workload import Chunks, Decoding, Quantity, is_any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ def serve(
     prompts = prompts_together(conditions, load, local)
     decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
     together, passes = chunks_of(load, prompts), prefill_passes(load.computed, load.chunk, load.cached)
-    uncached = prefill_passes(load.computed, load.chunk) if np.any(load.cached) else []
+    uncached = prefill_passes(load.computed, load.chunk) if is_any(load.cached) else []
     steps = [(decoding, replace(together, count=0.0)), (decoding, together)]
     nothing = replace(decoding, sequences=0.0)
     steps += [(nothing, Chunks(count=prompts, length=one.length, past=one.past)) for one in (*passes, *uncached)]

@@ -133,7 +133,7 @@ class StepCost:
     def bound(self) -> str | list[str]:
         """The bound with the largest share of the time: a name, or a list of names for arrays."""
         names = np.asarray(BOUNDS)
-        stacked = np.stack(np.broadcast_arrays(*(np.asarray(self.shares_s[name]) for name in BOUNDS)))
+        stacked = np.array(np.broadcast_arrays(*(self.shares_s[name] for name in BOUNDS)))
         largest = names[stacked.argmax(axis=0)]
         return str(largest) if largest.ndim == 0 else [str(name) for name in largest.ravel()]
 

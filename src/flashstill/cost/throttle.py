@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.hardware import Chip
-from flashstill.workload import Quantity
+from flashstill.workload import Quantity, is_any
 
 CORE_LEVELS = ("arithmetic", "near_sram", "far_sram", "active")
 """energy levels of the core, which fall with the square of its voltage"""
@@ -47,7 +47,7 @@ def throttled(
     """What the limit of one chip does to a step of so many seconds (T), clocked seconds (K) and joules (A, B)."""
     watts = chip.power_limit_w - chip.waiting_w  # chips are validated: power_limit_w > static_w
     over = (core_joules + other_joules) / watts > seconds
-    if not np.any(over):
+    if not is_any(over):
         return Throttled(np.zeros(np.shape(seconds))[()], 1.0)  # seconds may be infinite
     with np.errstate(invalid="ignore"):  # of steps that never end, which no limit makes longer
         core = np.maximum(core_joules, _NEXT_TO_NONE * other_joules + 1e-100)

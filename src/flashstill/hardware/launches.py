@@ -33,14 +33,13 @@ def software_of_chip(facts: Facts, engine: str, chip: Chip) -> Software:
     A chip's own first_ratio, with the engine as condition, replaces the engine's.
     """
     software = software_on(facts, engine, chip.maker_class)
-    if changes := facts.derived(("on class", engine, chip.chip_class), lambda: _on_class(facts, engine, chip)):
-        software = replace(software, **changes)
+    changes = dict(facts.derived(("on class", engine, chip.chip_class), lambda: _on_class(facts, engine, chip)))
     if (first := facts.find(chip.name, "first_ratio", engine_name(engine))) is not None:
-        software = replace(software, first_ratio=first.value)
+        changes["first_ratio"] = first.value
     usual = facts.find(chip.chip_class, "matmul.floor_s", "bf16")
-    if usual is None or not usual.value or not has_measured_engines(facts, chip.maker_class):
-        return software
-    return replace(software, launch_ratio=chip.calibration.kernel("matmul", "bf16").floor_s / usual.value)
+    if usual is not None and usual.value and has_measured_engines(facts, chip.maker_class):
+        changes["launch_ratio"] = chip.calibration.kernel("matmul", "bf16").floor_s / usual.value
+    return replace(software, **changes) if changes else software
 
 
 def _on_class(facts: Facts, engine: str, chip: Chip) -> dict[str, Any]:

@@ -37,5 +37,5 @@ class System:
 
     def near(self, group: Quantity, stride: Quantity = 1.0, slice_chips: Quantity = 0.0) -> Quantity:
         """Members of a group, with ranks `stride` apart, in one domain; the group spans group/near domains."""
-        inside: Quantity = np.clip(np.floor(self.joined(slice_chips) / stride), 1.0, group)
+        inside: Quantity = np.minimum(np.maximum(np.floor(self.joined(slice_chips) / stride), 1.0), group)
         return inside

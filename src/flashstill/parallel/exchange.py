@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.workload import Operation, Quantity
+from flashstill.workload import Operation, Quantity, is_any
 
 Places = npt.NDArray[np.intp]
 ROUNDS = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": 1.0, "all-to-all": 1.0, "send": 1.0}
@@ -62,4 +62,4 @@ def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:
 
 def among(group: Quantity, *candidates: Exchange) -> list[Exchange]:
     """The candidates, or an empty list if no group has more than one chip."""
-    return list(candidates) if np.any(np.asarray(group) > 1) else []
+    return list(candidates) if is_any(np.asarray(group) > 1) else []

@@ -15,7 +15,7 @@ import numpy as np
 
 from flashstill.parallel.balance import busiest_load
 from flashstill.parallel.layout import Layout
-from flashstill.workload import Attention, Experts, IndexScores, Matmul, Quantity, SmallKernels, State
+from flashstill.workload import Attention, Experts, IndexScores, Matmul, Quantity, SmallKernels, State, is_any
 
 
 def part(operation: Matmul, rows: Quantity = 1.0, columns: Quantity = 1.0, depth: Quantity = 1.0) -> Matmul:
@@ -67,7 +67,7 @@ def split_experts(operation: Experts, layout: Layout) -> Experts:
         local_experts=operation.local_experts / layout.ep,
         ffn_width=operation.ffn_width / layout.expert_tp,
     )
-    if np.all(np.asarray(layout.ep) <= 1):
+    if not is_any(np.asarray(layout.ep) > 1):
         return mine
     return replace(
         mine,

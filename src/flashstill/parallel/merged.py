@@ -65,7 +65,7 @@ def _equal(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.shape(one) == np.shape(other) and bool(np.all(one == other))
+        return np.shape(one) == np.shape(other) and bool((one == other).all())
     if not is_dataclass(one):
         return bool(one == other)
     if type(one) is not type(other):

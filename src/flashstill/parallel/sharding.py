@@ -27,7 +27,7 @@ from flashstill.parallel.local import (
     split_state,
 )
 from flashstill.parallel.weights import gathered, two_dimensional
-from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
+from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State, is_any
 
 
 def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
@@ -85,7 +85,7 @@ def _local(operation: Operation, layout: Layout) -> Operation:
 def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
     """Reduction of a layer's partial results; with dp > 1 the all-to-all has already reduced those of experts."""
     size = operation.reduce_bytes
-    if not np.any(size):
+    if not is_any(size):
         return []
     sizes = {"all-reduce": size}
     if isinstance(operation, Experts):
@@ -93,7 +93,7 @@ def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
         sizes = {"all-reduce": np.where(travelled, 0.0, size), "all-gather": np.where(travelled, size, 0.0)}
     exchanges = []
     for kind, size in sizes.items():
-        if np.any(size):
+        if is_any(size):
             exchanges += among(
                 layout.tp,
                 Exchange(
@@ -144,7 +144,7 @@ def _to_experts(operation: Experts, layout: Layout) -> list[Exchange]:
 
 def to_next_stages(layout: Layout, width: int, tokens: Quantity) -> tuple[Exchange, ...]:
     """Sends of a step of `tokens` tokens through all stages of a pipeline: 16-bit activations."""
-    if not np.any(np.asarray(layout.pp) > 1):
+    if not is_any(np.asarray(layout.pp) > 1):
         return ()
     return (
         Exchange(

@@ -2,7 +2,7 @@
 
 from flashstill.workload.experts import EVEN, Experts, Routed
 from flashstill.workload.mixed_step import Chunks, Decoding, mixed
-from flashstill.workload.operations import Attention, Matmul, Operation, Quantity, Widths, matmul
+from flashstill.workload.operations import Attention, Matmul, Operation, Quantity, Widths, is_any, matmul
 from flashstill.workload.phases import decode, prefill
 from flashstill.workload.recurrence import State
 from flashstill.workload.sparse import IndexScores, SmallKernels
@@ -32,6 +32,7 @@ __all__ = [
     "cache_bytes",
     "decode",
     "expert_copy_parameters",
+    "is_any",
     "matmul",
     "memory_bytes",
     "mixed",

@@ -74,7 +74,7 @@ def _mixing(width: int, mixer: Mixer, new: Sequence[NewTokens], widths: Widths) 
 def _counted(operations: list[Operation], tokens: Quantity) -> list[Operation]:
     """A mixer's operations on one kind of tokens; without tokens, those that are not shared get count 0."""
     there = np.asarray(tokens) > 0
-    if np.all(there):
+    if there.all():
         return operations
     return [
         operation if _is_shared(operation) else replace(operation, count=operation.count * there.astype(np.float64))

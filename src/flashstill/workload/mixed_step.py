@@ -81,6 +81,6 @@ def mixed(
 def _with_lengths(chunks: Chunks) -> Chunks:
     """The chunks with length at least 1 where they are empty, since kernels divide by the length."""
     there = np.asarray(chunks.tokens) > 0
-    if np.all(there):
+    if there.all():
         return chunks
     return replace(chunks, count=np.where(there, chunks.count, 0.0), length=np.where(there, chunks.length, 1.0))

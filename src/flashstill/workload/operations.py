@@ -23,6 +23,11 @@ import numpy.typing as npt
 Quantity = float | npt.NDArray[np.float64]
 
 
+def is_any(numbers: Quantity | npt.NDArray[np.bool_]) -> bool:
+    """Whether any number is not 0: as np.any, which takes ten times as long as a product where numbers are few."""
+    return bool(numbers.any()) if isinstance(numbers, np.ndarray) else bool(numbers)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
     """Bytes per value. attention, experts, exact: None for the same as `weight`.
