@@ -27,7 +27,17 @@ from flashstill.parallel.local import (
     split_state,
 )
 from flashstill.parallel.weights import gathered, two_dimensional
-from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State, is_any
+from flashstill.workload import (
+    Attention,
+    Experts,
+    IndexScores,
+    Matmul,
+    Operation,
+    Quantity,
+    SmallKernels,
+    State,
+    is_any,
+)
 
 
 def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:

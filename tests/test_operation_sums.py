@@ -1,0 +1,86 @@
+"""Operations of one kernel are priced side by side where numbers are few: the same sums, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flashstill.arch import load_architecture
+from flashstill.cost import operation_sums
+from flashstill.cost.chip_work import ChipWork, chip_work
+from flashstill.facts import load
+from flashstill.plan.case import Case
+from flashstill.plan.resolve import resolve
+from flashstill.workload import Chunks, Decoding, Operation, mixed
+from flashstill.workload.operations import is_any
+
+MODELS = ("llama-3.1-70b", "gpt-oss-120b", "deepseek-v3.2", "qwen3-next-80b-a3b", "deepseek-v4-flash", "gemma-3-27b")
+
+
+def step_of(model: str, sequences: operation_sums.Quantity, before: ChipWork | None = None) -> ChipWork:
+    """The work of a mixed step on one chip of eight."""
+    case = Case.of(model=model, chip="h200-sxm", tp=8)
+    conditions = resolve(load(), case.scenario, case.deployment).conditions
+    steps = Decoding(sequences=sequences, context=5000.0), Chunks(count=sequences / 70.0, length=900.0)
+    operations = mixed(load_architecture(model), *steps, conditions.widths, conditions.skew)
+    return chip_work(conditions, operations, before=before) if before else chip_work(conditions, operations)
+
+
+def assert_equal(one: ChipWork, other: ChipWork) -> None:
+    for name in one.shares_s:
+        assert np.all(np.asarray(one.shares_s[name]) == other.shares_s[name]), name
+    for level in one.joules:
+        assert np.all(np.asarray(one.joules[level]) == other.joules[level]), level
+    assert np.all(one.macs == other.macs) and np.all(one.clocked_s == other.clocked_s)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sums_do_not_depend_on_how_many_numbers_are_priced(model: str) -> None:
+    few, many = np.linspace(1.0, 300.0, 3), np.linspace(1.0, 300.0, 300)
+    many[:3] = few
+    some, all_of_them = step_of(model, few), step_of(model, many)
+    first = ChipWork(
+        shares_s={name: np.broadcast_to(value, 300)[:3] for name, value in all_of_them.shares_s.items()},
+        joules={level: np.broadcast_to(value, 300)[:3] for level, value in all_of_them.joules.items()},
+        macs=np.asarray(all_of_them.macs)[:3],
+        clocked_s=np.asarray(all_of_them.clocked_s)[:3],
+    )
+    assert_equal(some, first)
+
+
+def test_work_before_is_added_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = np.array([1.0, 30.0])
+    before = step_of("gpt-oss-120b", sequences)
+    in_a_table = step_of("llama-3.1-70b", sequences, before)
+    monkeypatch.setattr(operation_sums, "FEW", 0)
+    assert_equal(in_a_table, step_of("llama-3.1-70b", sequences, before))
+
+
+def test_one_call_prices_all_products_of_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    priced = operation_sums.operation_seconds
+    monkeypatch.setattr(
+        operation_sums, "operation_seconds", lambda *asked: (calls.append(type(asked[1]).__name__), priced(*asked))[1]
+    )
+    step_of("llama-3.1-70b", np.array([1.0, 30.0]))
+    # five products; attention of decoding and of prompts are two kernels; norms of blocks and the embedding
+    assert sorted(calls) == ["Attention", "Attention", "Matmul", "Operation"]
+    calls.clear()
+    step_of("llama-3.1-70b", np.linspace(1.0, 300.0, 300))
+    assert sorted(calls) == ["Attention"] * 2 + ["Matmul"] * 5 + ["Operation"] * 2
+
+
+def test_a_term_that_is_given_as_one_number_counts_for_each_step() -> None:
+    norms = Operation(name="norms", count=3.0, activation_bytes=1e6)
+    moved = Operation(name="copies", activation_bytes=np.array([0.0, 5e6]))
+    case = Case.of(model="qwen3-8b", chip="h100-sxm")
+    conditions = resolve(load(), case.scenario, case.deployment).conditions
+    both = chip_work(conditions, [norms, moved])
+    alone = [chip_work(conditions, [one]) for one in (norms, moved)]
+    for level in ("far_sram", "activations"):
+        assert np.allclose(both.joules[level], alone[0].joules[level] + alone[1].joules[level], rtol=1e-15, atol=0.0)
+
+
+def test_whether_any_number_is_not_0() -> None:
+    assert is_any(2.0) and is_any(np.array([0.0, 1e-300])) and is_any(np.array(3.0) > 1)
+    assert not is_any(0.0) and not is_any(np.zeros(3)) and not is_any(np.array(1.0) > 1)
