@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from flashstill.arch import load_architecture
-from flashstill.cost import operation_sums
+from flashstill.cost import Conditions, operation_sums
 from flashstill.cost.chip_work import ChipWork, chip_work
+from flashstill.cost.operations import operation_seconds
+from flashstill.cost.timing import Timing
 from flashstill.facts import load
 from flashstill.plan.case import Case
 from flashstill.plan.resolve import resolve
-from flashstill.workload import Chunks, Decoding, Operation, mixed
-from flashstill.workload.operations import is_any
+from flashstill.workload import Chunks, Decoding, Operation, Quantity, is_any, mixed
 
 MODELS = ("llama-3.1-70b", "gpt-oss-120b", "deepseek-v3.2", "qwen3-next-80b-a3b", "deepseek-v4-flash", "gemma-3-27b")
 
 
-def step_of(model: str, sequences: operation_sums.Quantity, before: ChipWork | None = None) -> ChipWork:
+def step_of(model: str, sequences: Quantity, before: ChipWork | None = None) -> ChipWork:
     """The work of a mixed step on one chip of eight."""
     case = Case.of(model=model, chip="h200-sxm", tp=8)
     conditions = resolve(load(), case.scenario, case.deployment).conditions
@@ -31,7 +32,8 @@ def assert_equal(one: ChipWork, other: ChipWork) -> None:
         assert np.all(np.asarray(one.shares_s[name]) == other.shares_s[name]), name
     for level in one.joules:
         assert np.all(np.asarray(one.joules[level]) == other.joules[level]), level
-    assert np.all(one.macs == other.macs) and np.all(one.clocked_s == other.clocked_s)
+    assert np.all(one.macs == other.macs)
+    assert np.all(one.clocked_s == other.clocked_s)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -58,10 +60,12 @@ def test_work_before_is_added_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_call_prices_all_products_of_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    priced = operation_sums.operation_seconds
-    monkeypatch.setattr(
-        operation_sums, "operation_seconds", lambda *asked: (calls.append(type(asked[1]).__name__), priced(*asked))[1]
-    )
+
+    def priced(conditions: Conditions, operation: Operation) -> Timing:
+        calls.append(type(operation).__name__)
+        return operation_seconds(conditions, operation)
+
+    monkeypatch.setattr(operation_sums, "operation_seconds", priced)
     step_of("llama-3.1-70b", np.array([1.0, 30.0]))
     # five products; attention of decoding and of prompts are two kernels; norms of blocks and the embedding
     assert sorted(calls) == ["Attention", "Attention", "Matmul", "Operation"]
@@ -82,5 +86,5 @@ def test_a_term_that_is_given_as_one_number_counts_for_each_step() -> None:
 
 
 def test_whether_any_number_is_not_0() -> None:
-    assert is_any(2.0) and is_any(np.array([0.0, 1e-300])) and is_any(np.array(3.0) > 1)
-    assert not is_any(0.0) and not is_any(np.zeros(3)) and not is_any(np.array(1.0) > 1)
+    assert [is_any(2.0), is_any(np.array([0.0, 1e-300])), is_any(np.array(3.0) > 1)] == [True] * 3
+    assert [is_any(0.0), is_any(np.zeros(3)), is_any(np.array(1.0) > 1)] == [False] * 3

@@ -103,8 +103,8 @@ def _side_by_side(operations: Sequence[Operation], shape: tuple[int, ...]) -> Op
     first = operations[0]
     if len(operations) == 1:
         return first
-    numbers = {}
-    for name in _numbers_of(type(first)):
+    numbers: dict[str, Any] = {}
+    for name in _numbers(first):
         values = [getattr(operation, name) for operation in operations]
         if any(isinstance(value, np.ndarray) for value in values):
             numbers[name] = np.empty((len(values), *shape))
@@ -117,12 +117,17 @@ def _side_by_side(operations: Sequence[Operation], shape: tuple[int, ...]) -> Op
 
 def _shape(operations: Sequence[Operation]) -> tuple[int, ...]:
     """That of all arrays of the operations together; () if all are single numbers."""
-    numbers = [getattr(operation, name) for operation in operations for name in _numbers_of(type(operation))]
+    numbers = [getattr(operation, name) for operation in operations for name in _numbers(operation)]
     return np.broadcast_shapes(*{number.shape for number in numbers if isinstance(number, np.ndarray)})
+
+
+def _numbers(operation: Operation) -> tuple[str, ...]:
+    """The fields of an operation that are given as numbers and that its cost depends on."""
+    kind: Any = type(operation)
+    return _numbers_of(kind)
 
 
 @functools.cache
 def _numbers_of(kind: Any) -> tuple[str, ...]:
-    """The fields of a kind of operation that are given as numbers and that its cost depends on."""
     beside = ("name", "role", "split", "reduce_bytes", "prompt", "latent", "expanded", "slots", "limit")
     return tuple(field.name for field in fields(kind) if field.init and field.name not in beside)

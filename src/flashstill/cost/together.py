@@ -62,7 +62,8 @@ class _Axis:
         whole[-self.behind - 1] = len(numbers)
         steps = np.empty(whole)
         for place, number in enumerate(numbers):
-            steps[(..., slice(place, place + 1), *(slice(None),) * self.behind)] = number
+            mine: Any = (..., slice(place, place + 1), *(slice(None),) * self.behind)
+            steps[mine] = number
         return steps
 
     def at(self, step: StepCost, place: int) -> StepCost:

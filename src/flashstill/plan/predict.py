@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.cost import Load, StepCost, serve
 from flashstill.cost.disaggregated import serve_apart
@@ -28,6 +29,7 @@ from flashstill.plan.pool_answers import pool_notes, pools_of
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
 from flashstill.plan.resolve import Resolved, Resolver, resolve
 from flashstill.plan.setup import Setup
+from flashstill.workload import Quantity
 
 __all__ = ["GREEDY", "Case", "Outcome", "Prediction", "completed", "outcomes", "predict"]
 

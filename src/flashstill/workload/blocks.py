@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -82,13 +83,13 @@ def _counted(operations: list[Operation], tokens: Quantity) -> list[Operation]:
     ]
 
 
-def _is_shared(operation: Operation) -> bool:
+def _is_shared(operation: Operation) -> TypeGuard[Matmul]:
     """Whether an operation treats all kinds of tokens alike, so that they can share it."""
     return isinstance(operation, Matmul) and operation.name not in LATENT_FORMS
 
 
 def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Operation]:
-    """One mixer on two kinds of tokens, in order: shared products on the tokens of both, the others one after another."""
+    """One mixer on two kinds of tokens, in order: shared products on the tokens of both, others one after another."""
     operations: list[Operation] = []
     rest = iter(theirs)
     for operation in ours:
@@ -97,7 +98,7 @@ def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Oper
             continue
         for other in rest:
             if _is_shared(other):
-                assert isinstance(operation, Matmul) and isinstance(other, Matmul) and other.name == operation.name
+                assert other.name == operation.name
                 operations.append(replace(operation, rows=operation.rows + other.rows))
                 break
             operations.append(other)
