@@ -23,15 +23,15 @@ import numpy as np
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.pairs import Pair
 from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
-from flashstill.fleets.slo import METRICS
+from flashstill.fleets.slo import METRICS, Bound
 from flashstill.fleets.trials import Broken, Traffic, Trial, Trials
 from flashstill.simulate.results import value_at
 from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
 
 DECODE, PREFILL = Copies._fields
 ROLES = (DECODE, PREFILL)
-BUSY_LINKS = 0.5
-"""share of the time from which on transfers wait for each other"""
+BUSY_LINKS, SHORT = 0.5, 0.1
+"""share of the time from which on transfers wait for each other; of a bound, up to which they keep no prompt waiting"""
 
 
 def cheapest_apart(
@@ -128,7 +128,7 @@ def _fewest(
             return None
         role, is_link = _to_grow(trials, candidate, copies, seed, traffic, trial, broken[0])
         count = getattr(copies, role)
-        if not is_link:  # what a network lacks is not of a layout alone
+        if not is_link and _is_alone_to_blame(trial, bounds, broken[0]):  # a network is not of a layout
             trials.note_too_few(role, layouts[role], seed, bounds, traffic, broken[0], count)
         factor = min(max(1.0 + 0.4 * (broken[0].ratio - 1.0), 1.1), 2.0)
         low = low._replace(**{role: count + 1})
@@ -184,6 +184,25 @@ def blamed(trial: Trial, broken: Broken) -> str:
         share = float(broken.name.rpartition("_p")[2]) / 100.0
         return DECODE if value_at(trial.tally, TRANSFER, share) > broken.seconds / 2.0 else PREFILL
     return PREFILL if trial.prefill_busy > trial.busy else DECODE
+
+
+def _is_alone_to_blame(trial: Trial, bounds: Sequence[Bound], broken: Broken) -> bool:
+    """Whether the role to blame breaks the bound whatever the other pool does.
+
+    Of the time to the first token that is so where it is above the bound even without what lies between prefill and the
+    first token: with t so that a half of the 1 - q that may be late wait longer, where q - (1 - q) / 2 of the requests
+    exceed the bound by t.  Where t is long, caches that wait to be sent keep memory from prompts, so that the wait for
+    prefill is the other pool's as well.
+    """
+    bound = next((bound for bound in bounds if bound.name == broken.name), None)
+    if bound is None or bound.metric == "end_to_end":
+        return False
+    if bound.metric != "ttft":
+        return True
+    half = (1.0 - bound.share) / 2.0
+    between_s = value_at(trial.tally, TRANSFER, 1.0 - half)
+    over_s = value_at(trial.tally, TTFT, max(bound.share - half, 0.0)) - bound.seconds
+    return over_s >= between_s and between_s <= SHORT * bound.seconds
 
 
 def _to_grow(

@@ -27,7 +27,8 @@ MOST, DEARER = 8, 2.0
 
 @dataclass(kw_only=True, slots=True)
 class Candidates:
-    """Layouts of all kinds; their tables are made when first asked for."""
+    """Layouts of all kinds; their tables are made when first asked for. proved: those that were the cheapest under
+    some bounds, and are looked at under others whatever the closed form says."""
 
     facts: Facts
     model: Architecture
@@ -35,6 +36,7 @@ class Candidates:
     demand: Demand
     mix: Mix
     kinds: Sequence[Kind]
+    proved: list[tuple[int, int]] = field(default_factory=list)
     _made: dict[tuple[int, int], Candidate | None] = field(default_factory=dict)
 
     def ranked(self, bounds: Sequence[Bound], times: float, reasons: Counter[str]) -> list[Candidate]:
@@ -57,9 +59,24 @@ class Candidates:
         whole = [key for cost, _, key in sorted(rows) if cost <= DEARER * min(rows)[0]]
         best = min(share for _, share, _ in rows)
         parts = [key for share, key in sorted((share, key) for _, share, key in rows) if share <= DEARER * best]
-        keys = dict.fromkeys([*whole[: MOST - MOST // 4], *parts[: MOST // 4], *whole[:MOST]])
+        usable = {key for *_, key in rows}
+        before = [key for key in self.proved if key in usable]
+        keys = dict.fromkeys([*before, *whole[: MOST - MOST // 4], *parts[: MOST // 4], *whole[:MOST]])
         made = (self.of(key, reasons) for key in list(keys)[:MOST])
         return [each for each in made if each is not None]
+
+    def others(self, bounds: Sequence[Bound], requests: int, seconds: float, dear: float) -> list[tuple[int, int]]:
+        """All layouts that could serve so many requests in so many seconds for less than `dear` dollars per hour, the
+        cheapest in fractions of replicas first, by the closed form."""
+        ttft_s, tpot_s = (tightest(bounds, name) or math.inf for name in ("ttft", "tpot"))
+        rows: list[tuple[float, tuple[int, int]]] = []
+        for number, kind in enumerate(self.kinds):
+            rates = kind.rates(tpot_s)
+            for at in np.flatnonzero((kind.first_s <= ttft_s) & (rates > 0.0)):
+                share, price = requests / seconds / rates[at], float(kind.usd_per_hour[at])
+                if max(math.ceil(share - 1e-9), 1) * price < dear * (1.0 - 1e-9):
+                    rows.append((share * price, (number, int(at))))
+        return [key for _, key in sorted(rows)]
 
     def of(self, key: tuple[int, int], reasons: Counter[str]) -> Candidate | None:
         """The layout of a kind (its number, that of the layout) with its tables; None, with the reason counted."""

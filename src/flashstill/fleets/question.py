@@ -16,6 +16,7 @@ from flashstill.fleets.apart import cheapest_apart
 from flashstill.fleets.candidates import Candidates
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.lower_bound import horizon_s, lower_bound
+from flashstill.fleets.others import cheapest_of_others
 from flashstill.fleets.pairs import pairs_below
 from flashstill.fleets.search import Question, Sized, cheapest
 from flashstill.fleets.slo import Bound, tightest
@@ -61,8 +62,13 @@ class Sizing:
     def co_located(self, question: Question, dear: float, reasons: Counter[str]) -> Sized | None:
         """The cheapest fleet, below `dear` dollars per hour, whose replicas both prefill and decode."""
         ranked = self.candidates.ranked(question.bounds, question.traffic.times, reasons)
-        ranked = ranked[: QUICK_LAYOUTS if question.coarse else None]
-        return cheapest(self.trials, ranked, question, reasons, self.told, dear)
+        if question.coarse:
+            return cheapest(self.trials, ranked[:QUICK_LAYOUTS], question, reasons, self.told, dear)
+        best = cheapest(self.trials, ranked, question, reasons, self.told, dear)
+        best = cheapest_of_others(self.trials, self.candidates, ranked, question, best, dear, self.told) or best
+        if best is not None and best.candidate.key[:2] not in self.candidates.proved:
+            self.candidates.proved.append(best.candidate.key[:2])
+        return best
 
     def apart(self, question: Question, dear: float, reasons: Counter[str]) -> Sized | None:
         """The cheapest fleet below `dear` dollars per hour with replicas of its own for prefill."""

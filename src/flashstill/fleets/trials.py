@@ -57,12 +57,14 @@ class Trials:
     """Runs and their results so far. late_s: seconds after the last arrival in which everything must be over.
 
     needed: of the last question with a multiple of the traffic, that multiple and what each pair of pools needed.
-    runs: that were looked at; those that threads ran ahead in vain do not count, so that it is the same everywhere.
+    runs: that were looked at, and requests in them; those that threads ran ahead in vain do not count, so that it is
+    the same everywhere.
     """
 
     demand: Demand
     late_s: float
     runs: int = 0
+    requests: int = 0
     needed: dict[tuple[tuple[int, ...], tuple[Bound, ...]], tuple[float, Copies]] = field(default_factory=dict)
     _done: dict[tuple[object, ...], Trial] = field(default_factory=dict)
     _ahead: dict[tuple[object, ...], Trial] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Trials:
             ran = key in self._ahead
             self._done[key] = self._ahead.pop(key) if ran else _trial(candidate, copies, seed, requests)
             self.runs += 1
+            self.requests += len(requests.arrival_s)
         return self._done[key]
 
     def _run_ahead(self, candidate: Candidate, copies: Copies, seeds: Sequence[int], traffic: Traffic) -> None:

@@ -79,9 +79,9 @@ def scales(sizing: Sizing, best: Sized, busiest: Traffic, seeds: int) -> tuple[V
         if times == 1.0:
             found, reasons, seconds, proved = best, Counter[str](), asked_s, seeds
         else:
-            needed = (
-                min(HEADROOM * _busy_replicas(sizing, best, busiest), float(best.copies.replicas))
-                + best.copies.prefills
+            needed = sum(
+                min(HEADROOM * busy, float(count))
+                for busy, count in zip(_busy_copies(sizing, best, busiest), best.copies, strict=True)
             )
             cells = max(math.ceil(times * needed / CELL), 1)
             traffic = _part(sizing, best, busiest, times / cells)
@@ -93,10 +93,14 @@ def scales(sizing: Sizing, best: Sized, busiest: Traffic, seeds: int) -> tuple[V
     return tuple(variants)
 
 
-def _busy_replicas(sizing: Sizing, best: Sized, traffic: Traffic) -> float:
-    """Replicas that the traffic would keep busy at the best rate within the bounds, by the closed form."""
+def _busy_copies(sizing: Sizing, best: Sized, traffic: Traffic) -> tuple[float, float]:
+    """Replicas that the traffic would keep busy at the best rate within the bounds, by the closed form, and prefill
+    instances that it did."""
     rate, _ = best.candidate.capacity.within(tightest(sizing.bounds, "tpot") or math.inf)
-    return len(sizing.trials.arrivals(0, traffic).arrival_s) / sizing.trials.span_s(traffic) / rate
+    replicas = len(sizing.trials.arrivals(0, traffic).arrival_s) / sizing.trials.span_s(traffic) / rate
+    if not best.copies.prefills:
+        return replicas, 0.0
+    return replicas, best.copies.prefills * sizing.trials.of(best.candidate, best.copies, 0, traffic).prefill_busy
 
 
 def _part(sizing: Sizing, best: Sized, busiest: Traffic, times: float) -> Traffic:
