@@ -22,6 +22,7 @@ from flashstill.fleets.space import Choices
 from flashstill.fleets.trials import Broken
 from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.policy import Policy
+from flashstill.simulate.tally import TRANSFER, TTFT
 
 
 def sizing(
@@ -133,7 +134,7 @@ def apart_pairs(asked: Sizing, question: Question) -> Any:
 def test_prefill_is_to_blame_alone_only_where_sending_caches_takes_no_time(
     monkeypatch: pytest.MonkeyPatch, late_s: float, between_s: float, is_alone: bool
 ) -> None:
-    seconds = {apart.TTFT: late_s, apart.TRANSFER: between_s}
+    seconds = {TTFT: late_s, TRANSFER: between_s}
     monkeypatch.setattr(apart, "value_at", lambda tally, metric, share: seconds[metric])
     bounds = parse_slo("ttft_p95<2,tpot_p95<30ms,end_to_end_p95<9")
     trial: Any = SimpleNamespace(tally=None)

@@ -65,6 +65,12 @@ class Candidates:
         made = (self.of(key, reasons) for key in list(keys)[:MOST])
         return [each for each in made if each is not None]
 
+    def note_proved(self, candidate: Candidate) -> None:
+        """Remember a layout that was the cheapest under some bounds."""
+        number, at = candidate.key
+        if (number, at) not in self.proved:
+            self.proved.append((number, at))
+
     def others(self, bounds: Sequence[Bound], requests: int, seconds: float, dear: float) -> list[tuple[int, int]]:
         """All layouts that could serve so many requests in so many seconds for less than `dear` dollars per hour, the
         cheapest in fractions of replicas first, by the closed form."""

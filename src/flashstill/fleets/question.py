@@ -66,8 +66,8 @@ class Sizing:
             return cheapest(self.trials, ranked[:QUICK_LAYOUTS], question, reasons, self.told, dear)
         best = cheapest(self.trials, ranked, question, reasons, self.told, dear)
         best = cheapest_of_others(self.trials, self.candidates, ranked, question, best, dear, self.told) or best
-        if best is not None and best.candidate.key[:2] not in self.candidates.proved:
-            self.candidates.proved.append(best.candidate.key[:2])
+        if best is not None:
+            self.candidates.note_proved(best.candidate)
         return best
 
     def apart(self, question: Question, dear: float, reasons: Counter[str]) -> Sized | None:
