@@ -283,7 +283,7 @@ def test_what_if_edits() -> None:
         ({"acceptance": "high"}, fs.BadInput, "acceptance is 'high', not a number"),
         ({"engine": 3}, fs.BadInput, "engine is 3, not a text"),
         ({"batch": []}, fs.BadInput, "batch is empty"),
-        ({"batch": 0}, fs.BadInput, "concurrency must be at least 1"),
+        ({"batch": 0}, fs.BadInput, "the number of requests in flight must be at least 1"),
         ({"max_tpot_s": -1.0}, fs.BadInput, "max_tpot_s must be above 0"),
         ({"price": "leased"}, fs.BadInput, "unknown price basis 'leased'"),
         ({"tp": [3, 5]}, fs.BadInput, "tp does not divide the heads"),

@@ -147,7 +147,7 @@ def test_mistakes_are_told() -> None:
         ({"node": "n9"}, "those with them: n2, n3"),
         ({"node": "five"}, "no process node"),
         ({"variant": "optical"}, "variant"),
-        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": 0}, "requests in flight must be at least 1"),
         ({"isl": 10**7}, "was made for"),
     ):
         with pytest.raises(BadInput, match=sentence):

@@ -456,7 +456,7 @@ class TestCommand:
 
     def test_a_finished_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["economics", str(finished(tmp_path / "out")), "--draws", "10", "--tokens-per-day", "5M"])
-        assert "5e+06 output tokens a day" in capsys.readouterr().out
+        assert "5M output tokens a day" in capsys.readouterr().out
 
     def test_mistakes_exit_with_2(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         family = self.written(tmp_path)

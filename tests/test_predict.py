@@ -53,7 +53,7 @@ class TestRefusals:
             ({"chip": "tpu-v6e", "topology": "four"}, "not edges such as 4x4x8"),
             ({"topology": "2x2"}, "is switch-connected"),
             ({"tp": 3}, "32 heads over 3 chips"),
-            ({"concurrency": 0}, "concurrency must be at least 1"),
+            ({"concurrency": 0}, "the number of requests in flight must be at least 1"),
             ({"isl": -1}, "isl must be at least 1"),
             ({"chunk": 0}, "chunk must be at least 1"),
             ({"isl": 131072}, "beyond the 131072 tokens"),

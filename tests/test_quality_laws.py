@@ -95,7 +95,7 @@ def test_experts_are_rated_highest_where_the_slopes_of_the_data_terms_are_equal(
     assert ratios[0] < ratios[1] < ratios[2] == ratios[3]
     assert np.isinf(peak_tokens(np.array(1.0)))
     notes = CHINCHILLA.predict(1e9, 1e12, experts=8).notes
-    assert any("held beyond 2e+11 tokens, where its formula lets their worth fall again" in note for note in notes)
+    assert any("held beyond 200B tokens, where its formula lets their worth fall again" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", published_names())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashstill.units import parse_amount, short_count, show
+from flashstill.units import figures, parse_amount, short_count, show
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,16 @@ def test_long_times_are_hours_days_and_years() -> None:
     }
     assert {seconds: show(seconds, "s") for seconds in shown} == shown
     assert show(-5000.0, "s") == "-5,000 s"
+
+
+def test_counts_beyond_trillions_and_in_other_figures() -> None:
+    assert [short_count(each) for each in (1e15, 1.39e16, 999.9e9)] == ["1,000T", "13,900T", "1T"]
+    assert [short_count(each, 2) for each in (477e6, 996e6, 0.0123)] == ["480M", "1B", "0.012"]
+
+
+def test_no_power_of_ten_stands_where_figures_do() -> None:
+    assert [show(each, "B") for each in (999.4e6, 999.7e6, 1e9)] == ["999 MB", "1 GB", "1 GB"]
+    assert [show(each, "MWh") for each in (0.0123, 45.8, 999.7, 4581.0, 12345.6)] == [
+        "0.0123 MWh", "45.8 MWh", "1,000 MWh", "4,581 MWh", "12,346 MWh",
+    ]  # fmt: skip
+    assert [figures(each) for each in (0.5, 999.4, 1080.2, -2500.0)] == ["0.5", "999", "1,080", "-2,500"]

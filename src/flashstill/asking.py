@@ -62,12 +62,12 @@ def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any])
 
 def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
     """Every combination of the values; a keyword that is None is not given. BadInput for an unknown keyword."""
-    for name in ("model", "chip"):
-        if keywords.get(name) is None:
-            raise BadInput(f"give {name}=, or a Scenario and a Deployment")
     for name in keywords:
         if name not in _KINDS:
             raise BadInput(_unknown_keyword(name, _SCENARIO | _DEPLOYMENT, "batch"))
+    for name in ("model", "chip"):
+        if keywords.get(name) is None:
+            raise BadInput(f"give {name}=, or a Scenario and a Deployment")
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
     chosen = [{name: of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]

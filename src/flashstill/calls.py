@@ -7,9 +7,11 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-from flashstill.errors import BadInput, nearest, shortened, shown, unknown
+from flashstill.errors import BadInput, FlashstillError, nearest, shortened, shown, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,8 +35,33 @@ def refuses_other_keywords(function: Callable[P, R]) -> Callable[P, R]:
             if why is None:
                 raise
             raise BadInput(why) from error
+        except FlashstillError as error:
+            if not _OF_A_COMMAND.get() and error.args and isinstance(error.args[0], str):
+                error.args = (by_keywords(error.args[0], kinds), *error.args[1:])
+            raise
 
     return called
+
+
+_OF_A_COMMAND: ContextVar[bool] = ContextVar("of_a_command", default=False)
+_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])(?![\w-])")
+
+
+@contextmanager
+def commanded() -> Iterator[None]:
+    """While a command runs: messages speak of its options, as --max-chips, and not of keywords, as max_chips."""
+    token = _OF_A_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _OF_A_COMMAND.reset(token)
+
+
+def by_keywords(message: str, keywords: Iterable[str]) -> str:
+    """A message with those options that are keywords of a function spelled as these; options of others stay."""
+    names = list(keywords)
+    known = {name.removesuffix("_s"): name for name in names} | {name: name for name in names}
+    return _OPTION.sub(lambda option: known.get(option[1].replace("-", "_"), option[0]), message)
 
 
 _PLAIN = {

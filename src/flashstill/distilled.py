@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flashstill.records import QualityRecord, Record, to_line
 from flashstill.reliability import Reliability
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, flat, records_table
 from flashstill.useful_range import RangeWarning
-
-SHOWN = 30
-"""rows displayed in a notebook"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FamilyResult:
+class FamilyResult(Displayed):
     """Results of running a family. out: its directory, with report.html; findings: conclusions as sentences."""
 
     out: Path
@@ -44,12 +41,12 @@ class FamilyResult:
             "records": self.as_records(),
         }
 
-    def _repr_html_(self) -> str:
-        return html_table(("",), [(line,) for line in self.findings], str(self.report))
+    def _table(self) -> Table:
+        return Table(("",), [(line,) for line in self.findings], str(self.report))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StudyResult:
+class StudyResult(Displayed):
     """Results of a study over several seeds. summary: content of summary.json, figures with their intervals."""
 
     out: Path
@@ -63,12 +60,12 @@ class StudyResult:
         """The summary."""
         return dict(self.summary)
 
-    def _repr_html_(self) -> str:
-        return _records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "verdict"), str(self.out))
+    def _table(self) -> Table:
+        return records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "verdict"), str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillResult:
+class DistillResult(Displayed):
     """Results of distilling a student. summary: content of summary.json."""
 
     out: Path
@@ -89,13 +86,13 @@ class DistillResult:
         """The summary."""
         return dict(self.summary)
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("model", "domain", "bits_per_byte", "kl_to_teacher", "agreement")
-        return _records_table(self.as_records(), names, str(self.out))
+        return records_table(self.as_records(), names, str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CardResult:
+class CardResult(Displayed):
     """Paths of the model cards that were written."""
 
     cards: tuple[Path, ...]
@@ -108,12 +105,12 @@ class CardResult:
         """Paths as text."""
         return {"cards": [str(path) for path in self.cards]}
 
-    def _repr_html_(self) -> str:
-        return _records_table(self.as_records(), ("card",), "")
+    def _table(self) -> Table:
+        return records_table(self.as_records(), ("card",), "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ExportResult:
+class ExportResult(Displayed):
     """A file that a model was exported to.
 
     architecture: llama.cpp's name of it; number_format: of the matrices; bytes: of the file; kinds: bytes of its
@@ -139,14 +136,14 @@ class ExportResult:
         fields = {name: getattr(self, name) for name in names}
         return {"out": str(self.out), **fields, "kinds": dict(self.kinds), "notes": list(self.notes)}
 
-    def _repr_html_(self) -> str:
-        return _records_table(
+    def _table(self) -> Table:
+        return records_table(
             self.as_records(), ("out", "architecture", "number_format", "bytes"), "; ".join(self.notes)
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationResult:
+class EvaluationResult(Displayed):
     """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison.
 
     warnings: scores outside the range in which a text tells models apart.  reliability: a table of confidences and
@@ -171,16 +168,11 @@ class EvaluationResult:
             "reliability": [dataclasses.asdict(table) for table in self.reliability],
         }
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         title = "; ".join(warning.message for warning in self.warnings)
-        return _records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), title)
+        return records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), title)
 
 
 def _row(record: Record) -> dict[str, Any]:
     """A record as a flat row; the column `record` is its kind."""
     return flat({name: value for name, value in json.loads(to_line(record)).items() if name != "schema"})
-
-
-def _records_table(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> str:
-    kept = [name for name in names if any(record.get(name) is not None for record in records)]
-    return html_table(kept, [[cell(record.get(name)) for name in kept] for record in records[:SHOWN]], title)

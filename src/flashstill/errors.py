@@ -52,6 +52,8 @@ class InfeasiblePlan(FlashstillError):
     def __init__(self, message: str, reasons: dict[str, int] | None = None) -> None:
         super().__init__(message)
         self.reasons = dict(reasons or {})
+        if self.reasons:  # shown below the message by a traceback or a notebook
+            self.add_note("; ".join(f"{reason}: {count}" for reason, count in self.reasons.items()))
 
 
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
@@ -121,6 +123,34 @@ def joined_notes(notes: Iterable[str]) -> str:
     return "; ".join(note.replace("; ", ", ") for note in notes if note)
 
 
+SAME_MEANING = (
+    ("batch", "batches", "batch_size", "concurrency", "in_flight", "max_num_seqs", "global_batch"),
+    ("isl", "input_len", "input_length", "input_tokens", "prompt_tokens", "prompt_len", "prompt_length"),
+    ("osl", "output_len", "output_length", "output_tokens", "max_tokens", "gen_len"),
+    ("tp", "tensor_parallel_size", "tensor_parallel"),
+    ("pp", "pipeline_parallel_size", "pipeline_parallel"),
+    ("ep", "expert_parallel_size", "expert_parallel"),
+    ("dp", "data_parallel_size", "data_parallel"),
+    ("chip", "chips_from", "gpu", "gpu_type", "accelerator", "device", "hardware"),
+    ("chips", "max_chips", "gpus", "num_gpus", "gpu_count", "devices"),
+    ("precision", "dtype", "quantization", "quant", "weights_dtype"),
+    ("kv_precision", "kv_cache_dtype", "kv_dtype"),
+    ("chunk", "max_num_batched_tokens", "chunk_size", "prefill_chunk"),
+    ("rate", "request_rate", "qps", "rps"),
+    ("out", "output", "output_file", "output_dir"),
+)
+"""words for the same thing: those of this program, and of engines and load generators that people come from"""
+
+
+def _meaning(written: str) -> list[str]:
+    """Names that mean the same as a word, spelled as it is: with dashes, as options are, or without."""
+    word = written.lstrip("-").replace("-", "_")
+    group = next((group for group in SAME_MEANING if word in group), ())
+    if written.startswith("--"):
+        return [f"--{name.replace('_', '-')}" for name in group]
+    return list(group)
+
+
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     """The known names closest to `name`, best match first; empty only if `known` is empty."""
     return list(_nearest(name, tuple(sorted(known)), count))
@@ -134,7 +164,9 @@ def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
     written = shortened(name).lower()
     close = difflib.get_close_matches(written, by_lower, n=count, cutoff=0.4)
     inside = [low for low in by_lower if written and (written in low or low in written) and low not in close]
-    best = (close + inside)[:count] or difflib.get_close_matches(written, by_lower, n=count, cutoff=0.0)
+    same = [low for low in (written, *_meaning(written)) if low in by_lower]
+    best = list(dict.fromkeys((*same, *close, *inside)))[:count]
+    best = best or difflib.get_close_matches(written, by_lower, n=count, cutoff=0.0)
     return [by_lower[low] for low in best]
 
 

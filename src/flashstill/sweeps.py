@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture
-from flashstill.tables import cell, html_table
-
-SHOWN = 30
-"""rows of a sweep displayed in a notebook"""
+from flashstill.tables import Displayed, Table, records_table
 
 
 class Answered(Protocol):
@@ -47,7 +44,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep(Sequence[A], Generic[A]):
+class Sweep(Displayed, Sequence[A], Generic[A]):
     """The results of a sweep, in order. Iterating yields the answers; `refused` has the combinations without one."""
 
     outcomes: tuple[A | Refusal, ...]
@@ -70,7 +67,8 @@ class Sweep(Sequence[A], Generic[A]):
         return iter(self.answers)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.answers[index]
+        """The answer at an index, the answers of a slice, or the column of a name."""
+        return self.column(index) if isinstance(index, str) else self.answers[index]
 
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row per combination, for pandas.DataFrame or polars.DataFrame; `fits` is False for refusals."""
@@ -89,12 +87,9 @@ class Sweep(Sequence[A], Generic[A]):
             raise BadInput(unknown("column", name, records[0]))
         return [record.get(name) for record in records]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         records = self.as_records()
-        shown = [name for name in self.columns_shown if any(record.get(name) is not None for record in records)]
-        rows = [[cell(record.get(name)) for name in shown] for record in records[:SHOWN]]
-        more = f", of which the first {SHOWN} are shown" if len(records) > SHOWN else ""
-        return html_table(shown, rows, f"{len(records)} rows{more}")
+        return records_table(records, self.columns_shown, f"{len(records)} rows")
 
 
 def is_axis(value: Any) -> bool:

@@ -7,7 +7,7 @@ column is shortened, then columns are dropped from the right.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Row = Sequence[str]
 MARGIN, GAP = 2, 2  # characters before the first column, and between two
@@ -73,6 +73,50 @@ def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else cell[: width - 1] + "…"
 
 
+class Table(NamedTuple):
+    """What a result shows of itself. headings: one for each column, all empty if the rows say what they are."""
+
+    headings: Row
+    rows: Sequence[Row]
+    caption: str = ""
+
+
+class Displayed:
+    """A result that shows itself as a table: as HTML in a notebook, as text by print() and in IPython's terminal."""
+
+    __slots__ = ()
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
+
+    def __str__(self) -> str:
+        return text_table(*self._table())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+
+def text_table(headings: Row, rows: Sequence[Row], caption: str = "") -> str:
+    """A table for a terminal, with its caption above."""
+    lines = [*([tuple(headings)] if any(headings) else [("", *[""] * (len(headings) - 1))]), *rows]
+    return "\n".join(filter(None, [caption, *table_lines(lines)]))
+
+
+MOST_ROWS = 100
+"""rows of a result that are shown; `as_records` has all"""
+
+
+def records_table(records: Sequence[Mapping[str, Any]], names: Sequence[str], caption: str = "") -> Table:
+    """Some columns of flat rows, without those that are empty, and of many rows the first."""
+    kept = [name for name in names if any(record.get(name) not in (None, "") for record in records)]
+    if len(records) > MOST_ROWS:
+        caption = f"{caption}, the first {MOST_ROWS} of {len(records):,} rows".removeprefix(", ")
+    return Table(kept, [[cell(record.get(name)) for name in kept] for record in records[:MOST_ROWS]], caption)
+
+
 def html_table(headings: Row, rows: Sequence[Row], caption: str = "") -> str:
     """An HTML table for a notebook; every cell is escaped."""
     from html import escape
@@ -97,7 +141,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as short text; floats with four significant digits."""
+    """A value as short text; floats with four significant digits, and from 1e4 to 1e12 all those before the point."""
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
     return "" if value is None else str(value)

@@ -17,7 +17,7 @@ from flashstill.plan.hosted import Hosting
 from flashstill.plan.hosting import MOST_PER_DAY, host
 from flashstill.plan.hosting_answer import document_of
 from flashstill.sweeps import plain_value
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, flat, records_table
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -30,6 +30,9 @@ SHOWN = (
     "cached_ratio",
     "thinking_ratio",
     "replicas",
+    "cached_usd_per_million_tokens",
+    "input_usd_per_million_tokens",
+    "output_usd_per_million_tokens",
     "usd_per_request",
     "api_usd_per_request",
     "break_even_requests_per_day",
@@ -60,7 +63,7 @@ class _Keywords:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenCosts:
+class TokenCosts(Displayed):
     """The answer: `document` holds what `economics --json` prints."""
 
     document: dict[str, Any]
@@ -78,9 +81,8 @@ class TokenCosts:
         """The corners of the ranges, as in the document."""
         return list(self.document["corners"])
 
-    def _repr_html_(self) -> str:
-        rows = [[cell(row[name]) for name in SHOWN] for row in self.corners]
-        return html_table(SHOWN, rows, f"{self.document['model']} on {self.document['chip']}")
+    def _table(self) -> Table:
+        return records_table(self.corners, SHOWN, f"{self.document['model']} on {self.document['chip']}")
 
 
 @refuses_other_keywords

@@ -43,9 +43,14 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     if unit == "s" and abs(value) >= LONG_S:
         return _long(value, digits)
     if unit not in _WITH_PREFIX or value == 0:
-        return f"{value:,.{digits}g} {unit}" if abs(value) < 1e4 else f"{value:,.0f} {unit}"
-    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * (1 - 1e-9)), _PREFIXES[-1])
+        return f"{figures(value, digits)} {unit}"
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * (1.0 - 0.5 * 10.0**-digits)), _PREFIXES[-1])
     return f"{value / scale:.{digits}g} {prefix}{unit}"
+
+
+def figures(value: float, digits: int = 3) -> str:
+    """A number in at least so many figures, never as a power of ten above 1: 0.0123, 4.58, 4,580."""
+    return f"{value:,.0f}" if abs(value) >= 10.0**digits * (1.0 - 0.5 * 10.0**-digits) else f"{value:.{digits}g}"
 
 
 LONG_S = 999.5
@@ -61,16 +66,20 @@ def _long(seconds: float, digits: int) -> str:
     for unit, size, least in _LONG:
         if abs(seconds) >= least * size:
             many = seconds / size
-            return f"{many:,.{digits}g} {unit}" if abs(many) < 10**digits else f"{many:,.0f} {unit}"
+            return f"{figures(many, digits)} {unit}"
     return f"{seconds:,.0f} s"
 
 
-def short_count(count: float) -> str:
-    """A number of parameters or tokens in three figures: 350k, 124M, 70.6B, 1.03T; 999.7e9 is 1T, not 1e+03B."""
+def short_count(count: float, digits: int = 3) -> str:
+    """A number of parameters or tokens in three figures: 350k, 124M, 70.6B, 1.03T; 999.7e9 is 1T, not 1e+03B.
+
+    digits: of these figures, where another number than three is known or meant.
+    """
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.3g}"
+        many = count / size
+        if many >= 1.0 - 0.5 * 10.0**-digits:
+            return f"{float(f'{many:.{digits}g}'):,g}{letter}"
+    return f"{count:.{digits}g}"
 
 
 def _decimals(value: float, digits: int) -> int:

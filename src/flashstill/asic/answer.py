@@ -22,7 +22,8 @@ from flashstill.asic.verdict import verdict
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.progress import Advance, Progress, Silent
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
+from flashstill.units import short_count
 
 _TRIAL_DRAWS = 4096
 CONCURRENCIES = (16, 128, 1024)
@@ -30,7 +31,7 @@ CONCURRENCIES = (16, 128, 1024)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AsicAnswer:
+class AsicAnswer(Displayed):
     """Variants, the best first. infeasible: for each variant that cannot be, the reasons counted."""
 
     question: Question
@@ -58,11 +59,11 @@ class AsicAnswer:
         """One flat row per variant: what was chosen, and its figures with intervals."""
         return [record_of(one) for one in self.variants]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = self.as_records()
         pays = "pays" if self.best.verdict.pays else "does not pay"
-        title = f"{self.question.model.name}, {self.question.tokens_per_day:.3g} tokens a day: {pays}"
-        return html_table(tuple(rows[0]), [[cell(value) for value in row.values()] for row in rows], title)
+        title = f"{self.question.model.name}, {short_count(self.question.tokens_per_day)} tokens a day: {pays}"
+        return Table(tuple(rows[0]), [[cell(value) for value in row.values()] for row in rows], title)
 
 
 def answer(facts: Facts, question: Question, progress: Progress | None = None) -> AsicAnswer:

@@ -11,14 +11,14 @@ from flashstill.capacity.curves import Values
 from flashstill.capacity.gangs import Gangs
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.relaxed import Relaxed
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 DIGITS = 9
 """significant digits of numbers in lists"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CapacityAnswer:
+class CapacityAnswer(Displayed):
     """An allocation of chips by kind and step.
 
     status: optimal (within 0.01 % of the bound), feasible (gangs of whole sizes, within `gap`), or infeasible: not all
@@ -162,9 +162,9 @@ class CapacityAnswer:
                 ]
         return rows
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = [[cell(value) for value in row.values()] for row in self.chip_hours()]
-        return html_table(("chip", "for", "chip-hours", "share"), rows, f"capacity: {self.status}")
+        return Table(("chip", "for", "chip-hours", "share"), rows, f"capacity: {self.status}")
 
 
 def _listed(values: Values) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.calls import commanded
 from flashstill.cli.acceptance import acceptance
 from flashstill.cli.asic import asic
 from flashstill.cli.calibrating import calibrate
@@ -44,7 +45,7 @@ from flashstill.cli.shapes import chips, explain, models
 from flashstill.cli.simulating import simulate
 from flashstill.cli.speculating import speculate
 from flashstill.cli.years_ahead import arrays, ceiling, trends
-from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
+from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable, unknown
 from flashstill.extras import missing_package
 
 
@@ -108,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not has_directory():
             _fail("the working directory is gone; change to one that exists", 2)
     try:
-        cli.main(args=words, prog_name="flashstill", standalone_mode=False)
+        with commanded():
+            cli.main(args=words, prog_name="flashstill", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -123,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if missing is None:
             raise
         _fail(missing, 2)
+    except click.NoSuchOption as error:
+        _fail(_no_such_option(error), 2)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), 2)
     except InfeasiblePlan as error:
@@ -139,6 +143,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if trouble is None:
             raise
         _fail(trouble, 2)
+
+
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """Its sentence with the nearest options of the command, among them one that means the same."""
+    if error.ctx is None:
+        return " ".join(error.format_message().split())
+    options = [option for option in error.ctx.command.get_params(error.ctx) if isinstance(option, click.Option)]
+    names = [name for option in options if not option.hidden for name in option.opts if name.startswith("--")]
+    return unknown("option", error.option_name, names)
 
 
 LONGEST_SENTENCE = 1000

@@ -14,7 +14,7 @@ from flashstill.cli.lists import words
 from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, facts_options, given_options, model_option
 from flashstill.cli.paging import give, page_option
 from flashstill.errors import BadInput, printable
-from flashstill.units import show
+from flashstill.units import short_count, show
 
 _VOLUME = Amount("1", "2e12 or 2T", "volume")
 _SHOWN = 7
@@ -194,7 +194,7 @@ def _interval(values: Mapping[str, float | None]) -> str:
 
 
 def _count(value: float | None) -> str:
-    return "never" if value is None else f"{value:.3g}"
+    return "never" if value is None else short_count(value)
 
 
 def _of(count: float, what: str) -> str:

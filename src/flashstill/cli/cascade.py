@@ -12,7 +12,7 @@ from flashstill.cli.documents import asked_facts, json_option
 from flashstill.cli.options import facts_options, price_option
 from flashstill.cli.paging import give, page_option
 from flashstill.errors import BadInput
-from flashstill.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, show
+from flashstill.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, figures, show
 
 if TYPE_CHECKING:
     from flashstill.codesign.cascade_answer import CascadeAnswer
@@ -113,7 +113,7 @@ def _print_contexts(answer: CascadeAnswer) -> None:
                 f"{row['attention_ratio']:.1%}", f"{row['prefill_by_bound_s']['links'] / row['prefill_s']:.1%}",
                 _time(row["cold_s"]), show(row["cold_joules"], "J"),
                 dollars(row["cold_usd"]), _time(row["kept_s"]), show(row["kept_joules"], "J"), dollars(row["kept_usd"]),
-                dollars(row["rent_usd_per_hour"]), f"{row['keeping_pays_questions_per_hour']:.3g}/h",
+                dollars(row["rent_usd_per_hour"]), f"{figures(row['keeping_pays_questions_per_hour'])}/h",
             ])  # fmt: skip
         print_table(rows)
     plan = answer.plan

@@ -25,7 +25,8 @@ def print_chip(facts: Facts, machine: Machine) -> None:
         span = "" if row.low == row.high else f" [{show(row.low, row.unit)} to {show(row.high, row.unit)}]"
         condition = f", {row.condition}" if row.condition else ""
         click.echo(f"\n{row.quantity} per {row.per}{condition}: {show(row.value, row.unit)}{span}")
-        click.echo(f"    {row.kind}: {row.source} ({row.as_of}){'; ' + row.note if row.note else ''}")
+        source = row.source.removeprefix(f"{row.kind}: ")
+        click.echo(f"    {row.kind}: {source} ({row.as_of}){'; ' + row.note if row.note else ''}")
 
 
 def chip_summary(chip: Chip) -> dict[str, Any]:

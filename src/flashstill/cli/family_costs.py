@@ -11,7 +11,7 @@ import click
 from flashstill.cli.documents import print_json
 from flashstill.cli.options import COUNT, RATE, given_options
 from flashstill.errors import BadInput, printable
-from flashstill.units import show
+from flashstill.units import short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -79,8 +79,9 @@ def print_family(answer: FamilyAnswer) -> None:
     costs, plan = answer.costs, answer.costs.plan
     total = sum(costs.parts.values())
     click.echo(
-        f"{printable(plan.name)}: {plan.serving.tokens_per_day:,.3g} output tokens a day for {costs.life.years:g}"
-        f" years, cost of capital {costs.life.interest:.0%}: {show(total, 'USD')} per million tokens, prompts included"
+        f"{printable(plan.name)}: {short_count(plan.serving.tokens_per_day)} output tokens a day for"
+        f" {costs.life.years:g} years, cost of capital {costs.life.interest:.0%}:"
+        f" {show(total, 'USD')} per million tokens, prompts included"
     )
     heading = ["", "share", "trained", "signals", "serving", "own", "teacher", "per million", "expected loss"]
     print_table([heading, *(_row(answer, each) for each in costs.members)])
@@ -95,7 +96,8 @@ def print_family(answer: FamilyAnswer) -> None:
         )
     click.echo(
         f"{printable(costs.teacher.name)} as a prerequisite: {show(costs.prerequisite_usd, 'USD')} at launch,"
-        f" {share:.0%} of all dollars" + ("" if small is None else f"; below a tenth from {small:,.2g} tokens a day on")
+        f" {share:.0%} of all dollars"
+        + ("" if small is None else f"; below a tenth from {short_count(small, 2)} tokens a day on")
     )
     for student in answer.students:
         _print_student(answer, student)
@@ -130,7 +132,7 @@ def _print_student(answer: FamilyAnswer, student: StudentAnswer) -> None:
         flips = student.worth.flips_at_tokens
         click.echo(
             f"  should I distil: {student.worth.answer};"
-            f" {'the answer never changes' if flips is None else f'changes at {flips:,.2g} tokens'};"
+            f" {'the answer never changes' if flips is None else f'changes at {short_count(flips, 2)} tokens'};"
             f" the teacher is {student.worth.teacher_is} for it"
         )
     if answer.measured:
@@ -145,8 +147,8 @@ def _crossing(found: Crossing) -> str:
     band = found.band or {}
     ends = ""
     if band.get("p10") is not None and band.get("p90") is not None:
-        ends = f" (P10 to P90: {band['p10']:,.2g} to {band['p90']:,.2g})"
-    return f"{found.verdict} {found.tokens_per_day:,.3g} tokens a day{ends}"
+        ends = f" (P10 to P90: {short_count(band['p10'], 2)} to {short_count(band['p90'], 2)})"
+    return f"{found.verdict} {short_count(found.tokens_per_day)} tokens a day{ends}"
 
 
 def _print_measured(measured: Mapping[str, Any]) -> None:

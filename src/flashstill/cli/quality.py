@@ -10,7 +10,7 @@ import click
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.options import COUNT, SHARE, Amount, given_options
 from flashstill.errors import BadInput, printable, shortened
-from flashstill.units import parse_amount
+from flashstill.units import parse_amount, short_count
 
 if TYPE_CHECKING:
     from flashstill.quality import Law
@@ -113,7 +113,7 @@ def _list(as_json: bool) -> None:
 
 
 def _span(span: tuple[float, float]) -> str:
-    return f"{span[0]:.3g} to {span[1]:.3g}"
+    return f"{short_count(span[0])} to {short_count(span[1])}"
 
 
 def _answer(law: Law, asked: dict[str, Any], conditions: dict[str, Any]) -> dict[str, Any]:
@@ -122,9 +122,11 @@ def _answer(law: Law, asked: dict[str, Any], conditions: dict[str, Any]) -> dict
     if size is not None and tokens is not None and loss is not None:
         raise BadInput("give two of --parameters, --tokens and --loss; the third is the answer")
     if size is not None and loss is not None:
-        tokens = _reached(float(law.tokens_for(loss, size, **conditions)), law, f"{size:.3g} parameters", loss)
+        tokens = _reached(float(law.tokens_for(loss, size, **conditions)), law, f"{short_count(size)} parameters", loss)
     elif tokens is not None and loss is not None:
-        size = _reached(float(law.parameters_for(loss, tokens, **conditions)), law, f"{tokens:.3g} tokens", loss)
+        size = _reached(
+            float(law.parameters_for(loss, tokens, **conditions)), law, f"{short_count(tokens)} tokens", loss
+        )
     document: dict[str, Any] = {"law": law.as_dict(), "prediction": None, "optimum": None}
     if size is not None and tokens is not None:
         document["prediction"] = law.predict(size, tokens, level=asked["level"], **conditions).as_dict()
@@ -208,7 +210,12 @@ def _print(law: Law, document: dict[str, Any]) -> None:
         )
         rows = [("parameters", "tokens", "loss", f"{predicted['level']:.0%} interval")]
         rows.append(
-            (f"{predicted['parameters']:.3g}", f"{predicted['tokens']:.3g}", f"{predicted['loss']:.4g}", around)
+            (
+                short_count(predicted["parameters"]),
+                short_count(predicted["tokens"]),
+                f"{predicted['loss']:.4g}",
+                around,
+            )
         )
         click.echo(f"\n{printable(predicted['scale'])}")
         print_table(rows)
@@ -218,8 +225,8 @@ def _print(law: Law, document: dict[str, Any]) -> None:
             "" if optimum["saved_ratio"] is None else f", {optimum['saved_ratio']:.1%} less than the model asked about"
         )
         click.echo(
-            f"\nthe cheapest model of a loss of {optimum['loss']:.4g}: {optimum['parameters']:.3g} parameters on"
-            f" {optimum['tokens']:.3g} tokens, {optimum['flops']:.3g} FLOPs over its life{saved}"
+            f"\nthe cheapest model of a loss of {optimum['loss']:.4g}: {short_count(optimum['parameters'])} parameters"
+            f" on {short_count(optimum['tokens'])} tokens, {optimum['flops']:.3g} FLOPs over its life{saved}"
         )
         shares = {name: optimum[f"{name}_flops"] / optimum["flops"] for name in ("training", "serving", "teacher")}
         click.echo("of which " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share))
@@ -227,7 +234,7 @@ def _print(law: Law, document: dict[str, Any]) -> None:
     if law.held_out:
         left_out = [("run left out", "parameters", "tokens", "loss", "foretold", "80 % interval")]
         for row in law.held_out:
-            sizes = f"{row.parameters:.3g}", f"{row.tokens:.3g}", f"{row.loss:.4g}", f"{row.predicted:.4g}"
+            sizes = short_count(row.parameters), short_count(row.tokens), f"{row.loss:.4g}", f"{row.predicted:.4g}"
             left_out.append((printable(row.model), *sizes, f"{row.low:.4g} to {row.high:.4g}"))
         click.echo("")
         print_table(left_out, spare=("tokens", "parameters"))

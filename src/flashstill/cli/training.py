@@ -10,7 +10,7 @@ import click
 from flashstill.cli.documents import print_json, understood
 from flashstill.cli.options import COUNT, WORD, given_options
 from flashstill.errors import BadInput, printable
-from flashstill.units import short_count, show
+from flashstill.units import figures, short_count, show
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -136,7 +136,7 @@ def print_training(answer: TrainingAnswer) -> None:
         run = values["run"]
         click.echo(
             f"a run of {run['tokens']:,.0f} tokens: {run['steps']:,.0f} steps, {run['days']:,.3g} days,"
-            f" {run['chip_hours']:,.0f} chip-hours, {run['mwh']:,.3g} MWh, {_dollars(run['usd'])}"
+            f" {run['chip_hours']:,.0f} chip-hours, {figures(run['mwh'])} MWh, {_dollars(run['usd'])}"
             f" ({values['price_basis']}); failures and restarts come on top"
         )
     if values["reasons"]:

@@ -20,6 +20,7 @@ from flashstill.codesign.roadmap import facts_of, few_rows, roadmap
 from flashstill.codesign.trends import CHIPS, chip_trend, stack_trend, wafer_trend
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
+from flashstill.tables import Displayed, Table, records_table
 
 _WORDS = {
     "stack_bytes": "bytes of a stack of HBM",
@@ -30,7 +31,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrendsAnswer:
+class TrendsAnswer(Displayed):
     """The roadmap of a year, the lines behind it, and (if asked) a back-test.
 
     chips, others: lines by name.  processes: those known by then, the newest last.  came: vectors of the chips that
@@ -61,9 +62,14 @@ class TrendsAnswer:
             {"driver": name, "year": self.plan.year, **spread.as_dict()} for name, spread in self.plan.others.items()
         ]
 
+    def _table(self) -> Table:
+        names = ("driver", "value", "low", "high", "unit")
+        title = f"a chip of {self.plan.year}, by what was known at the end of {self.plan.as_of}"
+        return records_table(self.as_records(), names, title)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CeilingAnswer:
+class CeilingAnswer(Displayed):
     """The best tokens a second for one user, by memory, synchronisation and context. wanted: tokens a second."""
 
     model: str
@@ -90,9 +96,13 @@ class CeilingAnswer:
         """One flat record for each memory, synchronisation and context."""
         return [{**row.as_dict(), "reaches": row.tokens_per_s >= self.wanted} for row in self.rows]
 
+    def _table(self) -> Table:
+        names = ("memory", "sync_s", "context", "tokens_per_s", "chips", "bound", "reaches")
+        return records_table(self.as_records(), names, f"{self.model}, one user, chips as {self.chip} at their peaks")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ArraysAnswer:
+class ArraysAnswer(Displayed):
     """Systolic arrays by edge, and which is best by energy x delay.
 
     shares: edge -> share of draws of the fact rows in which it is best.
@@ -124,6 +134,11 @@ class ArraysAnswer:
     def as_records(self) -> list[dict[str, Any]]:
         """One record for each edge."""
         return [{**row.as_dict(), "best_share": self.shares[row.edge]} for row in self.rows]
+
+    def _table(self) -> Table:
+        names = ("edge", "arrays", "seconds", "utilisation", "total_joules", "energy_delay_js", "best_share")
+        title = f"{self.model}, {self.tokens:,} tokens, {self.precision}, {self.node_nm} nm"
+        return records_table(self.as_records(), names, title)
 
 
 def trends_of(

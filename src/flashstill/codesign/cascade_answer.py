@@ -28,12 +28,11 @@ from flashstill.codesign.stage_sizes import Sizes, cheapest_sizes
 from flashstill.codesign.tiers import stores_of
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.tables import cell, html_table
-from flashstill.units import show
+from flashstill.tables import Displayed, Table, cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CascadeAnswer:
+class CascadeAnswer(Displayed):
     """What a plan costs. all_cold, all_kept: the corpus read by the last stage's model, None where nothing can.
 
     crossover_*: corpus, in tokens, from which the cascade costs less.  curve: dollars over the size of the corpus.
@@ -86,9 +85,9 @@ class CascadeAnswer:
         """One row per stage."""
         return [stage.as_dict() for stage in self.total.stages]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = self.as_records()
-        return html_table(tuple(rows[0]), [[cell(value) for value in row.values()] for row in rows])
+        return Table(tuple(rows[0]), [[cell(value) for value in row.values()] for row in rows])
 
 
 def answer_plan(facts: Facts, plan: CascadePlan, basis: str, told: Told = lambda text: None) -> CascadeAnswer:
@@ -204,6 +203,6 @@ def _notes(plan: CascadePlan, stages: tuple[Priced, ...]) -> list[str]:
         if reads > last.setup.model.context:
             notes.append(
                 f"{last.setup.model.name} was made for {last.setup.model.context:,} tokens of context, and reads"
-                f" {show(reads, '1', 6)}"
+                f" {reads:,.0f}"
             )
     return notes

@@ -35,6 +35,7 @@ from flashstill.codesign.futures import MOST_TOKENS, grown, years_of_service
 from flashstill.codesign.search_question import LEAST_TIMES, MOST_TIMES
 from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
+from flashstill.units import short_count
 
 OWN = "own"
 _ROUNDING = 1e-6
@@ -130,8 +131,8 @@ def _future(written: Written, years: int, probability: float, where: str) -> Fut
             tokens = getattr(share, name) * times[name]
             if not 0.5 <= tokens <= MOST_TOKENS:
                 raise BadInput(
-                    f"{where}.growth.{name} makes {tokens:.3g} tokens in year {after + 1}; they must lie between 1 and"
-                    f" {MOST_TOKENS:,}"
+                    f"{where}.growth.{name} makes {short_count(tokens)} tokens in year {after + 1}; they must lie"
+                    f" between 1 and {MOST_TOKENS:,}"
                 )
         mixes.append(mix_of(f"{written.name}, year {after + 1}", tuple(grown(share, **times) for share in first)))
     demand = tuple(written.demand * growth.demand**after for after in range(years))

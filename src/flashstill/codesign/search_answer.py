@@ -20,14 +20,14 @@ from flashstill.codesign.search_question import REGRET, Question, names_of, task
 from flashstill.economics.tco import terms_of
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 UNSERVED = "the design serves no load within the bounds"
 Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChipSearch:
+class ChipSearch(Displayed):
     """best: the design, as `described`, with its cost and how it serves each load. regret: None with one future.
 
     futures: the best design for each, its cost and the regret of the chosen one.  front: designs by usd, joules and
@@ -63,9 +63,9 @@ class ChipSearch:
         """One flat row for each design of the front."""
         return [_flat(one) for one in self.front]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = [[cell(one["words"]), *(cell(one[name]) for name in OBJECTIVES)] for one in self.front]
-        return html_table(("design", *OBJECTIVES), rows, f"{len(self.front)} designs on the front")
+        return Table(("design", *OBJECTIVES), rows, f"{len(self.front)} designs on the front")
 
 
 def _flat(document: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flashstill.codesign.doubling import Binding, Gains, binding_of, improved, m
 from flashstill.codesign.elasticities import STEP, Sensitivity
 from flashstill.codesign.parameters import COUNTS, Parameter
 from flashstill.codesign.rows import OBJECTIVES
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 MEANING = {
     "usd": "dollars per million output tokens, of the cheapest configuration",
@@ -70,7 +70,7 @@ def _value(found: Mapping[str, Any], objective: str) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WhatIfs:
+class WhatIfs(Displayed):
     """Elasticities of every pair of a model and a chip, models within chips; means leave out what is not known."""
 
     pairs: tuple[Pair, ...]
@@ -139,11 +139,11 @@ class WhatIfs:
             for name, of in pair.elasticities.items()
         ]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         found = self.elasticities
         rows = [[cell(name), *(cell(of[key]) for key in OBJECTIVES)] for name, of in found.items()]
         title = f"{len(self.pairs)} pairs of model and chip: d ln(cost) / d ln(number)"
-        return html_table(("number of the chip", *OBJECTIVES), rows, title)
+        return Table(("number of the chip", *OBJECTIVES), rows, title)
 
 
 def _means(pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ CLASS_ROW = "crossing_ratio"
 """quantity for which every class of chips, and no other owner, has a row"""
 SMALL_FILE = 2**20
 """bytes of a user's file that is compared whole"""
+_FILE = re.compile(r"/|\.(toml|csv|json)$")
+"""names of chips that are meant as files"""
 SPELLINGS = "spellings"
 """key of the names of machines among what is derived"""
 _Made = TypeVar("_Made")
@@ -64,7 +67,8 @@ class Facts:
         """The machine called `name`; MissingFact lists the nearest names."""
         known_name = self.chip_name(name)
         if known_name is None:
-            raise MissingFact(unknown("chip", name, self.machines))
+            own = "; a chip of your own is rows of facts, in a directory for --facts" if _FILE.search(name) else ""
+            raise MissingFact(unknown("chip", name, self.machines) + own)
         return self.machines[known_name]
 
     def of(self, name: str) -> tuple[Fact, ...]:

@@ -18,7 +18,7 @@ from flashstill.family.spec import FamilyPlan
 from flashstill.family.student_question import question_of
 from flashstill.family.worth import Worth, should_distil
 from flashstill.quality import Law
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, cell, flat
 from flashstill.units import TOKENS_PER_MILLION
 
 SMALL_SHARE = 0.1
@@ -42,7 +42,7 @@ class StudentAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FamilyAnswer:
+class FamilyAnswer(Displayed):
     """The family's costs and, for each student, when it pays. measured: of a finished run, else None.
 
     band: P10, P50 and P90 of the dollars per million tokens; drivers: the fact rows that move them.
@@ -144,10 +144,10 @@ class FamilyAnswer:
         """One flat row per model."""
         return [flat({**self._member(each), "role": each.role}) for each in self.costs.members]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("share", "run_usd", "served_usd_per_million_tokens", "usd_per_million_tokens_total", "expected_loss")
         rows = [[row["name"], *(cell(row.get(name)) for name in names)] for row in self.as_records()]
-        return html_table(("model", *names), rows, f"family {self.costs.plan.name}")
+        return Table(("model", *names), rows, f"family {self.costs.plan.name}")
 
 
 def family_answer(

@@ -34,7 +34,7 @@ from flashstill.family.turning_points import (
     teacher_size_of,
 )
 from flashstill.quality import Law
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, cell, flat
 
 _LEAST, _MOST, _POINTS = 1e6, 1e18, 400
 _SURE_ERROR = 0.01
@@ -42,7 +42,7 @@ _SURE_ERROR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Worth:
+class Worth(Displayed):
     """distil: the answer.  sure: share of draws that agree.  flips_at_tokens, flips_at_flops: nearest threshold above
     or below the question's tokens, None where it never flips.  wins: ranges of tokens in which distillation wins.
 
@@ -88,9 +88,9 @@ class Worth:
         tree = self.as_dict()
         return [flat({name: value for name, value in tree.items() if name not in ("wins", "notes")})]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("gain_nats", "distilled_loss", "supervised_loss", "flips_at_tokens", "best_teacher_loss", "teacher_is")
-        return html_table(("", ""), [(name, cell(getattr(self, name))) for name in names], self.answer)
+        return Table(("", ""), [(name, cell(getattr(self, name))) for name in names], self.answer)
 
 
 def should_distil(question: Question, law: Law, draws: int = 2000, seed: int = 0) -> Worth:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flashstill.fleets.copies import layout_name
 from flashstill.plan.deployment import Deployment
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
 
@@ -132,7 +132,7 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FleetPlan:
+class FleetPlan(Displayed):
     """The cheapest fleet found, its proof, its distance from the lower bound, and variants of the question.
 
     usd_per_hour: mean over the trace, of replicas by window.  flips: scales at which another design is the cheapest.
@@ -212,9 +212,9 @@ class FleetPlan:
             )
         return rows
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("question", "fleet", "usd_per_hour", "times", "lower_bound_usd_per_hour", "gap")
-        return html_table(names, [[cell(row[name]) for name in names] for row in self.as_records()], self.fleet.name)
+        return Table(names, [[cell(row[name]) for name in names] for row in self.as_records()], self.fleet.name)
 
 
 def _gap(cost: float | None, bound: float | None) -> float | None:

@@ -13,14 +13,14 @@ from flashstill.load_test.saturation import Saturation
 from flashstill.load_test.statistics import STATIONARITY, Distribution
 from flashstill.load_test.summary import DEFINITIONS, LevelResult
 from flashstill.servers import proxy_of
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 BUSY_CLIENT, LATE_S, BUNCHED = 0.5, 0.01, 1.1
 """share of a core, seconds late, and tokens per event from which a reader is told"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measurement:
+class Measurement(Displayed):
     """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not.
 
     trace_notes: what was left out of the trace, and the like; empty where all runs were there already."""
@@ -56,10 +56,10 @@ class Measurement:
                 rows.append(row)
         return rows
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("load", "value", "latency", "n", "mean_s", "p50", "p90", "p95", "p99")
         rows = [[cell(row[name]) for name in names] for row in self.as_records()]
-        return html_table(names, rows, f"{self.dialect.model} at {self.asked.address}")
+        return Table(names, rows, f"{self.dialect.model} at {self.asked.address}")
 
 
 def document(found: Measurement) -> dict[str, Any]:

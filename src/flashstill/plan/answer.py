@@ -13,7 +13,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.predict import Outcome, outcomes
 from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction
 from flashstill.plan.scenario import Scenario, broken_bounds, check_bounds
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 FIGURES = (
     ("ttft_s", "time to first token, s"),
@@ -34,7 +34,7 @@ PREDICTED = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer(Prediction):
+class Answer(Displayed, Prediction):
     """A prediction with its scenario and its deployment, with all defaults filled in."""
 
     scenario: Scenario
@@ -63,11 +63,11 @@ class Answer(Prediction):
         """The question's fields, by the names of the options of `predict`."""
         return Case(self.scenario, self.deployment).columns()
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         used, asked = self.deployment, self.scenario
         title = f"{asked.model_name} on {used.chips} x {used.chip}, {asked.isl} tokens in, {asked.osl} out, "
         rows = [(label, cell(getattr(self, name))) for name, label in FIGURES if getattr(self, name) not in (None, "")]
-        return html_table(("", ""), rows, f"{title}batch {asked.batch}")
+        return Table(("", ""), rows, f"{title}batch {asked.batch}")
 
 
 class NotFitting(InfeasiblePlan):

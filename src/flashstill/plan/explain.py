@@ -21,7 +21,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, cell, flat
 
 DECODE_POOL_ALONE = "a decode step of the decode pool alone; the prefill pool takes no part in it, nor in its price"
 EXPLAINED = (
@@ -32,7 +32,7 @@ EXPLAINED = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
+class Explanation(Displayed):
     """A decode step, its lower bound in seconds, and its price."""
 
     resolved: Resolved
@@ -129,14 +129,14 @@ class Explanation:
         degrees = tree.pop("layout")
         return [flat({**tree, **degrees, "fits": True})]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         tree, levels = self._step(), self.joules_per_token
         title = f"{tree['model']} on {tree['chips']} x {tree['chip']}, batch {self.batch}, context {self.context}"
         rows = [(f"{name}, s", cell(seconds)) for name, seconds in tree["seconds_by"].items() if seconds]
         rows += [("one decode step, s", cell(tree["seconds"]))]
         rows += [(f"{level}, J per token", cell(joules)) for level, joules in levels.items() if joules]
         rows += [("dollars per million tokens", cell(tree["usd_per_million_tokens"])), ("bound by", str(tree["bound"]))]
-        return html_table(("", ""), rows, title)
+        return Table(("", ""), rows, title)
 
 
 def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str = RENTED) -> Explanation:

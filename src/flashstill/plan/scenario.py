@@ -17,6 +17,8 @@ from flashstill.errors import BadInput, check_counts, shortened
 
 MOST_BATCH = 10**9
 """most requests in flight, of a search as well"""
+IN_FLIGHT = "the number of requests in flight"
+"""what messages call the field that is batch from Python and --concurrency of a command"""
 TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bound", "throughput below the bound"
 
 
@@ -111,7 +113,14 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
                 f"a context of {scenario.context} is beyond the {model.context} tokens that {model.name} was made for"
             )
         return
-    check_counts({"isl": scenario.isl, "osl": scenario.osl, "concurrency": scenario.batch, "chunk": scenario.chunk})
+    check_counts(
+        {
+            "isl": scenario.isl,
+            "osl": scenario.osl,
+            IN_FLIGHT: scenario.batch,
+            "chunk": scenario.chunk,
+        }
+    )
     if not 0.0 <= scenario.burst_share <= 1.0:
         raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
     if not 0.0 <= scenario.cached_ratio <= 1.0:

@@ -13,7 +13,7 @@ from flashstill.facts import Facts
 from flashstill.plan.deployment import APART, AS_PUBLISHED, known_engine, known_overlap, known_precision
 from flashstill.plan.scenario import MOST_BATCH, Scenario, check_bounds, check_scenario
 from flashstill.plan.worth_lines import worth_lines
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, records_table
 
 TIERS = ("memory", "sram", "host")
 MOST_CHIPS, MOST_BATCHES, MOST_REDUNDANT = 2**20, 1000, 100
@@ -23,7 +23,6 @@ once)"""
 NO_PRECISION, NO_TIER = "the chip lacks the precision", "the chip has none of the memory tiers"
 """reasons for which all configurations of a chip are left out"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
-SHOWN = 30
 """number of configurations displayed in a notebook"""
 BATCHES = tuple(2**power for power in range(13))
 
@@ -101,7 +100,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchResult:
+class SearchResult(Displayed):
     """The front, sorted by time per token, and statistics of the search.
 
     priced: number of configurations priced in time, energy, dollars and fit; those that cannot run (no links, no room,
@@ -137,11 +136,10 @@ class SearchResult:
         """One flat row per configuration of the front."""
         return [asdict(configuration) for configuration in self.front]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         shown = ("chip", "chips", "tp", "pp", "ep", "dp", "batch", "precision", "weights_in", *OBJECTIVES)
-        rows = [[cell(record[name]) for name in shown] for record in self.as_records()[:SHOWN]]
         title = f"{self.evaluated:,} evaluated, {self.feasible:,} feasible, {len(self.front)} on the Pareto front"
-        return html_table(shown, rows, title)
+        return records_table(self.as_records(), shown, title)
 
 
 def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:

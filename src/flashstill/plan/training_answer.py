@@ -17,7 +17,7 @@ from flashstill.economics import (
 )
 from flashstill.parallel.training import TrainingPlan
 from flashstill.plan.train_layouts import TrainingDegrees, TrainingDeployment
-from flashstill.tables import cell, flat, html_table
+from flashstill.tables import Displayed, Table, cell, flat
 
 FIGURES = (
     ("seconds", "one step, s"),
@@ -47,7 +47,7 @@ class TrainingScenario:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingAnswer:
+class TrainingAnswer(Displayed):
     """A training step on a layout that fits, and totals of a run of such steps.
 
     evaluated: layouts and recomputations tried.  reasons: number that cannot be built or do not fit, by reason.
@@ -133,11 +133,11 @@ class TrainingAnswer:
         del tree["reasons"]
         return [flat({**tree, **layout})]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         tree = self.as_dict()
         layout = " ".join(f"{name}{count}" for name, count in tree["layout"].items() if count > 1)
         title = f"training {tree['model']} on {tree['chips']} x {tree['chip']} ({layout or 'one chip'})"
         rows = [(told, cell(tree[name])) for name, told in FIGURES]
         rows += [(f"{part}, s", cell(seconds)) for part, seconds in tree["seconds_by"].items() if seconds]
         rows += [(f"run: {name}", cell(total)) for name, total in (tree["run"] or {}).items()]
-        return html_table(("", ""), rows, title)
+        return Table(("", ""), rows, title)

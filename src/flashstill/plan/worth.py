@@ -16,7 +16,7 @@ from flashstill.facts import Facts
 from flashstill.plan.answer import Answer, answers
 from flashstill.plan.case import Case
 from flashstill.plan.resolve import resolve
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 COUNTS = (1, 2, 3, 4, 5)
 """numbers of drafted tokens that are tried where none are given"""
@@ -51,7 +51,7 @@ class WorthRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DraftWorth:
+class DraftWorth(Displayed):
     """rows: by batch.  pays_up_to: the largest batch up to which drafting is faster at every batch; None if at none.
 
     left_out: batches with no answer, and why; note: of the measured acceptance, and of the prediction.
@@ -85,9 +85,9 @@ class DraftWorth:
             "note": self.note,
         }  # fmt: skip
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("batch", "draft_tokens", "tokens_per_s", "drafted_tokens_per_s", "speed_ratio")
-        return html_table(names, [[cell(getattr(row, name)) for name in names] for row in self.rows], self.verdict)
+        return Table(names, [[cell(getattr(row, name)) for name in names] for row in self.rows], self.verdict)
 
 
 def worth_by_batch(

@@ -19,6 +19,7 @@ from flashstill.quality.forms import effective_experts, joint_moe
 from flashstill.quality.precision import kept_share
 from flashstill.quality.repetition import effective_tokens
 from flashstill.quality.table import coefficients, entries
+from flashstill.units import short_count
 
 Values = npt.NDArray[np.float64]
 JOINT, FORMATS, REPEATS = "ludziejewski-2025", "kumar-2024", "muennighoff-2023"
@@ -81,7 +82,7 @@ def remarks(conditions: Mapping[str, Values]) -> Iterator[str]:
     """One sentence for each borrowed assumption."""
     if "experts" in conditions:
         peak = float(np.min(peak_tokens(conditions["experts"])))
-        held = f", held beyond {peak:.2g} tokens, where its formula lets their worth fall again"
+        held = f", held beyond {short_count(peak, 2)} tokens, where its formula lets their worth fall again"
         yield (
             f"experts counted as the dense model with which {JOINT} gives them the same loss"
             f"{held if np.isfinite(peak) else ''}"

@@ -22,6 +22,7 @@ from flashstill.quality.own_runs import Run, Runs
 from flashstill.quality.posterior import DEGREES, Draws, Prior, draws
 from flashstill.quality.spread import Spread
 from flashstill.quality.support import FAR, Support
+from flashstill.units import short_count
 
 Values = npt.NDArray[np.float64]
 FEWEST, MOST = 5, 1000
@@ -74,8 +75,8 @@ def fitted(told: Runs, *, name: str = "own runs", extrapolate: bool = False, see
         form="additive",
         coefficients=_middle(samples, size, tokens),
         kind=FITTED,
-        source=f"{len(runs)} runs of {size.min():.3g} to {size.max():.3g} parameters on {tokens.min():.3g} to"
-        f" {tokens.max():.3g} tokens",
+        source=f"{len(runs)} runs of {short_count(size.min())} to {short_count(size.max())} parameters on"
+        f" {short_count(tokens.min())} to {short_count(tokens.max())} tokens",
         corpus=told.corpus,
         tokeniser="the user's own tokeniser",
         counted="parameters as the runs count them",

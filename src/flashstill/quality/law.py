@@ -24,6 +24,7 @@ from flashstill.quality.held_out import HeldOut
 from flashstill.quality.prediction import Prediction
 from flashstill.quality.spread import Spread
 from flashstill.quality.support import Support
+from flashstill.units import short_count
 
 Placed = Callable[[Values], tuple[Values, Values]]
 """an amount that is searched for -> (parameters, tokens)"""
@@ -222,8 +223,9 @@ class Law:
         if times > self.limit:
             raise BadInput(
                 f"the question lies {times:.3g} times beyond the largest run that {self.name} was fitted on"
-                f" ({self.support.parameters[1]:.3g} parameters, {self.support.tokens[1]:.3g} tokens); beyond"
-                f" {self.limit:g} times a fit extrapolates only if it is told to"
+                f" ({short_count(self.support.parameters[1])} parameters,"
+                f" {short_count(self.support.tokens[1])} tokens); beyond {self.limit:g} times a fit"
+                " extrapolates only if it is told to"
             )
 
     def _least(self, target: Values, given: Mapping[str, Values], at: Placed, shape: tuple[int, ...]) -> Values:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Prediction:
+class Prediction(Displayed):
     """Loss (number or array) on `scale`; low and high hold it with probability `level`, or None if unknown."""
 
     law: str
@@ -52,9 +52,9 @@ class Prediction:
         whole = np.broadcast_arrays(*columns.values())
         return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*map(np.ravel, whole), strict=True)]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         rows = self.as_records()
-        return html_table(list(rows[0]), [[cell(value) for value in row.values()] for row in rows], caption=self.scale)
+        return Table(list(rows[0]), [[cell(value) for value in row.values()] for row in rows], caption=self.scale)
 
 
 def plain(value: Any) -> Any:

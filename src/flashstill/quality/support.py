@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from flashstill.units import short_count
+
 FAR = 10.0
 """times beyond the largest or below the smallest run from which a figure is an extrapolation and no prediction"""
 
@@ -35,11 +37,15 @@ class Support:
             high, low = float(np.max(asked)) / seen[1], seen[0] / float(np.min(asked))
             if high > 1:
                 yield _remark(
-                    f"{float(np.max(asked)):.3g} {what}", high, f"above the most that the fit saw, {seen[1]:.3g}"
+                    f"{short_count(float(np.max(asked)))} {what}",
+                    high,
+                    f"above the most that the fit saw, {short_count(seen[1])}",
                 )
             if low > 1:
                 yield _remark(
-                    f"{float(np.min(asked)):.3g} {what}", low, f"below the least that the fit saw, {seen[0]:.3g}"
+                    f"{short_count(float(np.min(asked)))} {what}",
+                    low,
+                    f"below the least that the fit saw, {short_count(seen[0])}",
                 )
         if experts is not None and self.experts is not None and float(np.max(experts)) > self.experts:
             times = float(np.max(experts)) / self.experts

@@ -35,7 +35,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.grid import price_grid
 from flashstill.progress import Progress
 from flashstill.records import CostRecord, MeasuredRecord, write_records
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 ENGINE = "none"
 """no engine: steps are called one by one from Python"""
@@ -68,7 +68,7 @@ class Timed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelSpeed:
+class ModelSpeed(Displayed):
     """A model's sweep. machine: the file of this machine's rows, which the predictions come from."""
 
     model: str
@@ -88,10 +88,10 @@ class ModelSpeed:
             for step in self.steps
         ]  # fmt: skip
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("phase", "batch", "context", "seconds", "predicted_s", "error")
         rows = [[cell(row[name]) for name in names] for row in self.as_records()]
-        return html_table(names, rows, f"{self.model} in {self.arithmetic}")
+        return Table(names, rows, f"{self.model} in {self.arithmetic}")
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `flashstill measure --model --json`."""

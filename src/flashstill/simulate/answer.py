@@ -33,12 +33,12 @@ from flashstill.simulate.tally import (
     TOO_LATE,
 )
 from flashstill.simulate.traffic import Traffic
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 from flashstill.units import TOKENS_PER_MILLION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Simulation:
+class Simulation(Displayed):
     """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
 
     prefill_deployment: a prefill instance that is on another kind of chip.
@@ -104,10 +104,10 @@ class Simulation:
             rows.append(row)
         return rows
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         names = ("latency", "n", "mean_s", "p50", "p90", "p95", "p99")
         rows = [[cell(row[name]) for name in names] for row in self.as_records()]
-        return html_table(names, rows, f"{self.requests:,} requests in {self.seconds:,.0f} s")
+        return Table(names, rows, f"{self.requests:,} requests in {self.seconds:,.0f} s")
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values; percentiles as p50: {value, low, high}, and infinite bounds as None."""

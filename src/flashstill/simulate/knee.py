@@ -33,7 +33,7 @@ from flashstill.simulate.selection import WithinContext, joined, selected
 from flashstill.simulate.simulation import Prepared, prepared
 from flashstill.simulate.state import Limits
 from flashstill.simulate.traffic import Traffic
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, cell
 
 TOLERANCE = 0.05
 SEEDS, FEWEST, WAVES, WAVES_OF_A_REPLICA = 3, 3000, 14, 6
@@ -43,7 +43,7 @@ LENGTHS, MOST_REQUESTS = 10_000, 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knee:
+class Knee(Displayed):
     """Requests per second at which waiting begins to grow without bound, with the ends of its 95 % interval.
 
     closed_form: the same from the equations of saturated.py; None where they do not hold.  agrees: whether both do.
@@ -78,9 +78,9 @@ class Knee:
             {**row, "notes": joined_notes(self.notes), **{f"bounds_{name}": value for name, value in bounds.items()}}
         ]
 
-    def _repr_html_(self) -> str:
+    def _table(self) -> Table:
         row = self.as_records()[0]
-        return html_table(list(row), [[cell(value) for value in row.values()]], "the knee")
+        return Table(list(row), [[cell(value) for value in row.values()]], "the knee")
 
 
 def knee(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flashstill.tables import cell, html_table
+from flashstill.tables import Displayed, Table, records_table
 
 SHOWN = (
     "active_parameters", "experts", "precision", "training_tokens", "train_chips", "chip", "chips", "batch",
@@ -102,7 +102,7 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TargetPlan:
+class TargetPlan(Displayed):
     """target: as asked; loss: on the law's `scale`.  evaluated: candidates; priced: those with dollars; reasons: of the
     others.  prices: chip -> price basis.  doubt: None if nothing is known about the law's errors."""
 
@@ -138,6 +138,7 @@ class TargetPlan:
         """One flat row per student, the cheapest first."""
         return [asdict(each) for each in (self.best, *self.runners_up)]
 
-    def _repr_html_(self) -> str:
-        rows = [[cell(row[name]) for name in SHOWN] for row in self.as_records()]
-        return html_table(SHOWN, rows, f"{self.target} under {self.law}: {self.best.model}, ${self.best.usd:,.0f}")
+    def _table(self) -> Table:
+        return records_table(
+            self.as_records(), SHOWN, f"{self.target} under {self.law}: {self.best.model}, ${self.best.usd:,.0f}"
+        )

@@ -19,7 +19,7 @@ from flashstill.arch.scaling import counted, expansion
 from flashstill.errors import BadInput, shortened
 from flashstill.quality import Law
 from flashstill.quality.optimum import elasticities
-from flashstill.units import parse_count
+from flashstill.units import parse_count, short_count
 
 Values = npt.NDArray[np.float64]
 _ON = re.compile(r"(?P<model>.+?)\s+on\s+(?P<tokens>\S+)(\s+tokens)?", re.IGNORECASE)
@@ -60,7 +60,7 @@ class TrainedModel:
         if self.tokens is not None:
             return beyond
         return (
-            f"{self.name} is taken as trained compute-optimally under {law.name}, on {tokens:.3g} tokens; say"
+            f"{self.name} is taken as trained compute-optimally under {law.name}, on {short_count(tokens)} tokens; say"
             f' "{self.name} on 15T" if it was another number',
             *beyond,
         )
