@@ -75,7 +75,7 @@ def test_answers_about_the_years_ahead_are_tables(answer: Any) -> None:
 
 def test_an_unknown_keyword_is_named_before_one_that_is_missing() -> None:
     with pytest.raises(BadInput, match="unknown keyword 'gpu'; the nearest known: chip"):
-        fs.predict(model="qwen3-8b", gpu="l4")
+        fs.predict(model="qwen3-8b", gpu="l4")  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(

@@ -145,9 +145,8 @@ def _crossing(found: Crossing) -> str:
     if found.tokens_per_day is None:
         return printable(found.verdict)
     band = found.band or {}
-    ends = ""
-    if band.get("p10") is not None and band.get("p90") is not None:
-        ends = f" (P10 to P90: {short_count(band['p10'], 2)} to {short_count(band['p90'], 2)})"
+    low, high = band.get("p10"), band.get("p90")
+    ends = "" if low is None or high is None else f" (P10 to P90: {short_count(low, 2)} to {short_count(high, 2)})"
     return f"{found.verdict} {short_count(found.tokens_per_day)} tokens a day{ends}"
 
 
