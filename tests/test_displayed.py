@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flashstill as fs
-from flashstill.calls import by_keywords, refuses_other_keywords
+from flashstill.calls import refuses_other_keywords
 from flashstill.errors import BadInput, InfeasiblePlan, nearest
 from flashstill.tables import MOST_ROWS, Displayed, Table, cell, records_table
 
@@ -102,7 +102,6 @@ def test_messages_speak_of_keywords_from_python() -> None:
     assert str(caught.value) == (
         "lower max_chips or max_ttft_s; vllm has --save-detailed, and --max-chipset is no option"
     )
-    assert by_keywords("--set x=1", ["set"]) == "set x=1"
     with pytest.raises(BadInput, match=r"^cannot read set 'l4.memory_bytes=1TBs'"):
         fs.predict(model="qwen3-8b", chip="l4", set={"l4.memory_bytes": "1TBs"})
 
