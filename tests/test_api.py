@@ -83,7 +83,7 @@ SIGNATURES = {
     "codesign": (
         "model", "chip", "isl", "osl", "max_chips", "batches", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
         "precisions", "kv_precisions", "tiers", "engine", "overlaps", "redundant_experts", "burst_share",
-        "batching_steps", "cohort", "cached_ratio", "price", "doubling", "facts", "set",
+        "batching_steps", "cohort", "cached_ratio", "isl_cv", "osl_cv", "price", "doubling", "facts", "set",
     ),
     "trends": (
         "year", "as_of", "against", "model", "isl", "osl", "concurrency", "facts", "set",
@@ -119,6 +119,7 @@ SIGNATURES = {
     "export": ("model", "out", "file_format", "number_format", "base", "progress"),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",
+        "isl_cv", "osl_cv",
         "draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance", "max_ttft_s",
         "max_tpot_s", "min_tokens_per_s",
     ),

@@ -136,7 +136,7 @@ def predict(
     Give a `Scenario` and a `Deployment`, or their fields as keywords: `batch` concurrent requests, each with `isl`
     prompt and `osl` output tokens [16, 1024, 1024]; chips, tp, pp, ep, dp, redundant_experts, topology, precision,
     kv_precision, weights_in, kv_in, engine, sampling, overlap, chunk, batching_steps, burst_share, cohort,
-    cached_ratio, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance,
+    cached_ratio, isl_cv, osl_cv, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance,
     max_ttft_s, max_tpot_s, min_tokens_per_s.
 
     price: basis of all dollar figures: rented, owned or list.  facts: directories with additional fact rows.  set:
@@ -226,8 +226,9 @@ def search(
     """The Pareto front of configurations in time per token, tokens/s per chip, joules and dollars per token.
 
     Give a `Scenario` (its batch is ignored) and a `SearchSpace`, or their fields as keywords: isl, osl, batching_steps,
-    burst_share, cohort, cached_ratio, draft, acceptance, acceptance_decay, measured_acceptance, max_ttft_s, max_tpot_s,
-    min_tokens_per_s; precisions, kv_precisions, tiers, engine, draft_tokens, redundant_experts, overlaps.
+    burst_share, cohort, cached_ratio, isl_cv, osl_cv, draft, acceptance, acceptance_decay, measured_acceptance,
+    max_ttft_s, max_tpot_s, min_tokens_per_s; precisions, kv_precisions, tiers, engine, draft_tokens, redundant_experts,
+    overlaps.
     price, facts and set work as in `predict`.  Raises InfeasiblePlan, with counted reasons, if none meets the limits.
     """
     from flashstill.plan.crossover import crossovers

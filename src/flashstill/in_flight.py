@@ -62,7 +62,8 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
     reason = what_binds(resolved, answer)
     if not reason:
         return _noted(answer, "in closed form, as neither memory nor the token budget of a step nor prompts bind")
-    varied = asked.cohort <= 1.0
+    spread = asked.isl_cv > 0.0 or asked.osl_cv > 0.0
+    varied = asked.cohort <= 1.0 and not spread
     nominal = MEAN_LENGTH if varied else 1.0
     rounds = max(round(1.0 / asked.burst_share), 1) if asked.burst_share > 0.0 else STEADY_ROUNDS
     traffic = Traffic(
@@ -72,6 +73,8 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
         osl=max(round(asked.osl / nominal), 2),
         least_ratio=LEAST_RATIO if varied else 1.0,
         cached_ratio=asked.cached_ratio,
+        isl_cv=asked.isl_cv,
+        osl_cv=asked.osl_cv,
     )
     drafting = ("draft", "draft_tokens", "acceptance", "acceptance_decay", "measured_acceptance") if asked.draft else ()
     policy = Policy(step_tokens=asked.chunk, **{name: getattr(asked, name) for name in drafting})

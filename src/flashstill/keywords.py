@@ -48,6 +48,8 @@ class ServingField(DeploymentField, total=False):
     burst_share: float
     cohort: float
     cached_ratio: float
+    isl_cv: float
+    osl_cv: float
     draft: str | None
     draft_tokens: int
     acceptance: float
@@ -92,6 +94,8 @@ class ServingFields(DeploymentFields, total=False):
     burst_share: Numbers
     cohort: Numbers
     cached_ratio: Numbers
+    isl_cv: Numbers
+    osl_cv: Numbers
     draft: Words
     draft_tokens: Ints
     acceptance: Numbers

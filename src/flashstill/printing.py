@@ -164,7 +164,7 @@ def print_prediction(answer: Answer) -> None:
     if answer.band_basis:
         click.echo(f"\nband: {answer.band_basis}")
     if answer.cache_room_bytes is not None:
-        click.echo(f"\n{_room(values)} of {asked.isl + asked.osl / 2:g} tokens, the mean")
+        click.echo(f"\n{_room(values)} of {asked.mean_tokens:g} tokens, the mean")
     if answer.usd_per_chip_hour is not None:
         click.echo(f"\nat {show(answer.usd_per_chip_hour, 'USD')} a chip-hour ({answer.price_basis})")
     if answer.decode_step_s is not None:

@@ -60,12 +60,13 @@ def simulate(
     Give one of trace (a file of requests in one of the formats of docs/simulate.md), rate (requests per second that
     arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
     rate[, cv]; or a folder of ServeGen's clients) and agents (sessions of turns).
-    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, replay, rate_scale, lengths,
-    turns, think_s, fan_out, shared_prefix, spacing_s, turnaround_s), of how a trace is read (hash_block, trace_format,
-    time_unit, trace_columns, trace_only, trace_sort, turn_lengths, skip_failed, trace_from_s, trace_until_s), of the
-    policy (scheduler, refill_sequences, refuse_late, step_tokens, sequences, block_tokens, cache_blocks, replicas,
-    prefill_replicas, prefill_chip, router, prefix_cache, prefix_margin, preemption, max_ttft_s, max_tpot_s, draft,
-    draft_tokens, acceptance, acceptance_decay, measured_acceptance), of failures and scaling (chip_mtbf_s, repair_s,
+    more: fields of the traffic (requests, isl, osl, least_ratio, isl_cv, osl_cv, cv, cached_ratio, speed, replay,
+    rate_scale, lengths, turns, think_s, fan_out, shared_prefix, spacing_s, turnaround_s), of how a trace is read
+    (hash_block, trace_format, time_unit, trace_columns, trace_only, trace_sort, turn_lengths, skip_failed,
+    trace_from_s, trace_until_s), of the policy (scheduler, refill_sequences, refuse_late, step_tokens, sequences,
+    block_tokens, cache_blocks, replicas, prefill_replicas, prefill_chip, router, prefix_cache, prefix_margin,
+    preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay, measured_acceptance), of
+    failures and scaling (chip_mtbf_s, repair_s,
     retries, cold_start_s, replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas, scale_interval_s,
     scale_down_s)
     and of a `Deployment`.

@@ -46,6 +46,8 @@ def codesign(
     batching_steps: float = 0.0,
     cohort: float = 1.0,
     cached_ratio: float = 0.0,
+    isl_cv: float = 0.0,
+    osl_cv: float = 0.0,
     price: str = "rented",
     doubling: bool | None = None,
     facts: FactsLike = (),
@@ -70,7 +72,8 @@ def codesign(
         "model": models[0], "chips": names, "max_chips": max_chips, "batches": batches, "precisions": precisions,
         "kv_precisions": kv_precisions, "tiers": tiers, "engine": engine, "redundant_experts": redundant_experts,
         "overlaps": overlaps, "isl": isl, "osl": osl, "burst_share": burst_share, "batching_steps": batching_steps,
-        "cohort": cohort, "cached_ratio": cached_ratio, "max_ttft_s": max_ttft_s, "max_tpot_s": max_tpot_s,
+        "cohort": cohort, "cached_ratio": cached_ratio, "isl_cv": isl_cv, "osl_cv": osl_cv,
+        "max_ttft_s": max_ttft_s, "max_tpot_s": max_tpot_s,
         "min_tokens_per_s": min_tokens_per_s,
     })  # fmt: skip
     one_pair = len(models) == 1 and len(names) == 1

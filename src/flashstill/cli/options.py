@@ -70,7 +70,8 @@ SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500, 4k or 2B", "
 
 
 def arrival_options(command: _F) -> _F:
-    """Add --cached-ratio, --burst-share, --batching-steps and --cohort."""
+    """Add --isl-cv, --osl-cv, --cached-ratio, --burst-share, --batching-steps and --cohort."""
+    command = spread_options(command)
     command = click.option(
         "--cached-ratio",
         type=SHARE,
@@ -99,6 +100,19 @@ def arrival_options(command: _F) -> _F:
         show_default=True,
         help="Decode steps that the engine lets a prompt wait for others.",
     )(command)
+
+
+def spread_options(command: _F) -> _F:
+    """Add --isl-cv and --osl-cv."""
+    for name, of in (("--osl-cv", "answers"), ("--isl-cv", "prompts")):
+        command = click.option(
+            name,
+            type=float,
+            default=0.0,
+            show_default=True,
+            help=f"How the lengths of {of} vary: standard deviation over mean; 1 as exponential ones.",
+        )(command)
+    return command
 
 
 def facts_options(command: _F) -> _F:

@@ -132,6 +132,8 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         batching_steps=asked["batching_steps"],
         cohort=asked["cohort"],
         cached_ratio=asked["cached_ratio"],
+        isl_cv=asked["isl_cv"],
+        osl_cv=asked["osl_cv"],
         draft=asked["draft"],
         acceptance=asked["acceptance"],
         acceptance_decay=asked["acceptance_decay"],

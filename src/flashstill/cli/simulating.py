@@ -23,6 +23,7 @@ from flashstill.cli.options import (
     facts_options,
     model_option,
     price_option,
+    spread_options,
 )
 from flashstill.cli.patience import Patience, requests_expected
 from flashstill.cli.policy_options import POLICY, policy_options
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
-    "trace", "speed", "replay", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio",
-    "daily", "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out", "shared_prefix",
-    "spacing_s", "turnaround_s",
+    "trace", "speed", "replay", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "isl_cv",
+    "osl_cv", "cached_ratio", "daily", "rate_scale", "lengths", "agents", "turns", "think_s", "fan_out",
+    "shared_prefix", "spacing_s", "turnaround_s",
 )  # fmt: skip
 _SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 PERCENTILE = 95.0
@@ -64,6 +65,7 @@ PERCENTILE = 95.0
 @click.option("--requests", type=COUNT, default=10_000, show_default=True, help="How many, without a trace.")
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, without a trace.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens, without a trace.")
+@spread_options
 @click.option(
     "--least-ratio", type=SHARE, default=1.0, show_default=True, help="Shortest drawn length over the nominal one."
 )

@@ -63,7 +63,7 @@ NOT_BESIDE = (
 )  # fmt: skip
 _SERVING = {
     "isl": "isl", "osl": "osl", "burst_share": "burst_share", "batching_steps": "batching_steps", "cohort": "cohort",
-    "cached_ratio": "cached_ratio",
+    "cached_ratio": "cached_ratio", "isl_cv": "isl_cv", "osl_cv": "osl_cv",
     "max_ttft": "max_ttft_s", "max_tpot": "max_tpot_s", "min_throughput": "min_tokens_per_s", "engine": "engine",
     "disaggregated": "disaggregated",
 }  # fmt: skip

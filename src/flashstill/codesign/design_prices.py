@@ -95,7 +95,7 @@ def _priced(
     stacked = stacked_chip(chip, columns_of(facts, space, block_facts, designs))
     conditions = conditions_for(facts, load, stacked, weights_tier(memory))
     share, chosen = load.share, load.chosen if links.lanes else load.alone
-    room = room_for(load.model, conditions, chosen.layout, share.isl, share.osl, None)
+    room = room_for(load.model, conditions, chosen.layout, load.requests, None)
     runs = (room >= chosen.batches) & (chosen.batches >= np.asarray(chosen.layout.dp))
     possible = np.flatnonzero(runs.reshape(-1, *chosen.shape).any(axis=0))
     if not len(possible):

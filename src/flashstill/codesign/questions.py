@@ -38,6 +38,7 @@ class Question:
         return Load(
             isl=float(asked.isl), osl=float(asked.osl), concurrency=batch, batching_steps=asked.batching_steps,
             burst_share=asked.burst_share, cohort=asked.cohort, cached=float(asked.cached_tokens),
+            isl_cv=asked.isl_cv, osl_cv=asked.osl_cv,
         )  # fmt: skip
 
     @property

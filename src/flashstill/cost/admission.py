@@ -1,8 +1,9 @@
 """Requests that run at once: how many fit in memory, and how many of those in flight wait for it.
 
-Requests hold isl + osl/2 cached tokens on average, and more where an engine reserves memory for tokens to come.  As
-they are at different points of their answers, the number n that fits varies, so that some of c wait before all memory
-is taken: E[max(c - n, 0)] = w ln(1 + exp((c - n)/w)) for n of a logistic distribution with scale w.
+Requests hold isl + osl/2 cached tokens on average (more where answers vary, lengths.py), and more where an engine
+reserves memory for tokens to come.  As they are at different points of their answers, the number n that fits varies, so
+that some of c wait before all memory is taken: E[max(c - n, 0)] = w ln(1 + exp((c - n)/w)) for n of a logistic
+distribution with scale w.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_of_each
+from flashstill.cost.lengths import held_deviation, reserved_tokens
 from flashstill.cost.load import Load
 from flashstill.cost.speculation import Speculation
 from flashstill.parallel import Layout
@@ -23,8 +25,8 @@ def capacity(
 ) -> tuple[Quantity, Quantity]:
     """Sequences that fit at full length, and at the mean length held; memory of a draft model is included."""
     draft = speculation.draft if speculation else None
-    longest = load.isl + load.osl
-    held = held_tokens(conditions, load.isl + load.osl / 2.0, longest)
+    longest = np.minimum(load.longest, np.maximum(model.context, load.isl + load.osl))
+    held = held_tokens(conditions, load.context, reserved_tokens(load.isl, load.osl, load.osl_cv))
     alone, fitting = most_of_each(model, conditions, layout, (longest, held), draft)
     return alone, fitting
 
@@ -32,12 +34,13 @@ def capacity(
 def running_requests(conditions: Conditions, load: Load, fitting: Quantity) -> Quantity:
     """Mean number of requests that run at once, of those in flight, if `fitting` fit on average.
 
-    Each holds isl + osl/2 tokens with a standard deviation of osl/sqrt(12); those of a burst are in phase.  The
-    expected number that waits is that of a logistic distribution with the same standard deviation.
+    Each holds isl + osl/2 tokens with a standard deviation of osl/sqrt(12), or as lengths.py has it where they vary;
+    those of a burst are in phase.  The expected number that waits is that of a logistic distribution with the same
+    standard deviation.
     """
     fitting = np.maximum(fitting, 1.0)
     free = 1.0 - conditions.software.reserved_ratio  # memory reserved at admission does not vary
-    relative = free * load.osl / 12.0**0.5 / (load.isl + load.osl / 2.0)
+    relative = free * held_deviation(load.isl, load.osl, load.isl_cv, load.osl_cv) / load.context
     others = np.maximum(np.minimum(load.concurrency, fitting) - 1.0, 0.0)
     deviation = relative * np.sqrt(others * (1.0 - load.burst_share) + others**2 * load.burst_share)
     scale = np.maximum(deviation * 3.0**0.5 / np.pi, 1e-9)

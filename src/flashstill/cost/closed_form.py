@@ -35,6 +35,9 @@ and for the others in it, and later again for some that came with it; at most fo
 
     Q = min( LATER ((b/k - 1)/2 P + (k - 1) X),  ((b+k)/2 - 1) T_p / c )
 
+Where answers vary, the rate and the joules are those of a whole run of so many requests that B come at once, with its
+end, when fewer and fewer are left (drain.py); lengths.py says what else varying lengths change.
+
 With osl = 1 nothing is decoded: tpot is 0, and ttft is the total latency.
 """
 
@@ -45,6 +48,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.drain import run_per_steady, scattered_share
 from flashstill.cost.load import (
     Load,
     cohort_passes,
@@ -63,6 +67,16 @@ from flashstill.workload import Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """Decode steps of one sequence, and of the square root of those that run: seconds, and joules of all chips."""
+
+    alone_s: Quantity
+    alone_joules: Quantity
+    few_s: Quantity
+    few_joules: Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Paces:
     """Step costs that the closed form needs. Joules are of all chips, host and facility excluded.
 
@@ -71,6 +85,7 @@ class Paces:
     pass_...: a separate prefill of `prompts` prompts.
     mixed_... and pass_... assume work on every stage of every replica; ..._timed_joules is their static energy.
     cacheless_s: seconds of that separate prefill, if nothing had been found in a cache; None: nothing was.
+    ending: decode steps of fewer sequences, as at the end of a run whose answers vary; None: they do not.
     """
 
     step_s: Quantity
@@ -83,6 +98,7 @@ class Paces:
     pass_timed_joules: Quantity
     prompts: Quantity
     cacheless_s: Quantity | None = None
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +129,7 @@ def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Pa
     together = np.minimum(prompts_of_a_pass(conditions, load), local)
     others_s = (local - 1.0) / 2.0 * paces.pass_s / paces.prompts
     steady_s = share / (2.0 * np.maximum(1.0 - share, 1e-9)) * paces.pass_s / together
+    steady_s = steady_s * (1.0 + load.isl_cv**2 / together)
     steady_s = np.where(others_s > 0, steady_s * others_s / np.maximum(steady_s + others_s, 1e-30), 0.0)
     burst_s = burst_queue(conditions, load, local, together, paces)
     queue: Quantity = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
@@ -126,8 +143,43 @@ def burst_queue(conditions: Conditions, load: Load, local: Quantity, together: Q
     added_s = pieces_of(load) * paces.mixed_s / paces.prompts
     base_s = mixes * pieces_of(load) * paces.step_s + (1.0 - mixes) * np.maximum(prompt_s - added_s, 0.0)
     ahead_s = (local / together - 1.0) / 2.0 * (base_s + together * added_s)
-    queue: Quantity = np.minimum(most_s, LATER * (ahead_s + (together - 1.0) * added_s))
+    later = LATER - (LATER - 1.0) * scattered_share(load.osl_cv, load.burst_share)  # those that scatter meet no more
+    queue: Quantity = np.minimum(most_s, later * (ahead_s + (together - 1.0) * added_s))
     return queue
+
+
+def waiting_answers(load: Load, running: Quantity) -> Quantity:
+    """Answers of others, one after the other, for which the mean request waits until memory takes it.
+
+    Of those in flight concurrency - running wait.  A request of a burst waits only for those before it: on average for
+    half as long, if it is of those that wait at all.  Equal ones come back together: all wait as long (measured first
+    tokens of served rows say so).
+    """
+    ahead = np.maximum(load.concurrency / running - 1.0, 0.0)
+    first = np.maximum(1.0 - running / load.concurrency, 0.0) / 2.0
+    once = load.burst_share * scattered_share(load.osl_cv, load.burst_share)
+    waits: Quantity = ahead * (1.0 - once * (1.0 - first))
+    return waits
+
+
+def ended(
+    load: Load, running: Quantity, paces: Paces, first_s: Quantity, tpot_s: Quantity, per_step: Quantity
+) -> tuple[Quantity, Quantity]:
+    """Seconds and joules of decoding of a run with its end, over those while all its requests run.
+
+    per_step: seconds of a token over those of a step without prompts.
+    """
+    assert paces.ending is not None
+    share = load.burst_share * running / load.concurrency
+    lengths = load.osl, load.osl_cv, share, running
+    # At the end no prompt delays those left, if they have scattered; those of a burst wait for each other's at first.
+    scattered = scattered_share(load.osl_cv, share) * (1.0 - share)
+    ending_s = tpot_s - np.maximum(tpot_s - paces.step_s * per_step, 0.0) * scattered
+    few_s, alone_s = (ending_s * step_s / paces.step_s for step_s in (paces.ending.few_s, paces.ending.alone_s))
+    seconds = run_per_steady(*lengths, first_s, tpot_s, (alone_s, few_s, ending_s))
+    each = paces.step_joules
+    joules = run_per_steady(*lengths, 0.0, each, (paces.ending.alone_joules, paces.ending.few_joules, each))
+    return seconds, joules
 
 
 def closed_form(
@@ -170,8 +222,13 @@ def closed_form(
     started = np.where(steps > 0, started, software.first_token_s + np.maximum(software.first_ratio, local) * prompt_s)
     started = started * software.ttft_ratio
     stay = started + steps * tpot
-    rate = running * load.osl / stay
-    decoding = paces.step_joules / batch * (steps / drafted)
+    longer, dearer = (
+        (1.0, 1.0)
+        if paces.ending is None
+        else ended(load, running, paces, started, tpot, software.tpot_ratio / drafted)
+    )
+    rate = running * load.osl / (stay * longer)
+    decoding = paces.step_joules / batch * (steps / drafted) * dearer
     mixed = passes.mixed
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
@@ -185,7 +242,7 @@ def closed_form(
     found = 0.0 if paces.cacheless_s is None else np.maximum(1.0 - paces.cacheless_s / paces.pass_s, 0.0)
     return Pace(
         tpot_s=np.where(steps > 0, tpot, 0.0),
-        ttft_s=started + np.maximum(load.concurrency / running - 1.0, 0.0) * stay,
+        ttft_s=started + waiting_answers(load, running) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, conditions.chip.power_limit_w),

@@ -90,15 +90,18 @@ def serve_apart(
     chip, software = conditions.chip, conditions.software
     drafted = speculation.tokens_per_step if speculation else 1.0
     steps = (load.osl - 1.0) / drafted
-    context = load.isl + load.osl / 2.0
+    context = load.context
     room = most_sequences(model, conditions, prefill, load.isl) / (prefill.dp * prefill.pp)
     most_prompts = np.minimum(prompts_of_a_pass(conditions, load), load.concurrency / pools.groups)
     prompts = np.maximum(np.minimum(most_prompts, room), 1.0)
-    full = prefill_step(model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=load.cached)
-    single = prefill_step(model, conditions, prefill, 1.0, load.computed, chunk=load.chunk, past=load.cached)
+    full = prefill_step(model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=load.past)
+    single = prefill_step(model, conditions, prefill, 1.0, load.computed, chunk=load.chunk, past=load.past)
     cacheless_s = full.seconds
     if np.any(load.cached):
-        cacheless_s = prefill_step(model, conditions, prefill, prompts, load.computed, chunk=load.chunk).seconds
+        spread = load.past - load.cached
+        cacheless_s = prefill_step(
+            model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=spread
+        ).seconds
     sent_bytes, transfer_s = transfer(model, conditions, pools, load.isl)
     prefills = pools.groups * prompts / full.seconds
     most = np.minimum(prefills, np.minimum(pools.instances * prefill.dp, decode.dp) / transfer_s)
@@ -111,7 +114,7 @@ def serve_apart(
     def first_s(rate: Quantity) -> Quantity:
         busy = np.minimum(rate / prefills, 1.0 - 1e-9)
         own_s = single.seconds + busy * (full.seconds - single.seconds)
-        steady_s = wait_seconds(prompt_s, pools.groups, busy)
+        steady_s = wait_seconds(prompt_s, pools.groups, busy) * (1.0 + load.isl_cv**2)
         queue_s = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
         return software.first_token_s + software.first_ratio * (own_s + queue_s) + transfer_s
 

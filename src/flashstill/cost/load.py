@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.lengths import attended_tokens, decoding_tokens, long_request_tokens
 from flashstill.hardware import Software
 from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Quantity
@@ -22,6 +23,7 @@ class Load:
     cohort: prompts that are prefilled together or one right after the other, at the least; above 1 where equal lengths
     keep requests in step, or an engine gathers prompts.
     cached: tokens of each prompt that are found in a prefix cache: they take room and are attended to, not computed.
+    isl_cv, osl_cv: coefficients of variation of both lengths, whose means isl and osl are; 0: equal lengths.
     """
 
     isl: Quantity
@@ -32,6 +34,23 @@ class Load:
     burst_share: Quantity = 0.0
     cohort: Quantity = 1.0
     cached: Quantity = 0.0
+    isl_cv: Quantity = 0.0
+    osl_cv: Quantity = 0.0
+
+    @property
+    def context(self) -> Quantity:
+        """Mean cached tokens of a sequence while it decodes."""
+        return decoding_tokens(self.isl, self.osl, self.osl_cv)
+
+    @property
+    def longest(self) -> Quantity:
+        """Tokens of a request at its full length, of a long one where lengths vary."""
+        return long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv)
+
+    @property
+    def past(self) -> Quantity:
+        """Tokens before those of a prompt that are computed: found in a cache, or for the spread of lengths."""
+        return self.cached + attended_tokens(self.computed, self.isl_cv)
 
     @property
     def computed(self) -> Quantity:
@@ -48,7 +67,7 @@ def pieces_of(load: Load) -> Quantity:
 def chunks_of(load: Load, prompts: Quantity) -> Chunks:
     """The chunks of `prompts` prompts in one step: one each, with the average number of tokens before it."""
     length = load.computed / pieces_of(load)
-    return Chunks(count=prompts, length=length, past=load.cached + (load.computed - length) / 2.0)
+    return Chunks(count=prompts, length=length, past=load.past + (load.computed - length) / 2.0)
 
 
 def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:

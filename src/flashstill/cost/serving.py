@@ -8,10 +8,10 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.admission import capacity, running_requests
-from flashstill.cost.closed_form import Pace, Paces, closed_form
+from flashstill.cost.closed_form import Ending, Pace, Paces, closed_form
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.load import Load, chunks_of, prompts_together
-from flashstill.cost.phases import with_drafts, working_share
+from flashstill.cost.phases import batch_step, with_drafts, working_share
 from flashstill.cost.prefills import in_sequence, prefill_passes
 from flashstill.cost.speculation import Speculation, verified_queries
 from flashstill.cost.step import StepCost
@@ -44,11 +44,11 @@ def serve(
     alone, fitting = capacity(model, conditions, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
-    context = load.isl + load.osl / 2.0
+    context = load.context
     prompts = prompts_together(conditions, load, local)
     decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
-    together, passes = chunks_of(load, prompts), prefill_passes(load.computed, load.chunk, load.cached)
-    uncached = prefill_passes(load.computed, load.chunk) if is_any(load.cached) else []
+    together, passes = chunks_of(load, prompts), prefill_passes(load.computed, load.chunk, load.past)
+    uncached = prefill_passes(load.computed, load.chunk, load.past - load.cached) if is_any(load.cached) else []
     steps = [(decoding, replace(together, count=0.0)), (decoding, together)]
     nothing = replace(decoding, sequences=0.0)
     steps += [(nothing, Chunks(count=prompts, length=one.length, past=one.past)) for one in (*passes, *uncached)]
@@ -67,6 +67,7 @@ def serve(
         pass_timed_joules=passed.timed_joules,
         prompts=prompts,
         cacheless_s=in_sequence(prefills[len(passes) :], uncached).seconds if uncached else None,
+        ending=ending_steps(model, conditions, layout, load, batch, speculation),
     )
     running = running_requests(conditions, load, fitting)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
@@ -82,4 +83,23 @@ def serve(
         fitting=fitting,
         decode=step,
         prefill=passed,
+    )
+
+
+def ending_steps(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    load: Load,
+    batch: Quantity,
+    speculation: Speculation | None,
+) -> Ending | None:
+    """Decode steps of one of `batch` sequences, and of their square root; None where answers do not vary."""
+    if not is_any(load.osl_cv):
+        return None
+    alone, few = (
+        batch_step(model, conditions, layout, number, load.context, speculation) for number in (1.0, np.sqrt(batch))
+    )
+    return Ending(
+        alone_s=alone.seconds, alone_joules=alone.total_joules, few_s=few.seconds, few_joules=few.total_joules
     )

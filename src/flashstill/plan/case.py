@@ -18,6 +18,8 @@ SCENARIO_FIELDS = {
     "burst_share": "burst_share",
     "cohort": "cohort",
     "cached_ratio": "cached_ratio",
+    "isl_cv": "isl_cv",
+    "osl_cv": "osl_cv",
     "draft": "draft",
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",

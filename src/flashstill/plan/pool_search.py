@@ -64,6 +64,8 @@ def paired(
         burst_share=scenario.burst_share,
         cohort=scenario.cohort,
         cached=float(scenario.cached_tokens),
+        isl_cv=scenario.isl_cv,
+        osl_cv=scenario.osl_cv,
     )
     served = serve_apart(model, conditions, pools, load, speculation)
     columns = _columns(served, pools, batches[ours], paid)
@@ -102,10 +104,16 @@ def _decode_front(
 ) -> tuple[Values, Values, Values]:
     """(degrees, requests in flight, seconds per token) of the decode pools that no other one beats."""
     layouts = layout_of(degrees[:, :, None])
-    load = Load(isl=float(scenario.isl), osl=float(scenario.osl), concurrency=batches)
+    load = Load(
+        isl=float(scenario.isl),
+        osl=float(scenario.osl),
+        concurrency=batches,
+        isl_cv=scenario.isl_cv,
+        osl_cv=scenario.osl_cv,
+    )
     alone, fitting = capacity(model, conditions, layouts, load, speculation)
     running = np.minimum(batches, np.maximum(fitting, 1.0))
-    step = batch_step(model, conditions, layouts, running, scenario.isl + scenario.osl / 2.0, speculation)
+    step = batch_step(model, conditions, layouts, running, load.context, speculation)
     drafted = speculation.tokens_per_step if speculation else 1.0
     shape = np.broadcast_shapes(running.shape, (degrees.shape[1], len(batches)))
     usable = np.broadcast_to((np.asarray(alone) >= 1.0) & (batches >= layouts.dp), shape).reshape(-1)
@@ -125,10 +133,10 @@ def _prefill_front(
 ) -> tuple[Values, Values]:
     """(degrees, prompts/s of an instance) of the prefill instances that no other one beats."""
     layouts = layout_of(degrees)
-    load = Load(isl=float(scenario.isl), osl=1.0, concurrency=1.0)
-    alone, _ = capacity(model, conditions, layouts, load)
     cached = float(scenario.cached_tokens)
-    step = prefill_step(model, conditions, layouts, 1.0, scenario.isl - cached, past=cached)
+    load = Load(isl=float(scenario.isl), osl=1.0, concurrency=1.0, cached=cached, isl_cv=scenario.isl_cv)
+    alone, _ = capacity(model, conditions, layouts, load)
+    step = prefill_step(model, conditions, layouts, 1.0, load.computed, past=load.past)
     seconds = np.asarray(step.seconds)
     rate = np.asarray(layouts.dp * layouts.pp) / seconds
     costs = np.stack([seconds, layouts.chips / rate, step.total_joules / (layouts.dp * layouts.pp)], axis=1)

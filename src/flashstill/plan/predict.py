@@ -73,7 +73,9 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
     return [decided[index] for index in range(len(cases))]
 
 
-_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share", "cohort", "cached_tokens")
+_of_load = attrgetter(
+    "isl", "osl", "batch", "batching_steps", "burst_share", "cohort", "cached_tokens", "isl_cv", "osl_cv"
+)
 
 
 def _on_one_chip(deployment: Deployment) -> Deployment:
@@ -150,7 +152,7 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
     """The layouts and loads of cases with the same setup, as arrays over the cases."""
     layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
     loads = [_of_load(each.scenario) for each in group]
-    isl, osl, concurrency, batching, bursts, cohort, cached = np.array(loads, dtype=np.float64).T
+    isl, osl, concurrency, batching, bursts, cohort, cached, isl_cv, osl_cv = np.array(loads, dtype=np.float64).T
     return layout, Load(
         isl=isl,
         osl=osl,
@@ -160,6 +162,8 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
         burst_share=bursts,
         cohort=cohort,
         cached=cached,
+        isl_cv=isl_cv,
+        osl_cv=osl_cv,
     )
 
 

@@ -13,12 +13,15 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import Speculation
+from flashstill.cost.lengths import decoding_tokens, long_request_tokens
 from flashstill.errors import BadInput, check_counts, shortened
 
 MOST_BATCH = 10**9
 """most requests in flight, of a search as well"""
 IN_FLIGHT = "the number of requests in flight"
 """what messages call the field that is batch from Python and --concurrency of a command"""
+MOST_SPREAD = 3.0
+"""largest coefficient of variation of lengths: beyond, a few requests are nearly all tokens"""
 TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bound", "throughput below the bound"
 
 
@@ -36,6 +39,8 @@ class Scenario:
     the concurrency, all of the first at t = 0; 0 for a steady state.
     cohort: prompts that are prefilled together or one right after the other, at the least: 1 where lengths vary;
     answers of equal length end, and so are followed, closely: about 2, or 3 where steps are scheduled ahead.
+    isl_cv, osl_cv: how both lengths vary: standard deviation over mean (isl and osl are means): 0 for equal ones, 0.58
+    for uniform ones from 0 on, 1 for exponential ones.
     cached_ratio: share of every prompt that is found in a prefix cache in the chips' memory: not computed again.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.
@@ -54,6 +59,8 @@ class Scenario:
     burst_share: float = 0.1
     cohort: float = 1.0
     cached_ratio: float = 0.0
+    isl_cv: float = 0.0
+    osl_cv: float = 0.0
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
@@ -76,12 +83,16 @@ class Scenario:
     @property
     def mean_tokens(self) -> float:
         """Mean cached tokens of a sequence while it decodes."""
-        return self.isl + self.osl / 2.0 if self.context is None else float(self.context)
+        if self.context is not None:
+            return float(self.context)
+        return float(decoding_tokens(self.isl, self.osl, self.osl_cv))
 
     @property
     def longest_tokens(self) -> float:
-        """Cached tokens of a sequence at its full length."""
-        return float(self.isl + self.osl if self.context is None else self.context)
+        """Cached tokens of a sequence at its full length, of a long one where lengths vary."""
+        if self.context is not None:
+            return float(self.context)
+        return float(long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv))
 
     def occupancy(self, speculation: Speculation | None = None) -> Occupancy:
         """The sequences that a deployment must hold in memory for this scenario."""
@@ -125,6 +136,7 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
         raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
     if not 0.0 <= scenario.cached_ratio <= 1.0:
         raise BadInput(f"cached_ratio must lie between 0 and 1, not {scenario.cached_ratio}")
+    check_spread(scenario.isl_cv, scenario.osl_cv)
     if not 1.0 <= scenario.cohort <= 1e6:
         raise BadInput(f"cohort must lie between 1 and a million, not {scenario.cohort}")
     if not 0.0 <= scenario.batching_steps <= 1e6:
@@ -134,6 +146,13 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
             f"isl + osl = {scenario.isl + scenario.osl} is beyond the {model.context} tokens that {model.name} was"
             " made for"
         )
+
+
+def check_spread(isl_cv: float, osl_cv: float) -> None:
+    """Raise BadInput for a coefficient of variation of lengths that is none."""
+    for name, value in (("isl_cv", isl_cv), ("osl_cv", osl_cv)):
+        if not 0.0 <= value <= MOST_SPREAD:
+            raise BadInput(f"{name} must lie between 0 and {MOST_SPREAD:g}, not {value}")
 
 
 def check_bounds(scenario: Scenario) -> None:

@@ -103,6 +103,7 @@ class _Work:
         return Load(
             isl=asked.isl, osl=asked.osl, concurrency=self.chosen.batches, batching_steps=asked.batching_steps,
             burst_share=asked.burst_share, cohort=asked.cohort, cached=float(asked.cached_tokens),
+            isl_cv=asked.isl_cv, osl_cv=asked.osl_cv,
         )  # fmt: skip
 
     def try_chip(self, chip: Chip, paid: HourlyPrice, drafts: Sequence[Speculation | None]) -> None:
@@ -144,7 +145,7 @@ class _Work:
             "overlap": deployment.overlap,
             "paid": paid,
         }
-        room = room_for(model, conditions, chosen.layout, scenario.isl, scenario.osl, drafting)
+        room = room_for(model, conditions, chosen.layout, self.load, drafting)
         cannot = impossible(conditions.chip, chosen.layout, chosen.batches, deployment.overlap, room)
         possible = chosen.taken(counts.left(cannot, chosen.shape))  # found without pricing them
         counts.priced += possible.at.size

@@ -21,6 +21,7 @@ from flashstill.cost.admission import capacity, running_requests
 from flashstill.cost.closed_form import Pace, Paces, closed_form
 from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import decode_step, mixed_step, prefill_step, sends, verify_step, working_share
+from flashstill.cost.serving import ending_steps
 from flashstill.cost.speculation import head_share, verified_queries
 from flashstill.cost.step import StepCost
 from flashstill.hardware.stacked import AXES
@@ -127,7 +128,7 @@ def priced(
     whole = (stacked, *(1,) * (AXES - len(chosen.shape)), *chosen.shape) if stacked else chosen.shape
     steps = _steps(model, conditions, chosen, load, speculation)
     paces = _paces(model, conditions, chosen, load, speculation, steps, whole)
-    room = room_for(model, conditions, layout, load.isl, load.osl, speculation)
+    room = room_for(model, conditions, layout, load, speculation)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
     running = running_requests(conditions, load, room)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
@@ -141,15 +142,18 @@ def _steps(
     model: Architecture, conditions: Conditions, chosen: Candidates, load: Load, speculation: Speculation | None
 ) -> _Steps:
     """The steps of the distinct groups of all candidates."""
-    context, queries = load.isl + load.osl / 2.0, verified_queries(speculation)
+    context, queries = load.context, verified_queries(speculation)
     groups, at = chosen.groups.used(chosen.at)
     group, sequences = groups.layout, groups.sequences
     prompts = prompts_together(conditions, load, sequences)
     fewer, back = chosen.with_prompts(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
     fewer, filled = fewer.used(back[chosen.at])
     step = decode_step(model, conditions, group, sequences, context, speculation)
-    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=load.cached)
-    cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed) if load.cached else None
+    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=load.past)
+    cacheless = None
+    if load.cached:
+        spread = load.past - load.cached
+        cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=spread)
     tokens = Decoding(sequences=sequences, context=context, queries=queries)
     mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
     verified = step if speculation is None else verify_step(model, conditions, group, tokens)
@@ -204,6 +208,7 @@ def _paces(
         pass_joules=filling(passed.total_joules / prefilling.chips) * layout.chips + after_pass.total_joules,
         pass_timed_joules=filling(passed.timed_joules / prefilling.chips) * layout.chips + after_pass.timed_joules,
         prompts=together,
+        ending=ending_steps(model, conditions, layout, load, chosen.batches, speculation),
     )
 
 
@@ -211,12 +216,10 @@ def room_for(
     model: Architecture,
     conditions: Conditions,
     layout: Layout,
-    isl: Quantity,
-    osl: Quantity,
+    load: Load,
     speculation: Speculation | None,
 ) -> Values:
     """Sequences of the mean length held that fit at the same time; 0 if not even one of the full length fits."""
-    load = Load(isl=isl, osl=osl, concurrency=1.0)
     alone, fitting = capacity(model, conditions, layout, load, speculation)
     return np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
 

@@ -6,8 +6,8 @@ closed loop   a fixed number in flight: so many come at time 0, or `spacing_s` a
 agents        sessions of turns, each a think time after the one before it (agents.py)
 conversations of a trace, whose turns wait for each other (sessions.py)
 daily curve   as the open loop, at a rate that changes by windows of time (daily.py)
-lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them, or drawn from
-              a list of pairs
+lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them; or gamma-
+              distributed about them with a coefficient of variation; or drawn from a list of pairs
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flashstill.cost.lengths import decoding_tokens
 from flashstill.errors import BadInput, check_counts, unknown
+from flashstill.plan.scenario import MOST_SPREAD
 from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE, arrival_times, read_day, read_lengths
 from flashstill.simulate.servegen import requests_of_clients
@@ -40,6 +42,8 @@ ONLY_OF = {
     "turnaround_s": ("concurrency",),
     "least_ratio": ("rate", "concurrency", "daily", "agents"),
     "cached_ratio": ("rate", "concurrency", "daily", "agents"),
+    "isl_cv": ("rate", "concurrency", "daily"),
+    "osl_cv": ("rate", "concurrency", "daily"),
 }
 """settings that some sources do not know"""
 BOUNDS = {
@@ -48,6 +52,8 @@ BOUNDS = {
     "cv": (1e-3, 1e3),
     "requests": (1, 1e9),
     "rate_scale": (1e-6, 1e6),
+    "isl_cv": (0.0, MOST_SPREAD),
+    "osl_cv": (0.0, MOST_SPREAD),
     "think_s": (0.0, 1e9),
     "spacing_s": (0.0, 1e3),
     "turnaround_s": (0.0, 1e3),
@@ -66,7 +72,8 @@ class Traffic:
     rate: requests per second; cv: coefficient of variation of the gaps between them.  concurrency: requests in flight;
     spacing_s: between the first ones; turnaround_s: of the client, from the last token of an answer to the request that
     follows it (None: a fact).  requests: how many (not with a trace or agents).  isl, osl: nominal tokens of a
-    prompt and its answer; least_ratio: shortest drawn length over it.  cached_ratio: share of each prompt found in a
+    prompt and its answer; least_ratio: shortest drawn length over it; isl_cv, osl_cv: standard deviation over mean of
+    lengths of which isl and osl are the means.  cached_ratio: share of each prompt found in a
     prefix cache.  reading: what the user says of the trace that its file does not.
     daily: a CSV file of rates over time, see daily.py, which decides how many requests there are, or a folder of
     ServeGen's clients, which have lengths of their own (servegen.py); rate_scale: factor of these rates.
@@ -87,6 +94,8 @@ class Traffic:
     isl: int = 1024
     osl: int = 1024
     least_ratio: float = 1.0
+    isl_cv: float = 0.0
+    osl_cv: float = 0.0
     cached_ratio: float = 0.0
     reading: Reading = DEFAULT
     daily: Path | None = None
@@ -128,12 +137,18 @@ class Traffic:
             if source not in sources and getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BadInput(f"{name} has no effect with {source}; it is of {' and '.join(sources)}")
         if self.by_clients:
-            own = ("isl", "osl", "least_ratio", "lengths", "cv")
+            own = ("isl", "osl", "least_ratio", "isl_cv", "osl_cv", "lengths", "cv")
             given = [name for name in own if getattr(self, name) != self.__dataclass_fields__[name].default]
             if given:
                 raise BadInput(f"the clients in {self.daily} say what {given[0]} would; leave it out")
         if self.lengths is not None and self.least_ratio != 1.0:
             raise BadInput("lengths from a file are taken as they are; leave least_ratio out")
+        if self.isl_cv or self.osl_cv:
+            name = "isl_cv" if self.isl_cv else "osl_cv"
+            if self.lengths is not None:
+                raise BadInput(f"lengths from a file are taken as they are; leave {name} out")
+            if self.least_ratio != 1.0:
+                raise BadInput(f"least_ratio says how lengths vary; leave {name} out")
         for name in OF_AGENTS:
             if self.agents is None and getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BadInput(f"{name} is of agents; say how many there are with agents")
@@ -175,7 +190,7 @@ class Traffic:
         """Mean cached tokens of a request while it decodes, for generated traffic."""
         mean = (1.0 + self.least_ratio) / 2.0
         past = 0.0 if self.agents is None else self.shared_prefix + mean * self.turn_tokens * (self.turns - 1) / 2.0
-        return past + mean * (self.isl + self.osl / 2.0)
+        return past + float(decoding_tokens(mean * self.isl, mean * self.osl, self.osl_cv))
 
 
 def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
@@ -194,7 +209,10 @@ def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
             prompt, output = pairs[0][drawn], pairs[1][drawn]
         else:
             prompt, output = (
-                _lengths(numbers, nominal, traffic.least_ratio, count) for nominal in (traffic.isl, traffic.osl)
+                _gamma(numbers, nominal, varied, count)
+                if varied
+                else _lengths(numbers, nominal, traffic.least_ratio, count)
+                for nominal, varied in ((traffic.isl, traffic.isl_cv), (traffic.osl, traffic.osl_cv))
             )
         yield Arrivals(times, prompt, output, _cached(prompt, traffic.cached_ratio))
 
@@ -226,6 +244,12 @@ def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
 def _lengths(numbers: np.random.Generator, nominal: int, least_ratio: float, count: int) -> Counts:
     least = max(round(nominal * least_ratio), 1)
     return numbers.integers(least, nominal, count, endpoint=True).astype(np.int64)
+
+
+def _gamma(numbers: np.random.Generator, mean: int, varied: float, count: int) -> Counts:
+    """Lengths with a coefficient of variation `varied`, at least 1."""
+    drawn = numbers.gamma(1.0 / varied**2, mean * varied**2, count)
+    return np.maximum(np.rint(drawn), 1.0).astype(np.int64)
 
 
 def _cached(prompt: Counts, ratio: float) -> Counts:
