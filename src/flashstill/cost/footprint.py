@@ -132,7 +132,7 @@ def most_of_each(
 def held_tokens(conditions: Conditions, tokens: Quantity, longest: Quantity) -> Quantity:
     """Tokens for which an engine holds memory: those cached on average, and those reserved for the rest of an answer.
 
-    tokens, longest: cached tokens of a sequence on average, and at its full length.
+    tokens, longest: cached tokens of a sequence on average over those that run, and at its own full length.
     """
     return tokens + conditions.software.reserved_ratio * (longest - tokens)
 
