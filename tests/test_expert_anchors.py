@@ -92,6 +92,11 @@ class TestAmdsTables:
         assert 0.75 < die.memory_efficiency < 0.9
         assert die.floor_s + 2.56 * die.expert_s < 45e-6
 
+    def test_sglang_is_between_those_and_tritons(self) -> None:
+        calibration = chip_from_facts(load(), "mi325x").calibration
+        sglang, vllm = (calibration.kernel("experts", "fp8-block", engine) for engine in ("sglang", "vllm"))
+        assert 0.4 < sglang.memory_efficiency < vllm.memory_efficiency
+
     def test_triton_reads_experts_of_4_bits_on_these_chips_as_on_others(self) -> None:
         """The joint set of B200 has a fifth of the bandwidth, of TensorRT-LLM's kernels: no engine here runs those."""
         calibration = chip_from_facts(load(), "mi300x").calibration

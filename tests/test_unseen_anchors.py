@@ -248,7 +248,7 @@ def test_bands_are_narrow_only_where_something_was_measured() -> None:
         assert low < measured[0]
         assert high > measured[1]
     assert ends("h100-sxm", "vllm", "ttft_s")[0] > 0.5 > ends("rtx-4090", "vllm", "ttft_s")[0]
-    assert ends("mi300x", "sglang", "tpot_s") == pytest.approx((0.7, 1.9))
+    assert ends("mi300x", "sglang", "tpot_s") == pytest.approx((0.7, 2.2))
 
 
 def test_bands_of_nvidias_chips_widen_with_what_is_new_and_are_no_narrower_than_an_engines_own() -> None:
