@@ -122,7 +122,7 @@ def test_search_keeps_to_each_bound(bound: str, figure: str, reason: str) -> Non
         ("llama-3.1-8b", "l40s", "vllm", "new chip", "new chip", 1),
         ("llama-3.2-1b", "l40s", "vllm", "new model and chip", "new model and chip", 1),
         ("llama-3.2-1b", "l40s", "sglang", "new model and chip", "new model and chip", 1),
-        ("llama-3.2-1b", "trainium2", "vllm", "class not measured", "new model and chip", 2),
+        ("llama-3.2-1b", "maia-100", "vllm", "class not measured", "new model and chip", 2),
     ],
 )
 def test_the_band_is_that_of_what_is_new(model: str, chip: str, engine: str, basis: str, rows: str, power: int) -> None:
@@ -159,7 +159,7 @@ def test_the_band_is_that_of_what_is_new(model: str, chip: str, engine: str, bas
 
 def test_kernels_alone_are_not_surer_than_an_engine_on_chips_of_a_class_that_nobody_measured() -> None:
     """Their band has both that of engines over their kernels and that of a new engine, widened alike."""
-    (found,) = predict(FACTS, [Case.of(model="llama-3.2-1b", chip="trainium2", engine="none", tp=1)])
+    (found,) = predict(FACTS, [Case.of(model="llama-3.2-1b", chip="maia-100", engine="none", tp=1)])
     power = FACTS.value("band", "other_class_ratio")
     assert found.tpot_s is not None
     for side, end, picked in (("low", found.tpot_low_s, min), ("high", found.tpot_high_s, max)):
