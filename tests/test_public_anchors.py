@@ -226,7 +226,7 @@ def test_operations_of_papers_and_best_rates_are_compared_with_the_kernels(tmp_p
 
 
 def test_an_engines_own_kernels_of_a_class_are_those_of_the_makers_on_whose_chips_it_was_measured() -> None:
-    there, elsewhere = (chip_from_facts(FACTS, name).calibration for name in ("l40s", "mi300x"))
+    there, elsewhere = (chip_from_facts(FACTS, name).calibration for name in ("l40s", "mi250x"))
     own = {condition for kind, condition in there.kernels if kind == "matmul" and " " in condition}
     assert "bf16 vllm" in own
     # llama.cpp has its own for every maker
