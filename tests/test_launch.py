@@ -77,6 +77,18 @@ def test_vllm() -> None:
         options("vllm", ep=2)
 
 
+def test_vllm_starts_with_more_sequences_than_its_default_budget() -> None:
+    """vLLM 0.32 and 0.33 refuse `max_num_batched_tokens (2048)` below `max_num_seqs` where the chip's default is so."""
+    flag = "--max-num-batched-tokens"
+    for chip, batch, budget in (
+        ("a100-80g", 4096, None), ("a100-80g", 4098, "8192"), ("l40s", 8192, "8192"), ("h100-sxm", 16384, None),
+        ("h100-sxm", 16400, "8200"),
+    ):  # fmt: skip
+        assert options("vllm", chip=chip, batch=batch).get(flag) == budget, (chip, batch)
+    assert options("vllm", batch=512, overlap="two-batch").get(flag) is None
+    assert options("vllm", batch=514, overlap="two-batch")[flag] == "257"
+
+
 def test_sglang_counts_all_chips_as_tensor_parallel() -> None:
     found = options("sglang", ep=2)
     assert (found["--tp-size"], found["--dp-size"], found["--ep-size"]) == ("8", "2", "2")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from flashstill.arch.catalogue import read_config
 from flashstill.arch.config_file import existing
 from flashstill.errors import BadInput
-from flashstill.plan.engines import chips_of_a_node, plugin_of
+from flashstill.plan.engines import chips_of_a_node, plugin_of, step_tokens_of
 from flashstill.plan.launch_layouts import (
     TRTLLM_TRANSFER,
     expert_options,
@@ -50,7 +50,12 @@ def vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role:
     words += ["--data-parallel-size", point.dp] if point.dp > 1 else []
     words += ["--enable-expert-parallel"] if point.ep > 1 else []
     words += [*expert_options("vllm", point), *role_options("vllm", role)]
-    words += ["--max-model-len", tokens, "--max-num-seqs", -(-point.batch // point.dp)]
+    sequences, options = -(-point.batch // point.dp), expert_options("vllm", point)
+    words += ["--max-model-len", tokens, "--max-num-seqs", sequences]
+    is_low_latency = "deepep_low_latency" in options and point.ep > 1 and point.dp > 1
+    own, most = step_tokens_of(point.chip, is_low_latency)
+    if sequences > own:  # refused at the start
+        words += ["--max-num-batched-tokens", sequences if is_low_latency else max(sequences, most)]
     words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["vllm"] else []
     words += ["--kv-cache-dtype", "fp8"] if point.kv_precision == "fp8" else []
     if point.speculated_tokens:

@@ -37,6 +37,14 @@ def serving_row(engine: str, quantity: str) -> int:
     return int(_rows()["serving"][engine][quantity])
 
 
+def step_tokens_of(chip: str, is_low_latency: bool) -> tuple[int, int]:
+    """Tokens of a step that vLLM takes by default on a chip, and on the largest ones. is_low_latency: with the
+    exchange of experts of that name."""
+    rows = _rows()["vllm"]["step_tokens"]
+    own = "low_latency" if is_low_latency else "small" if chip in rows["small_chips"] else "default"
+    return int(rows[own]), int(rows["default"])
+
+
 def spare_ratio(engine: str) -> float:
     """Share of the cache's blocks that must be free for an engine to take prompts in; 0 where none is known."""
     return float(_rows()["serving"].get(engine, {}).get("spare_percent", 0)) / 100.0

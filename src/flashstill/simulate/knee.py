@@ -190,10 +190,10 @@ def _notes(
     elif not agrees:
         apart = expected / found.value - 1.0
         yield f"closed form and simulation disagree by {apart:+.0%}: the simulation counts"
-        if apart < 0.0 and np.ptp(requests.prompt) == np.ptp(requests.output) == 0:
+        if np.ptp(requests.prompt) == np.ptp(requests.output) == 0:
             yield (
-                "requests of one length that start together stay in step, and their prompts share passes again and"
-                " again; lengths that differ, as with --least-ratio 0.8, do not"
+                "requests of one length that start together stay in step, and their prompts share passes, or wait for"
+                " each other, again and again; lengths that differ, as with --least-ratio 0.8, do not"
             )
     if not left_out and form.best > 1.1 * form.rate:
         yield (
