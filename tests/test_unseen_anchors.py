@@ -108,6 +108,14 @@ def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_few(
     assert all(each.fitted == "not fitted" for each in compared)
 
 
+def test_joules_that_hold_something_else_are_listed_and_the_rest_of_the_row_is_compared(tmp_path: Path) -> None:
+    header = UNSEEN.splitlines()[0].replace("apart,", "apart,boundary,") + ",measured_joules_per_output_token"
+    row = "a,,,,with its host,llama-3.1-8b,h100-sxm,,1,,,,512,64,4,vllm,,,0,,7.5,60,500,9.9"
+    (tmp_path / "serving_unseen.csv").write_text(f"{header}\n{row}\n")
+    assert [each.quantity for each in compare_unseen(FACTS, tmp_path)] == ["tpot_s", "ttft_s"]
+    assert [each.reason for each in unseen_apart(tmp_path)] == ["joules: with its host"]
+
+
 def test_a_second_table_is_compared_apart_and_by_its_joules(tmp_path: Path) -> None:
     heading, first = UNSEEN.splitlines()[:2]
     second = f"{heading},sampling,measured_joules_per_output_token\n{first.replace('tpu-v6e', 'h100-sxm')},top-p,0.3\n"

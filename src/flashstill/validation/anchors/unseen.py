@@ -3,7 +3,8 @@
 They were written down from their sources before the first of them was predicted, and no coefficient is fitted to one.
 A row is compared by its time per output token, or by its output rate where none was published, by its time to first
 token, and by its joules per output token.  Rows with a reason in the column `apart` cannot be as their source states
-them, or do not say how they were measured: they are listed, and not counted.
+them, or do not say how they were measured: they are listed, and not counted.  Of rows with a reason in the column
+`boundary` only the joules are: what they hold, or what meter they were read from, is not that of a prediction.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ UNSEEN = (
     "serving_unseen_sixth",
 )
 """the tables in the order of their writing: each was written down when faults had been mended with those before it"""
-_ABOUT = ("id", "source", "quoted", "apart")
+JOULES_ONLY = "joules: "
+"""before the reason why only the joules of a row are apart"""
+_ABOUT = ("id", "source", "quoted", "apart", "boundary")
 """columns that say where a row is from; those of measured figures begin with `measured_`, all others are a case's"""
 
 
@@ -42,14 +45,14 @@ def compare_unseen(facts: Facts, directory: Path) -> list[Comparison]:
 
 
 def unseen_apart(directory: Path) -> list[Apart]:
-    """The rows that are listed apart."""
+    """The rows that are listed apart, or whose joules are."""
     return [
         Apart(
             case=_case(row), stack=" ".join(row[name] for name in ("engine", "chip", "model") if row[name]), reason=why
         )
         for name in UNSEEN
         for row in _rows(directory, name)
-        if (why := row["apart"])
+        if (why := row["apart"] or (f"{JOULES_ONLY}{row['boundary']}" if row.get("boundary") else ""))
     ]
 
 
@@ -64,7 +67,7 @@ def _figures(row: Mapping[str, str]) -> list[Measured]:
         (TPOT, per_token, MILLI),
         (RATE, "" if per_token else rate, 1.0),
         (TTFT, first, MILLI),
-        (JOULES, row.get("measured_joules_per_output_token", ""), 1.0),
+        (JOULES, "" if row.get("boundary") else row.get("measured_joules_per_output_token", ""), 1.0),
     ]
     case = _case(row)
     return [Measured(case=case, quantity=name, value=float(text) * unit) for name, text, unit in figures if text]
