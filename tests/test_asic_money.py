@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flashstill.asic.money import Programme
 from flashstill.asic.nre import rewiring_usd
 from flashstill.asic.terms import OURS, RATE, THEIRS
+from flashstill.asic.unit import owned_package
 from flashstill.asic.verdict import drivers_of, two_for_two, verdict
 from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.economics.draws import Draws, Values
@@ -252,9 +253,10 @@ def test_the_terms_of_a_decision_by_hand() -> None:
     early, late = ((1.0 - math.exp(-interest * years)) / (interest * years) for years in (1.35, 1.16))
     later = (parts["respins"] + parts["bring_up"]) * late
     assert terms.once_usd == pytest.approx(design * early + 1.08**-1.35 * (parts["masks"] + later))
-    # building: 500 W x the server's 1.6 x $10 a watt over 12 years; power: 400 W, and 80 W while it waits
+    # building: 500 W x the server's 1.6 x $10 a watt over 12 years, paid through each year and not at its end;
+    # power: 400 W, and 80 W while it waits
     ratio = FACTS.value("npu", "server_power_ratio")
-    building = 500.0 * ratio * 10.0 * annuity(0.08, 12.0) / (8766 * 0.7)
+    building = 500.0 * ratio * 10.0 * annuity(0.08, 12.0) * interest / 0.08 / (8766 * 0.7)
     power = (400.0 + 80.0 * 0.3 / 0.7) * ratio * 1.1 * 0.0826 / 1000.0
     assert terms.running_usd == pytest.approx(hours * (building + power))
     wired = decision(FACTS, "hardwired")
@@ -284,6 +286,67 @@ def test_a_bought_alternative_keeps_the_price_of_its_day() -> None:
     flat = decision(bought, "hbm", versus=alternative(bought, basis="owned"))
     assert owned.alternative_usd == pytest.approx(
         flat.programme(flat.facts).alternative_usd * (1.0 - 0.17) ** owned.start_years
+    )
+
+
+def test_a_chip_that_is_its_own_alternative_is_worth_nothing() -> None:
+    """The same package at the same price, life and power on both sides, bought on the same day: it saves nothing.
+
+    One side buys it at its service, the other pays instalments.  With those of the years' ends counted as if they came
+    through the year, the alternative would cost i / ln(1 + i) - 1 = 3.9 % more than itself, and a chip without any
+    advantage would pay from some volume on.
+    """
+    ratio = FACTS.value("npu", "server_power_ratio")
+    facts = FACTS.edited(
+        [f"gpu.server_power_ratio={ratio}", "asic-hbm.successor_ratio=1", "alternative.price_decline_ratio=0"]
+    )
+    design = stand_in("hbm")
+    own = owned_package(facts, design, facts)
+    rows = [
+        replace(facts.get("h200-sxm", "power_limit_w"), value=own.limit_w, low=own.limit_w, high=own.limit_w),
+        replace(facts.get("h200-sxm", "idle_w"), value=own.idle_w, low=own.idle_w, high=own.idle_w),
+        replace(facts.get("h200-sxm", "usd_purchase"), value=own.purchase_usd, low=own.purchase_usd,
+                high=own.purchase_usd, condition="system"),
+    ]  # fmt: skip
+    facts = facts.with_rows(rows)
+    versus = alternative(facts, chip="h200-sxm", basis="owned", tokens_per_s=6000.0)
+    versus = replace(versus, configuration=replace(versus.configuration, watts_per_chip=400.0))
+    asked = decision(facts, "hbm", versus=versus)
+    terms = asked.programme(asked.facts)
+    nothing = replace(terms, once_usd=0.0)
+    chips = 1e15 * float(terms.bought_usd)
+    assert float(nothing.net_usd(1e15)) == pytest.approx(0.0, abs=1e-9 * chips)
+    assert float(terms.net_usd(1e15)) == pytest.approx(-float(terms.once_usd), rel=1e-3)
+
+
+def test_between_two_models_others_are_rented() -> None:
+    """A wired chip of 0.2 of 1.5 years without chips, against bought H100: for 13 % of the time an H200 is rented.
+
+    Its rent is the mean of five years from 2.26 on of $3.99 / 0.9, which falls by 17 % a year, at 8 % interest, by
+    quadrature; what the bought chips would have cost in that time is saved.  Without a rent they stand all the time,
+    so that the wired chip saves nothing.  Against a rent nothing changes.
+    """
+    owned, rented = alternative(FACTS, basis="owned"), alternative(FACTS, chip="h200-sxm", tokens_per_s=4000.0)
+    asked = decision(FACTS, "hardwired", versus=owned)
+    asked = replace(asked, facts=asked.facts.with_rows([rented.row]))
+    with_rent, alone = replace(asked, waiting=rented).programme(asked.facts), asked.programme(asked.facts)
+    years = np.linspace(2.26, 7.26, 20_001)
+    worth = 1.08**-years
+    rent = float(np.trapezoid(worth * 0.83**years, years) / np.trapezoid(worth, years)) * rented.row.value / 0.9
+    rent_usd = 365.25 / (3600 * 4000.0) * rent
+    waits = 0.2 / 1.5
+    bought = float(with_rent.alternative_usd)
+    assert rent_usd > bought
+    chips = float(with_rent.replaced_usd) - waits * (rent_usd - bought)
+    assert float(alone.replaced_usd) == pytest.approx(chips + (1.0 - waits) * bought, rel=1e-6)
+    assert alone.break_even() == math.inf
+    own = owned_package(asked.facts, asked.design, asked.facts)
+    package = own.purchase_usd / (1.0 - 0.19) * 365.25 / (3600 * 6000.0) / (8766 * 0.7)
+    assert chips == pytest.approx(package * math.log(1.08) / (1.0 - 1.08**-1.5), rel=1e-6)
+    against_a_rent = decision(FACTS, "hardwired")
+    same = replace(against_a_rent, waiting=rented)
+    assert float(same.programme(same.facts).replaced_usd) == float(
+        against_a_rent.programme(against_a_rent.facts).replaced_usd
     )
 
 

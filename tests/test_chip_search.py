@@ -215,7 +215,8 @@ def test_a_design_as_fact_rows_has_the_figures_of_the_search(memory: str, wiring
     (mine,) = served(hunt, best.design, 1e5, "latency", [0])
     choice, links = space.memories_of(one.block)[int(one.memory[0])], space.links[int(one.links[0])]
     facts = with_design(FACTS, "own", one.block, choice, links, described(hunt, best.design)["chip"])
-    bought = float(one.silicon.purchase_usd[0] + one.silicon.design_usd[0] / 1e5)
+    network = 1.0 - facts.value("network", "capital_share_ratio")  # a price pays for one, a design does not
+    bought = float(one.silicon.purchase_usd[0] + network * one.silicon.design_usd[0] / 1e5)
     price = replace(facts.get("own", "die_mm2"), quantity="usd_purchase", value=bought, low=bought, high=bought,
                     unit="USD", condition="system")  # fmt: skip
     facts = facts.with_rows([price])

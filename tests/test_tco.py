@@ -20,6 +20,7 @@ from flashstill.economics.tco import (
     annuity,
     owned_chip,
     owned_hour,
+    paid_as_it_passes,
     terms_of,
 )
 from flashstill.economics.token_kinds import KINDS
@@ -60,6 +61,38 @@ def test_a_loan_is_paid_back() -> None:
     dear = owned_hour(replace(PLAIN, interest_ratio=0.08), CHIP, 500.0)
     yearly = 37_500 * annuity(0.08, 5.0) + 10_500 * annuity(0.08, 10.0)
     assert float(dear.usd - dear.power_usd) * 8766 == pytest.approx(yearly)
+
+
+@pytest.mark.parametrize("interest", [0.0, 0.01, 0.08, 0.5])
+def test_hours_paid_as_they_pass_are_worth_the_price(interest: float) -> None:
+    """All hours of a life, each discounted by its own day, are worth what was bought on the first day.
+
+    37,500 dollars with server and network, without building and power.  Instalments at the years' ends add up to the
+    same if each counts at its year's end; at 8 % they are 3.9 % more if they are taken for hours paid as they pass.
+    """
+    chip = replace(CHIP, limit_w=0.0, idle_w=0.0)
+    hour = owned_hour(replace(PLAIN, interest_ratio=interest), chip, 0.0)
+    years = np.linspace(0.0, 5.0, 50_001)
+    discounted = float(np.trapezoid(np.exp(-np.log1p(interest) * years), years)) * 8766
+    assert paid_as_it_passes(hour, interest) * discounted == pytest.approx(37_500.0, rel=1e-8)
+    ends = sum((1.0 + interest) ** -year for year in range(1, 6))
+    assert hour.usd * 8766 * ends == pytest.approx(37_500.0)
+    powered = owned_hour(replace(PLAIN, interest_ratio=interest), chip, 100.0)
+    assert paid_as_it_passes(powered, interest) - paid_as_it_passes(hour, interest) == pytest.approx(
+        0.1 * 1.5 * 1.2 * 0.1
+    )
+
+
+def test_a_design_needs_no_network() -> None:
+    """5,000 dollars of masks and engineering a package are paid back with interest, and buy no server or switch."""
+    terms = replace(PLAIN, interest_ratio=0.08)
+    without, with_design = owned_hour(terms, CHIP, 500.0), owned_hour(terms, replace(CHIP, design_usd=5_000.0), 500.0)
+    assert with_design.chip_usd - without.chip_usd == pytest.approx(5_000 / 43_830)
+    for part in ("server_usd", "network_usd", "building_usd", "power_usd"):
+        assert getattr(with_design, part) == getattr(without, part)
+    assert (with_design.usd - without.usd) * 8766 == pytest.approx(5_000 * annuity(0.08, 5.0))
+    with pytest.raises(BadInput, match="design_usd"):
+        owned_hour(PLAIN, replace(CHIP, design_usd=-1.0), 500.0)
 
 
 def test_hours_that_earn_pay_for_those_that_do_not() -> None:

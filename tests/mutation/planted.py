@@ -46,6 +46,14 @@ PLANTED: tuple[Planted, ...] = (
     ("economics/tco.py", "(watts + idle_watts(terms, chip)) *", "watts *", "tco"),
     ("economics/tco.py", "0.0 if chip.price_holds_server else chip", "chip", "tco"),
     ("economics/tco.py", "bought * dearer + building", "building", "tco"),
+    # a design pays for a network; instalments of a year's end count as if they came through the year
+    (
+        "economics/tco.py",
+        "network = (chip.purchase_usd + server)",
+        "network = (chip.purchase_usd + chip.design_usd + server)",
+        "tco",
+    ),
+    ("economics/tco.py", "np.log1p(charged) / charged, 1.0)", "1.0, 1.0)", "tco"),
     # power is paid at the limit; attention to cached tokens is free
     (
         "economics/prices.py",

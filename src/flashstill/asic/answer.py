@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashstill.asic.alternative import Alternative, options, within
+from flashstill.asic.alternative import RENTED, Alternative, options, within
+from flashstill.asic.design import HARDWIRED
 from flashstill.asic.designing import design_chip, with_design
 from flashstill.asic.document import variant_document
 from flashstill.asic.point import Point, best_point, candidates_of
@@ -80,9 +81,10 @@ def answer(facts: Facts, question: Question, progress: Progress | None = None) -
         found = options(
             facts, question.scenario, question.alternatives, question.bases, question.precision, question.kv_precision
         )
+        waiting = _waiting(facts, question, found)
         advance(1.0)
         for variant in question.variants:
-            one, reasons = _variant(facts, question, variant, found, advance)
+            one, reasons = _variant(facts, question, variant, found, waiting, advance)
             if one is None:
                 refused[variant] = reasons
             else:
@@ -101,6 +103,7 @@ def _variant(
     question: Question,
     variant: str,
     found: Sequence[Alternative],
+    waiting: Alternative | None,
     advance: Advance,
 ) -> tuple[VariantAnswer | None, dict[str, int]]:
     """The best design of a variant, or None; and why designs were refused, counted."""
@@ -108,7 +111,7 @@ def _variant(
     nodes: dict[str, Trial] = {}
     sizes = _sizes(question)
     for number, nanometres in enumerate(sorted({node_nm(facts, node) for node in question.nodes}, reverse=True)):
-        trials = [_trial(facts, question, variant, nanometres, size, found, reasons) for size in sizes]
+        trials = [_trial(facts, question, variant, nanometres, size, found, waiting, reasons) for size in sizes]
         possible = [trial for trial in trials if trial is not None]
         if possible:
             best = min(possible, key=lambda trial: trial.rank)
@@ -124,11 +127,24 @@ def _variant(
             best=best,
             verdict=verdict(best.point.decision, question.tokens_per_day, question.draws, question.seed),
             nodes=nodes,
-            latency=_as_quick(facts, question, best, found),
+            latency=_as_quick(facts, question, best, found, waiting),
             infeasible=dict(reasons),
         ),
         dict(reasons),
     )
+
+
+def _waiting(facts: Facts, question: Question, found: Sequence[Alternative]) -> Alternative | None:
+    """The cheapest that can be rented, for the weeks in which a hard-wired fleet has no chips; None without one."""
+    rented = [one for one in found if one.rented]
+    if rented or HARDWIRED not in question.variants:
+        return next(iter(rented), None)
+    for names in dict.fromkeys((question.alternatives, ())):  # any, if none of those that are named can be rented
+        try:
+            return options(facts, question.scenario, names, (RENTED,), question.precision, question.kv_precision)[0]
+        except InfeasiblePlan:
+            continue
+    return None
 
 
 def _sizes(question: Question) -> tuple[int, ...]:
@@ -143,6 +159,7 @@ def _trial(
     nanometres: int,
     concurrency: int,
     alternatives: Sequence[Alternative],
+    waiting: Alternative | None,
     reasons: Counter[str],
 ) -> Trial | None:
     """One design and its verdict; None, with its reasons counted, if it cannot be."""
@@ -159,7 +176,7 @@ def _trial(
     except InfeasiblePlan as error:
         reasons.update(error.reasons or {str(error): 1})
         return None
-    point = best_point(with_chip, design, question.scenario, found, within(alternatives))
+    point = best_point(with_chip, design, question.scenario, found, within(alternatives), waiting)
     return _judged(question, point)
 
 
@@ -168,11 +185,13 @@ def _judged(question: Question, point: Point) -> Trial:
     return Trial(point=point, verdict=verdict(point.decision, question.tokens_per_day, draws, question.seed))
 
 
-def _as_quick(facts: Facts, question: Question, best: Trial, found: Sequence[Alternative]) -> Trial | None:
+def _as_quick(
+    facts: Facts, question: Question, best: Trial, found: Sequence[Alternative], waiting: Alternative | None
+) -> Trial | None:
     """The same design against alternatives that take no longer for an output token; None if there are none."""
     chosen = best.point.candidate
     quick = within(found, chosen.prediction.tpot_s)
     if not quick:
         return None
     with_chip = with_design(facts, best.design)
-    return _judged(question, best_point(with_chip, best.design, question.scenario, [chosen], quick))
+    return _judged(question, best_point(with_chip, best.design, question.scenario, [chosen], quick, waiting))

@@ -18,8 +18,8 @@ from dataclasses import replace
 
 from flashstill.arch import Architecture
 from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
-from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
-from flashstill.asic.givens import Givens, Wanted, givens_of
+from flashstill.asic.design import HARDWIRED, HBM, VARIANTS, ChipDesign
+from flashstill.asic.givens import Givens, Wanted, check_memory, givens_of
 from flashstill.asic.rows import rows_of, with_design
 from flashstill.asic.watts import peak_watts
 from flashstill.cost import Precisions, precisions_of
@@ -99,6 +99,8 @@ def design_chip(
         if word not in known:
             raise BadInput(unknown(what, word, known))
     check_counts({"max_chips": max_chips})
+    if variant == HBM:
+        check_memory(facts, memory)
     scenario = Scenario(model=model, isl=isl, osl=osl, batch=concurrency, max_tpot_s=max_tpot_s, max_ttft_s=max_ttft_s)
     check_scenario(scenario, model)
     check_bounds(scenario)

@@ -10,17 +10,16 @@ bounds stays a part of `other`.
 from __future__ import annotations
 
 from flashstill.asic.design import ChipDesign
-from flashstill.economics.bill_of_materials import Rows
+from flashstill.economics.bill_of_materials import HBM, Rows, memory_owner
 from flashstill.facts import Facts
 from flashstill.workload import Quantity
 
 _BLOCKS = {
-    "memory_phy": ("hbm", "phy_mm2"),
     "links": ("serdes", "lane_mm2"),
     "die_to_die": ("die-to-die", "module_mm2"),
     "host": ("host-interface", "block_mm2"),
 }
-"""part of a die -> the row of one of its blocks"""
+"""part of a die -> the row of one of its blocks; that of a memory's interface is its kind's"""
 
 
 def area_ratio(facts: Facts, design: ChipDesign, rows: Rows) -> Quantity:
@@ -32,7 +31,9 @@ def area_ratio(facts: Facts, design: ChipDesign, rows: Rows) -> Quantity:
 
     area = design.area
     sram = area.sram * change(f"node-{design.node_nm}", "cell_um2") / change("sram-macro", "area_efficiency")
-    blocks: Quantity = sum(getattr(area, part) * change(*row) for part, row in _BLOCKS.items() if getattr(area, part))
+    rows_of_blocks = {**_BLOCKS, "memory_phy": (memory_owner(facts, design.memory or HBM, "phy_mm2"), "phy_mm2")}
+    parts = {part: row for part, row in rows_of_blocks.items() if getattr(area, part)}
+    blocks: Quantity = sum(getattr(area, part) * change(*row) for part, row in parts.items())
     share = facts.value("die", "other_ratio")
     surrounded = area.mm2 - area.wired_weights - area.other
     slack = area.other - surrounded * share / (1.0 - share)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture
 from flashstill.asic.area import Rules, rules_of
-from flashstill.asic.design import HARDWIRED
+from flashstill.asic.design import HARDWIRED, HBM
 from flashstill.asic.rows import CLASS_OF, MAKER
 from flashstill.cost import Precisions
+from flashstill.economics.bill_of_materials import memory_owner
 from flashstill.economics.wafers import Wafer, wafer_of
+from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.hardware.software import Software, software_on
 from flashstill.plan.deployment import OWN_SOFTWARE
@@ -18,6 +20,8 @@ from flashstill.workload import decode
 
 MULTIPLIED_IN = {"fp8-block": "fp8", "mxfp4": "fp4", "int2": "bf16"}
 """formats that are multiplied in another one"""
+_OF_A_STACK = {"stack_mm2": "phy_mm2", "stack_edge_mm": "stack_edge_mm"}
+"""field of `Rules` -> row of a kind of memory"""
 ATTENTION = "bf16"
 """format of attention's products (cost/operations.py)"""
 
@@ -81,10 +85,40 @@ class Givens:
         """A fact row."""
         return self.facts.value(name, quantity)
 
+    def memory_value(self, quantity: str) -> float:
+        """A fact row of the memory, or of all HBM."""
+        return memory_value(self.facts, self.wanted.memory, quantity)
+
+
+def memory_value(facts: Facts, kind: str, quantity: str) -> float:
+    """A number of a kind of memory: its own row, or that of all HBM; MissingFact without either."""
+    return facts.value(memory_owner(facts, kind, quantity) or kind, quantity)
+
+
+def check_memory(facts: Facts, kind: str) -> str:
+    """The kind of memory; BadInput for one that does not stand beside a die, or that cannot hold a cache."""
+    facts.value(kind, "stack_bytes")
+    owner = memory_owner(facts, kind, "interposer_ratio")
+    if not owner or facts.value(owner, "interposer_ratio") <= 0.0:
+        raise BadInput(
+            f"{kind} does not stand beside the die on an interposer, as stacks of the variant hbm do;"
+            f" `flashstill codesign --search --memory {kind}` designs chips with it"
+        )
+    written = facts.find(kind, "cache_ratio")
+    if written is not None and written.value <= 0.0:
+        raise BadInput(
+            f"{kind} cannot hold a cache that every token writes; `flashstill codesign --search --memory {kind},hbm4`"
+            " puts weights into it beside another memory"
+        )
+    return kind
+
 
 def givens_of(facts: Facts, wanted: Wanted) -> Givens:
     """What all choices for `wanted` share; MissingFact for a node or memory without rows."""
     rules, node = rules_of(facts, wanted.node_nm), f"node-{wanted.node_nm}"
+    if wanted.variant == HBM:
+        stack = {name: memory_value(facts, wanted.memory, row) for name, row in _OF_A_STACK.items()}
+        rules = replace(rules, **stack)
     kind = CLASS_OF[wanted.variant]
     roles = wanted.precisions
     used = {roles.linear, roles.attention, roles.experts, roles.exact, ATTENTION}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.asic.alternative import OWNED, Alternative
-from flashstill.asic.design import ChipDesign
+from flashstill.asic.design import HARDWIRED, ChipDesign
 from flashstill.asic.terms import OURS, RATE, THEIRS, Decision, Serving
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Fact, Facts
@@ -89,10 +89,12 @@ def best_point(
     scenario: Scenario,
     candidates: Sequence[Candidate],
     alternatives: Sequence[Alternative],
+    waiting: Alternative | None = None,
 ) -> Point:
     """The candidate with the lowest break-even; of those that never do, the one whose tokens cost least.
 
-    It is compared with the alternative that costs least over the time in which the chip would serve.
+    It is compared with the alternative that costs least over the time in which the chip would serve.  waiting: what can
+    be rented between the models of a hard-wired chip.
     facts: with the design among its machines.
     """
     serving = Serving(
@@ -100,22 +102,38 @@ def best_point(
         watts=np.array([each.watts_per_chip for each in candidates]),
     )
     trials = [
-        Decision(facts=priced(facts, design, other), design=design, serving=serving, alternative=other)
+        Decision(
+            facts=priced(facts, design, other, waiting),
+            design=design,
+            serving=serving,
+            alternative=other,
+            waiting=waiting,
+        )
         for other in alternatives
     ]
     trial = min(trials, key=lambda one: float(np.min(one.programme(one.facts).alternative_present_usd)))
     terms = trial.programme(trial.facts)
     dollars = np.broadcast_to(terms.recurring_usd_per_million(np.inf), len(candidates))
     best = int(np.lexsort((dollars, np.broadcast_to(terms.break_even(), len(candidates))))[0])
-    return _point(trial.facts, design, scenario, candidates[best], trial.alternative)
+    return _point(trial.facts, design, scenario, candidates[best], trial.alternative, waiting)
 
 
-def priced(facts: Facts, design: ChipDesign, alternative: Alternative) -> Facts:
-    """The facts with the one price by which the alternative is paid, and predicted rates without a band."""
-    return facts.with_rows([alternative.row, _band(OURS, None, design.name), _band(THEIRS, None, alternative.chip)])
+def priced(facts: Facts, design: ChipDesign, alternative: Alternative, waiting: Alternative | None = None) -> Facts:
+    """The facts with the one price by which each alternative is paid, and predicted rates without a band."""
+    rents = [] if waiting is None or alternative.rented else [waiting.row]
+    return facts.with_rows(
+        [alternative.row, *rents, _band(OURS, None, design.name), _band(THEIRS, None, alternative.chip)]
+    )
 
 
-def _point(facts: Facts, design: ChipDesign, scenario: Scenario, chosen: Candidate, alternative: Alternative) -> Point:
+def _point(
+    facts: Facts,
+    design: ChipDesign,
+    scenario: Scenario,
+    chosen: Candidate,
+    alternative: Alternative,
+    waiting: Alternative | None,
+) -> Point:
     theirs = _prediction(facts, scenario, alternative.configuration)
     rows = [_band(OURS, chosen.prediction, design.name), _band(THEIRS, theirs, alternative.chip)]
     decision = Decision(
@@ -123,15 +141,31 @@ def _point(facts: Facts, design: ChipDesign, scenario: Scenario, chosen: Candida
         design=design,
         serving=Serving(tokens_per_s=chosen.tokens_per_s_per_chip, watts=chosen.watts_per_chip),
         alternative=alternative,
+        waiting=waiting,
     )
     at_once = max(1, int(min(chosen.batch, chosen.prediction.sequences_fit or chosen.batch)))  # the others wait
     step = explain(facts, replace(scenario, batch=at_once, draft=None), chosen.deployment, OWNED)
-    notes = (*design.notes, *chosen.prediction.note.split("; "))
+    notes = (*design.notes, *_between_models(decision), *chosen.prediction.note.split("; "))
     return Point(
         decision=decision,
         candidate=chosen,
         joules_per_token=step.joules_per_token,
         notes=tuple(dict.fromkeys(note for note in notes if note)),
+    )
+
+
+def _between_models(decision: Decision) -> tuple[str, ...]:
+    """What a hard-wired chip's traffic is on between two models, where the alternative is bought."""
+    if decision.design.variant != HARDWIRED or decision.alternative.rented:
+        return ()
+    if decision.waiting is None:
+        return (
+            "nothing can be rented while the chips of a next model are made: bought ones stand beside it all the time",
+        )
+    rented = decision.waiting
+    return (
+        f"while the chips of a next model are made, {rented.chip} is rented for its traffic, at"
+        f" ${rented.usd_per_million:.3g} per million today",
     )
 
 

@@ -9,7 +9,8 @@ from datetime import date, timedelta
 
 from flashstill.arch import Architecture
 from flashstill.asic.alternative import OWNED, RENTED
-from flashstill.asic.design import VARIANTS
+from flashstill.asic.design import HBM, VARIANTS
+from flashstill.asic.givens import check_memory
 from flashstill.errors import BadInput, check_counts, shortened, unknown
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
@@ -84,6 +85,8 @@ def check_question(facts: Facts, question: Question) -> None:
             raise BadInput(unknown("variant", variant, VARIANTS))
     for node in question.nodes:
         node_nm(facts, node)
+    if HBM in question.variants:
+        check_memory(facts, question.memory)
     if question.basis not in BASES:
         raise BadInput(unknown("price of the alternative", question.basis, BASES))
     check_counts({"draws": question.draws, "concurrency": min(question.concurrency, default=None)})

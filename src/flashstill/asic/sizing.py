@@ -133,7 +133,8 @@ def size_holding(givens: Givens, choice: Choice, weights: float, cache: float) -
         return WAFER
     silicon = choice.dies * area.mm2
     carrier = "cowos" if stacks else "organic"
-    if silicon + stacks * givens.value("hbm", "stack_mm2") > givens.value(carrier, "carrier_mm2"):
+    stands = stacks * givens.memory_value("stack_mm2") if stacks else 0.0
+    if silicon + stands > givens.value(carrier, "carrier_mm2"):
         return CARRIER
     idle = silicon * givens.value("silicon", "idle_w_per_mm2")
     watts = min(silicon * givens.value("cooling", "w_per_mm2"), givens.value("cooling", "package_w"))

@@ -2,9 +2,11 @@
 
     hours      chip-hours a year of a token a day = 365.25 / (3600 x tokens/s of a chip)
     bought     (chip + server + network) of these hours
-    running    power and building of these hours, a year
+    running    power and building of these hours, a year;  all yearly sums are paid as the hours pass
     once       design, software and licences spread over the time to tape-out, masks at it, the rest until the lead
     fall       a rent falls every year; chips that are bought when ours would be keep the price of that time
+    waiting    hard-wired, while the chips of a next model are made: the rent that other chips then ask, or bought ones
+               that stand beside ours for all the time where none can be rented
 
 The predicted tokens/s of both sides are rows here too, so that the band of the prediction is drawn like any range.
 """
@@ -22,7 +24,7 @@ from flashstill.asic.nre import Nre, nre_of, rewiring_usd
 from flashstill.asic.schedule import Schedule, schedule_of
 from flashstill.asic.unit import owned_package
 from flashstill.economics.bill_of_materials import Rows
-from flashstill.economics.tco import TERM_ROWS, OwnedChip, annuity, owned_chip, owned_hour, terms_of
+from flashstill.economics.tco import TERM_ROWS, OwnedChip, owned_chip, owned_hour, paid_as_it_passes, terms_of
 from flashstill.economics.tco import Terms as Ownership
 from flashstill.facts import Facts
 from flashstill.units import DAYS_PER_YEAR, SECONDS_PER_HOUR
@@ -42,12 +44,16 @@ class Serving:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A design at its operating point against an alternative. facts: with the design, its price rows and the bands."""
+    """A design at its operating point against an alternative. facts: with the design, its price rows and the bands.
+
+    waiting: what is rented while the chips of a next model are made, where the alternative is bought; None for nothing.
+    """
 
     facts: Facts
     design: ChipDesign
     serving: Serving
     alternative: Alternative
+    waiting: Alternative | None = None
 
     def schedule(self, rows: Rows) -> Schedule:
         """Years until the chips serve, and of their lives."""
@@ -68,14 +74,18 @@ class Decision:
         at_lead = np.exp(-interest * schedule.lead_years)
         theirs = self.alternative_usd(rows, ownership)
         rented = self.alternative.rented
+        other = theirs if rented else theirs * np.exp(-price_fall * schedule.lead_years)
+        waiting: Quantity = 0.0
+        if wired and not rented:
+            waiting = self._waiting_usd(rows, schedule, interest, price_fall, other)
         return Programme(
             once_usd=_once(nre, schedule, interest),
-            alternative_usd=theirs if rented else theirs * np.exp(-price_fall * schedule.lead_years),
+            alternative_usd=other,
             price_fall=price_fall if rented else 0.0,
             token_fall=-np.log(schedule.successor_ratio) / schedule.model_years,
             served_ratio=schedule.served_ratio,
             bought_usd=0.0 if wired else hours * bought * at_lead,
-            replaced_usd=hours * bought * _yearly(interest, schedule.chip_years) if wired else 0.0,
+            replaced_usd=hours * bought * _yearly(interest, schedule.chip_years) + waiting if wired else 0.0,
             running_usd=hours * running,
             rewiring_usd=rewiring_usd(self.design, rows) * _yearly(interest, schedule.model_years),
             start_years=schedule.lead_years,
@@ -90,16 +100,34 @@ class Decision:
         years = self.schedule(rows).lead_years
         return self.alternative_usd(rows, terms_of(rows)) * years * _spread(interest + fall, years)
 
+    def _waiting_usd(
+        self, rows: Rows, schedule: Schedule, interest: Quantity, price_fall: Quantity, owned_usd: Quantity
+    ) -> Quantity:
+        """Dollars a year beyond those of the alternative while it is asked for that share of the time only.
+
+        A rent is the mean of the service, weighted by what its dollars are worth, at least what the alternative costs.
+        """
+        standing = schedule.served_ratio * owned_usd  # bought chips cost as much while they stand
+        if self.waiting is None:
+            return standing
+        years = schedule.service_years
+        fallen = np.exp(-price_fall * schedule.lead_years) * _spread(interest + price_fall, years)
+        rent = self._usd_of(self.waiting, rows, terms_of(rows)) * fallen / _spread(interest, years)
+        return np.minimum((1.0 - schedule.served_ratio) * np.maximum(rent - owned_usd, 0.0), standing)
+
     def alternative_usd(self, rows: Rows, ownership: Ownership) -> Quantity:
         """Dollars a year that a token a day costs on the alternative now."""
-        theirs = self.alternative
+        return self._usd_of(self.alternative, rows, ownership)
+
+    def _usd_of(self, theirs: Alternative, rows: Rows, ownership: Ownership) -> Quantity:
+        """The same, of any chips that can be had; the band of their predicted rate is the alternative's."""
         hours = yearly_hours(theirs.tokens_per_s_per_chip * rows.value(THEIRS, RATE))
         if theirs.rented:
             rent: Quantity = hours * rows.value(theirs.chip, "usd_per_hour") / rows.value("rented", "utilisation_ratio")
             return rent
         chip = owned_chip(self.facts, theirs.chip, rows)
         assert chip is not None  # it was chosen among those with a purchase price
-        return hours * owned_hour(ownership, chip, theirs.watts_per_chip).usd
+        return hours * paid_as_it_passes(owned_hour(ownership, chip, theirs.watts_per_chip), ownership.interest_ratio)
 
 
 def yearly_hours(tokens_per_s: Quantity) -> Quantity:
@@ -110,8 +138,9 @@ def yearly_hours(tokens_per_s: Quantity) -> Quantity:
 def _split(ownership: Ownership, chip: OwnedChip, watts: Quantity) -> tuple[Quantity, Quantity]:
     """Dollars of an earned chip-hour a year: equipment at its purchase; power and building, with its interest."""
     hour = owned_hour(ownership, chip, watts)
-    equipment = (hour.chip_usd + hour.server_usd + hour.network_usd) * ownership.lifetime_years
-    return equipment, hour.usd - equipment * annuity(ownership.interest_ratio, ownership.lifetime_years)
+    years, interest = ownership.lifetime_years, ownership.interest_ratio
+    equipment = (hour.chip_usd + hour.server_usd + hour.network_usd) * years
+    return equipment, paid_as_it_passes(hour, interest) - equipment * _yearly(np.log1p(interest), years)
 
 
 def _spread(interest: Quantity, years: Quantity) -> Quantity:

@@ -38,11 +38,12 @@ _ELEMENTS, _LEAST = 16_384, 16
 def owned(terms_chip: tuple[Terms, float], silicon: Silicon, volume: float) -> OwnedChip:
     """Packages as their owner sees them. terms_chip: terms, and server power over that of chips.  volume: of them."""
     return OwnedChip(
-        purchase_usd=silicon.purchase_usd + silicon.design_usd / volume,
+        purchase_usd=silicon.purchase_usd,
         limit_w=silicon.limit_w,
         idle_w=silicon.idle_w,
         server_power_ratio=terms_chip[1],
         price_holds_server=True,
+        design_usd=silicon.design_usd / volume,
     )
 
 

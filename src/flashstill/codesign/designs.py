@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.economics.bill_of_materials import memory_owner
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 
@@ -166,8 +167,8 @@ def _often(facts: Facts, kind: str) -> int:
 
 def row_of(facts: Facts, kind: str, quantity: str) -> float:
     """A number of a kind of memory: its own row, or that of all HBM; 0 without one, as for area on an interposer."""
-    found = facts.find(kind, quantity) or (facts.find("hbm", quantity) if kind.startswith("hbm") else None)
-    return found.value if found else 0.0
+    owner = memory_owner(facts, kind, quantity)
+    return facts.value(owner, quantity) if owner else 0.0
 
 
 def design_space(

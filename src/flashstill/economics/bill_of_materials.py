@@ -18,6 +18,8 @@ from flashstill.facts import Facts
 from flashstill.workload import Quantity
 
 INTERPOSER, ORGANIC = "cowos", "organic"
+HBM = "hbm"
+"""owner of the rows that all generations of HBM share"""
 
 
 class Rows(Protocol):
@@ -72,6 +74,13 @@ class BillOfMaterials:
     def usd(self) -> Quantity:
         """All of it."""
         return self.dies_usd + self.memory_usd + self.package_usd + self.test_usd + self.lost_usd
+
+
+def memory_owner(facts: Facts, kind: str, quantity: str) -> str:
+    """Whose row gives a number of a kind of memory: its own, else that of all HBM; "" without either."""
+    if facts.find(kind, quantity):
+        return kind
+    return HBM if kind.startswith(HBM) and facts.find(HBM, quantity) else ""
 
 
 def check_reticle(facts: Facts, die: Die) -> None:
@@ -129,7 +138,9 @@ def bill_of_materials(
     dies = sum(each.count * die_usd(facts, rows, each, area_ratio) for each in package.dies)
     memory = package.memory_bytes * rows.value(package.memory, "usd_per_byte") if package.stacks else 0.0
     area = sum(each.count * each.mm2 for each in package.dies) * area_ratio
-    area += package.stacks * rows.value("hbm", "stack_mm2") if package.stacks else 0.0
+    if package.stacks:
+        stands = memory_owner(facts, package.memory, "stack_mm2") or package.memory
+        area += package.stacks * rows.value(stands, "stack_mm2")
     pieces = package.stacks + sum(each.count for each in package.dies)
     good = rows.value(kind, "bond_yield_ratio") ** pieces
     return assembled(rows, dies, memory, area * rows.value(kind, "usd_per_mm2"), good)

@@ -1,11 +1,12 @@
 """Cost of an hour of an owned chip: what is bought, what money costs, and power.
 
     u          share of the hours of its life in which a chip earns (utilisation over the day and between days)
-    chip       its purchase price
+    chip       its purchase price, and its share of a design that its owner paid for
     server     chip x (server ratio - 1);  0 if the price holds the host
-    network    (chip + server) x s / (1 - s),  s: the network's share of what a cluster costs
+    network    (purchase + server) x s / (1 - s),  s: the network's share of what a cluster costs; a design needs none
     building   power limit x server power ratio x dollars per watt, over a life of its own
-    A(i, n)    = i / (1 - (1 + i)^-n): yearly payment of a loan of 1 over n years at interest i;  1/n at i = 0
+    A(i, n)    = i / (1 - (1 + i)^-n): payment at the end of each year for a loan of 1 over n years at interest i;
+               1/n at i = 0.  Paid as the hours pass it is ln(1 + i) / i of it (paid_as_it_passes)
     capital    = A(i, n) (chip + server + network) + A(i, n_b) building,  a year
     hour       = capital / (8766 u) + (W + W_idle (1 - u)/u) x server power ratio x PUE x dollars per kWh
     W          watts that the chip draws in the hours that it earns: predicted where there is a prediction
@@ -61,6 +62,7 @@ class OwnedChip:
     """A chip as its owner sees it: dollars, and watts at its limit and idle; it need not exist.
 
     server_power_ratio: power of the server over that of its chips.  price_holds_server: purchase_usd buys the host too.
+    design_usd: share of masks and engineering, if they are not in the price.
     """
 
     purchase_usd: Quantity
@@ -68,6 +70,7 @@ class OwnedChip:
     idle_w: Quantity
     server_power_ratio: Quantity
     price_holds_server: bool = False
+    design_usd: Quantity = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,9 +125,9 @@ def owned_hour(terms: Terms, chip: OwnedChip, watts: Quantity) -> HourCost:
     per_hour, building_hour = 1.0 / (terms.lifetime_years * earned), 1.0 / (terms.building_years * earned)
     dearer = annuity(terms.interest_ratio, terms.lifetime_years) * terms.lifetime_years - 1.0
     building_dearer = annuity(terms.interest_ratio, terms.building_years) * terms.building_years - 1.0
-    bought = (chip.purchase_usd + server + network) * per_hour
+    bought = (chip.purchase_usd + chip.design_usd + server + network) * per_hour
     return HourCost(
-        chip_usd=chip.purchase_usd * per_hour,
+        chip_usd=(chip.purchase_usd + chip.design_usd) * per_hour,
         server_usd=server * per_hour,
         network_usd=network * per_hour,
         building_usd=building * building_hour,
@@ -143,8 +146,21 @@ def usd_per_watt_hour(terms: Terms, chip: OwnedChip) -> Quantity:
     return SECONDS_PER_HOUR / JOULES_PER_KWH * chip.server_power_ratio * terms.pue_ratio * terms.usd_per_kwh
 
 
+def paid_as_it_passes(hour: HourCost, interest_ratio: Quantity) -> Quantity:
+    """Dollars of an hour whose capital is paid as its hours pass, for present values that count every day by itself.
+
+    The instalments of `owned_hour` are due at the end of each year.  1 paid evenly through a year has grown to
+    (e^r - 1) / r = i / r by then, with r = ln(1 + i), so that ln(1 + i) / i buys the same.  Power is paid at once.
+    """
+    interest = np.asarray(interest_ratio, dtype=np.float64)
+    charged = np.where(interest > 0.0, interest, 1.0)  # the other branch of a quotient 0 / 0
+    through = np.where(interest > 0.0, np.log1p(charged) / charged, 1.0)
+    dollars = (hour.usd - hour.power_usd) * through + hour.power_usd
+    return dollars if np.ndim(dollars) else float(dollars)
+
+
 def annuity(interest_ratio: Quantity, years: Quantity) -> Quantity:
-    """Yearly payment that pays back a loan of 1 with its interest in `years`; 1 / years without interest."""
+    """Payment at each year's end that pays back a loan of 1 with its interest in `years`; 1 / years at no interest."""
     interest, life = np.asarray(interest_ratio, dtype=np.float64), np.asarray(years, dtype=np.float64)
     charged = np.where(interest > 0.0, interest, 1.0)  # the other branch of a quotient 0 / 0
     paid = np.where(interest > 0.0, charged / -np.expm1(-life * np.log1p(charged)), 1.0 / life)
@@ -169,7 +185,7 @@ def check_terms(terms: Terms) -> Terms:
 
 def check_chip(chip: OwnedChip, watts: Quantity) -> None:
     """BadInput names the first number of a chip that cannot be."""
-    names = ("purchase_usd", "limit_w", "idle_w", "server_power_ratio")
+    names = ("purchase_usd", "design_usd", "limit_w", "idle_w", "server_power_ratio")
     _check({**{name: getattr(chip, name) for name in names}, "watts": watts})
 
 
