@@ -302,12 +302,12 @@ def test_a_chip_that_is_its_own_alternative_is_worth_nothing() -> None:
     )
     design = stand_in("hbm")
     own = owned_package(facts, design, facts)
-    rows = [
-        replace(facts.get("h200-sxm", "power_limit_w"), value=own.limit_w, low=own.limit_w, high=own.limit_w),
-        replace(facts.get("h200-sxm", "idle_w"), value=own.idle_w, low=own.idle_w, high=own.idle_w),
-        replace(facts.get("h200-sxm", "usd_purchase"), value=own.purchase_usd, low=own.purchase_usd,
-                high=own.purchase_usd, condition="system"),
-    ]  # fmt: skip
+    numbers = {"power_limit_w": own.limit_w, "idle_w": own.idle_w, "usd_purchase": own.purchase_usd}
+    rows = []
+    for quantity, number in numbers.items():
+        row, value = facts.get("h200-sxm", quantity), float(number)
+        condition = "system" if quantity == "usd_purchase" else row.condition
+        rows.append(replace(row, value=value, low=value, high=value, condition=condition))
     facts = facts.with_rows(rows)
     versus = alternative(facts, chip="h200-sxm", basis="owned", tokens_per_s=6000.0)
     versus = replace(versus, configuration=replace(versus.configuration, watts_per_chip=400.0))

@@ -20,8 +20,6 @@ from flashstill.workload import decode
 
 MULTIPLIED_IN = {"fp8-block": "fp8", "mxfp4": "fp4", "int2": "bf16"}
 """formats that are multiplied in another one"""
-_OF_A_STACK = {"stack_mm2": "phy_mm2", "stack_edge_mm": "stack_edge_mm"}
-"""field of `Rules` -> row of a kind of memory"""
 ATTENTION = "bf16"
 """format of attention's products (cost/operations.py)"""
 
@@ -117,8 +115,11 @@ def givens_of(facts: Facts, wanted: Wanted) -> Givens:
     """What all choices for `wanted` share; MissingFact for a node or memory without rows."""
     rules, node = rules_of(facts, wanted.node_nm), f"node-{wanted.node_nm}"
     if wanted.variant == HBM:
-        stack = {name: memory_value(facts, wanted.memory, row) for name, row in _OF_A_STACK.items()}
-        rules = replace(rules, **stack)
+        rules = replace(
+            rules,
+            stack_mm2=memory_value(facts, wanted.memory, "phy_mm2"),
+            stack_edge_mm=memory_value(facts, wanted.memory, "stack_edge_mm"),
+        )
     kind = CLASS_OF[wanted.variant]
     roles = wanted.precisions
     used = {roles.linear, roles.attention, roles.experts, roles.exact, ATTENTION}
