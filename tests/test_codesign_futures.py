@@ -118,7 +118,7 @@ MIX = [{"model": "llama-3.1-8b", "isl": 10, "osl": 10}]
         ({"future": [{"name": "a", "mix": [{**MIX[0], "max_tpot_s": 0.0}]}]}, r"max_tpot_s is 0; it must be positive"),
         (
             {"future": [{"name": "a", "mix": MIX, "years": 4, "growth": {"osl": 1e3}}]},
-            "osl makes 1e.10 tokens in year 4",
+            "osl makes 10B tokens in year 4",
         ),
         ({"future": [{"name": "a", "mix": MIX, "years": 3, "growth": {"isl": 0.1}}]}, "isl makes 0.1 tokens in year 3"),
         ({"future": [{"name": "a", "mix": [{**MIX[0], "experts": 0.5}]}]}, "fewer than a token uses; at least 1"),
