@@ -64,7 +64,7 @@ QUANTITY_UNITS = {
     "lane_bytes_per_s_offered": "B/s",
     **dict.fromkeys(("largest_parameters", "context_tokens", "input_tokens", "output_tokens", "tokens_per_month"), "1"),
     "volume_packages": "1",
-    **dict.fromkeys(("buffer_bytes", "graph_bytes"), "B"),
+    **dict.fromkeys(("buffer_bytes", "graph_bytes", "rank_bytes"), "B"),
     "usd_per_lane": "USD",
     "step_mm": "mm",
     "_ratio": "1",

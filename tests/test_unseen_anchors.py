@@ -108,6 +108,37 @@ def test_the_shipped_rows_name_their_sources_and_are_all_answered_but_few(
     assert all(each.fitted == "not fitted" for each in compared)
 
 
+def test_sglang_reserves_memory_for_each_replica_of_attention_that_shares_experts() -> None:
+    # server_args: 4.5 MiB for each of eight ranks and of the 512 sequences of the largest graph, 19 GB of each chip
+    case = Case.of(model="glm-5", chip="h200-sxm", tp=1, dp=8, ep=8, isl=8192, osl=1024, concurrency=512,
+                   engine="sglang", precision="fp8-block", burst_share=0.5)  # fmt: skip
+    kept, none = (predict(facts, [case])[0] for facts in (FACTS, FACTS.edited(["engine-sglang.rank_bytes=0"])))
+    assert kept.cache_room_bytes is not None
+    assert none.cache_room_bytes is not None
+    assert none.cache_room_bytes - kept.cache_room_bytes == pytest.approx(8 * 8 * 4.5 * 2**20 * 512, rel=0.01)
+    # measured: 725 tokens/s at 34 ms a token, so that some 26 ran at once
+    assert kept.running == pytest.approx(40.7, rel=0.02)
+    assert kept.output_tokens_per_s == pytest.approx(725.0, rel=0.25)
+
+
+def test_replicas_of_a_dense_model_and_one_rank_reserve_nothing() -> None:
+    for model, layout in (("llama-3.1-70b", {"tp": 4, "dp": 2}), ("glm-5", {"tp": 8})):
+        case = Case.of(model=model, chip="h200-sxm", engine="sglang", precision="fp8", **layout)
+        rooms = [
+            predict(facts, [case])[0].cache_room_bytes
+            for facts in (FACTS, FACTS.edited(["engine-sglang.rank_bytes=0"]))
+        ]
+        assert rooms[0] == rooms[1] != 0
+
+
+def test_what_a_launch_command_sets_is_of_its_row(tmp_path: Path) -> None:
+    header = UNSEEN.splitlines()[0].replace("apart,", "apart,edits,")
+    row = "a,,,,{},llama-3.1-8b,h100-sxm,,1,,,,512,64,4,vllm,,,0,,7.5,,"
+    (tmp_path / "serving_unseen.csv").write_text(f"{header}\n{row.format('')}\n{row.format('engine-vllm.layer_s=1')}\n")
+    (compared,) = compare_unseen(FACTS, tmp_path)
+    assert compared.predicted[1] > 20.0 > 0.1 > compared.predicted[0]  # a second for each layer
+
+
 def test_joules_that_hold_something_else_are_listed_and_the_rest_of_the_row_is_compared(tmp_path: Path) -> None:
     header = UNSEEN.splitlines()[0].replace("apart,", "apart,boundary,") + ",measured_joules_per_output_token"
     row = "a,,,,with its host,llama-3.1-8b,h100-sxm,,1,,,,512,64,4,vllm,,,0,,7.5,60,500,9.9"

@@ -4,6 +4,7 @@
     cache per sequence  over the layers of a stage, split over the chips that hold different key/value heads
                         (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
     usable bytes        engine's memory share x bytes the driver reports  -  the engine's buffers and graphs (main DRAM)
+                        -  what it reserves for each replica of attention (dp) where these share experts
     cache               free share x (usable bytes - weights)
 
 The engine's share (gpu_memory_utilization and the like, 0.9) applies to the capacity that nvidia-smi or rocm-smi
@@ -36,6 +37,9 @@ from flashstill.workload import (
 )
 from flashstill.workload import weight_bytes as all_weight_bytes
 
+MOST_RANKS = 8.0
+"""replicas of attention up to which an engine sizes its memory by their number"""
+
 
 def usable_bytes(conditions: Conditions, tier: Memory) -> Quantity:
     """Bytes of a chip's memory tier available to weights and cache; wiring was made to hold its model."""
@@ -45,6 +49,16 @@ def usable_bytes(conditions: Conditions, tier: Memory) -> Quantity:
     own = either(tier.holds_buffers, lambda: software.buffer_bytes + software.graph_bytes, lambda: 0.0)
     usable: Quantity = tier.visible_bytes * software.usable_ratio - own
     return np.maximum(usable, 0.0) if isinstance(usable, np.ndarray) else max(usable, 0.0)
+
+
+def reserved_bytes(model: Architecture, conditions: Conditions, layout: Layout) -> Quantity:
+    """Bytes of each chip that an engine keeps for replicas of attention that share experts, up to those of a node: of
+    more than MOST_RANKS launch scripts set the share of memory themselves."""
+    each = conditions.software.rank_bytes
+    if not model.routed or each == 0.0:
+        return 0.0
+    reserved: Quantity = np.where(layout.dp > 1.0, np.minimum(layout.dp, MOST_RANKS) * each, 0.0)
+    return reserved
 
 
 def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:
@@ -83,7 +97,7 @@ def room_bytes(
     if draft is not None:
         weights = weights + chip_weight_bytes(draft, conditions.precisions.widths, layout)
     free = conditions.software.free_ratio
-    usable = usable_bytes(conditions, conditions.cache)
+    usable = usable_bytes(conditions, conditions.cache) - reserved_bytes(model, conditions, layout)
 
     def apart() -> Quantity:
         return np.where(weights <= usable_bytes(conditions, conditions.weights), free * usable, -1.0)

@@ -40,6 +40,7 @@ RANGES = {
     "respins": (0.0, 20.0),
     "buffer_bytes": (0.0, 1e12),
     "graph_bytes": (0.0, 1e12),
+    "rank_bytes": (0.0, 1e12),
     "usable_ratio": (0.01, 1.0),
     "free_ratio": (0.01, 1.0),
     "mixed_ratio": (0.0, 1.0),

@@ -67,6 +67,7 @@ class Software:
     usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
     free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
+    rank_bytes: further memory of each chip for each of the replicas of attention that share experts and step together.
     mxfp4_input_bits: of an activation that meets weights in mxfp4, on chips that multiply 4-bit floats: 16, 8 or 4.
     launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
     routed_blocks: those of the model that is served; of `first_token_s`.
@@ -101,6 +102,7 @@ class Software:
     free_ratio: float
     buffer_bytes: float
     graph_bytes: float
+    rank_bytes: float
     mxfp4_input_bits: float
     sync_ratio: float
     exposed_ratio: float
@@ -158,12 +160,21 @@ NO_SOFTWARE = Software(
     free_ratio=1.0,
     buffer_bytes=0.0,
     graph_bytes=0.0,
+    rank_bytes=0.0,
     mxfp4_input_bits=4.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
 )
 """kernels without any software around them, on a chip of which they have all memory"""
-MEMORY_FIELDS = ("usable_ratio", "free_ratio", "reserved_ratio", "prefill_tokens", "buffer_bytes", "graph_bytes")
+MEMORY_FIELDS = (
+    "usable_ratio",
+    "free_ratio",
+    "reserved_ratio",
+    "prefill_tokens",
+    "buffer_bytes",
+    "graph_bytes",
+    "rank_bytes",
+)
 """what an engine does with memory, which faster kernels do not change"""
 
 
@@ -178,7 +189,7 @@ GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_rati
 _NEVER_SLOWER = (*GAINS, "quantise_ratio", "scales_ratio", "first_ratio", "first_s", "first_block_s", "reserved_ratio")
 RUNTIME = "runtime"
 """condition of a maker's class rows that hold for kernels without an engine as well"""
-_OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffer_bytes", "graph_bytes")
+_OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s", "buffer_bytes", "graph_bytes", "rank_bytes")
 
 
 def software_on(facts: Facts, engine: str, maker_class: str) -> Software:

@@ -5,6 +5,7 @@ A row is compared by its time per output token, or by its output rate where none
 token, and by its joules per output token.  Rows with a reason in the column `apart` cannot be as their source states
 them, or do not say how they were measured: they are listed, and not counted.  Of rows with a reason in the column
 `boundary` only the joules are: what they hold, or what meter they were read from, is not that of a prediction.
+`edits` are the numbers that a launch command sets otherwise than the facts (facts/edits.py).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ UNSEEN = (
 """the tables in the order of their writing: each was written down when faults had been mended with those before it"""
 JOULES_ONLY = "joules: "
 """before the reason why only the joules of a row are apart"""
-_ABOUT = ("id", "source", "quoted", "apart", "boundary")
+_ABOUT = ("id", "source", "quoted", "apart", "boundary", "edits")
 """columns that say where a row is from; those of measured figures begin with `measured_`, all others are a case's"""
 
 
@@ -70,7 +71,12 @@ def _figures(row: Mapping[str, str]) -> list[Measured]:
         (JOULES, "" if row.get("boundary") else row.get("measured_joules_per_output_token", ""), 1.0),
     ]
     case = _case(row)
-    return [Measured(case=case, quantity=name, value=float(text) * unit) for name, text, unit in figures if text]
+    edits = tuple(row.get("edits", "").split())
+    return [
+        Measured(case=case, quantity=name, value=float(text) * unit, edits=edits)
+        for name, text, unit in figures
+        if text
+    ]
 
 
 def _case(row: Mapping[str, str]) -> Case:
