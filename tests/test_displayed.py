@@ -118,3 +118,32 @@ def test_a_chip_that_is_a_file_is_told_where_chips_come_from() -> None:
         fs.chip("my-chip.toml")
     with pytest.raises(fs.MissingFact, match=r"unknown chip 'my-chip'[^;]*; the nearest known: [a-z0-9, -]*$"):
         fs.chip("my-chip")
+
+
+def test_part_of_a_sweep() -> None:
+    sweep = fs.predict(model="qwen3-8b", chip=["l4", "h100-sxm"], batch=[1, 8], tp=[1, 3])
+    part = sweep.where(chip="l4", tp=1)
+    assert part["batch"] == [1, 8]
+    assert part["tpot_s"] == [answer.tpot_s for answer in sweep if answer.deployment.chip == "l4"]
+    assert len(sweep.where(tp=3)) == 0
+    assert len(sweep.where(tp=3).refused) == 4
+    with pytest.raises(BadInput, match="unknown column 'chp'; the nearest known: chip"):
+        sweep.where(chp="l4")
+
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def test_a_model_of_ones_own_is_the_content_of_a_config() -> None:
+    shape = fs.model(CONFIG)
+    blocks = 2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128 + 2 * 64)  # queries, keys and values, output; FFN; norms
+    assert (shape.name, shape.parameters) == ("llama", blocks + 2 * 64 * 100 + 64)
+    assert fs.model({**CONFIG, "_name_or_path": "me/mine"}).name == "mine"
+    assert fs.predict(model=shape, chip="l4").scenario.model_name == "llama"
+    with pytest.raises(BadInput, match="not what a config.json holds"):
+        fs.model({**CONFIG, "hidden_size": {1, 2}})
+    with pytest.raises(fs.UnsupportedArchitecture, match="no model_type"):
+        fs.model({"hidden_size": 3})

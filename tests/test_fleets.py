@@ -159,6 +159,10 @@ def test_replicas_by_window_cost_less_than_those_of_the_busiest(trace: Path) -> 
     assert mean <= parts.usd_per_hour
     assert parts.lower_bound_usd_per_hour <= parts.usd_per_hour
     assert whole.fleet.replicas_by_window == (whole.fleet.replicas,)
+    rows = parts.by_window()
+    assert [row["replicas"] for row in rows] == list(counts)
+    assert [row["start_s"] for row in rows] == [8.0 * at for at in range(len(counts))]
+    assert {row["usd_per_hour"] / row["replicas"] for row in rows} == {parts.fleet.usd_per_hour_of_a_replica}
 
 
 @pytest.mark.slow

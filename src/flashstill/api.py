@@ -3,7 +3,7 @@
 Units are seconds, bytes, joules (drawn by the chips, unless the name says wall), watts, dollars and tokens.  Keywords
 of `predict` and `explain` match the command-line options; a list, tuple, range or array as a value makes a sweep.
 Results are frozen: `as_dict()` gives nested plain values, `as_records()` a list of flat rows for pandas.DataFrame or
-polars.DataFrame, and notebooks display a small table.
+polars.DataFrame, and print() and notebooks show a small table.
 
 `run` and `distill` are in flashstill/distilling.py, `evaluate` in evaluating.py; they need torch (the extra "learn").
 
@@ -14,8 +14,9 @@ with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from flashstill.asking import (
@@ -75,11 +76,12 @@ __all__ = [
 
 
 @refuses_other_keywords
-def model(name: str) -> Architecture:
-    """An architecture by catalogue name, catalogued Hugging Face id, or path of a config.json or model directory."""
-    from flashstill.arch import load_architecture
+def model(name: str | Path | Mapping[str, Any]) -> Architecture:
+    """An architecture by catalogue name, catalogued Hugging Face id, path of a config.json or model directory, or the
+    content of a config.json; of one's own, it is called by its `_name_or_path`, else its `model_type`."""
+    from flashstill.arch import architecture_of, load_architecture
 
-    return load_architecture(str(name))
+    return architecture_of(name) if isinstance(name, Mapping) else load_architecture(str(name))
 
 
 @refuses_other_keywords

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture
+from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture, unknown
 from flashstill.tables import Displayed, Table, records_table
 
 
@@ -70,6 +70,19 @@ class Sweep(Displayed, Sequence[A], Generic[A]):
         """The answer at an index, the answers of a slice, or the column of a name."""
         return self.column(index) if isinstance(index, str) else self.answers[index]
 
+    def where(self, **values: Any) -> Sweep[A]:
+        """The part of a sweep in whose rows these columns have these values, as where(chip="l4"). BadInput for a name
+        that is no column."""
+        kept = []
+        for outcome in self.outcomes:
+            record = outcome.as_records()[0]
+            for name in values:
+                if name not in record and not isinstance(outcome, Refusal):
+                    raise BadInput(unknown("column", name, record))
+            if all(record.get(name) == value for name, value in values.items()):
+                kept.append(outcome)
+        return Sweep(tuple(kept), self.columns_shown)
+
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row per combination, for pandas.DataFrame or polars.DataFrame; `fits` is False for refusals."""
         return [record for outcome in self.outcomes for record in outcome.as_records()]
@@ -82,8 +95,6 @@ class Sweep(Displayed, Sequence[A], Generic[A]):
         """One column, from the rows with an answer; BadInput if no row has that column."""
         records = [record for answer in self.answers for record in answer.as_records()]
         if records and not any(name in record for record in records):
-            from flashstill.errors import unknown
-
             raise BadInput(unknown("column", name, records[0]))
         return [record.get(name) for record in records]
 

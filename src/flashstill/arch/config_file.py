@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ def read_config(path: Path, name: str) -> Architecture:
             _built.clear()
         _built[key] = known
     return known
+
+
+def architecture_of(config: Mapping[str, Any]) -> Architecture:
+    """The architecture of the content of a config.json. Raises BadInput for what JSON does not hold,
+    UnsupportedArchitecture."""
+    called = config.get("_name_or_path") or config.get("model_type")
+    name = Path(called).name if isinstance(called, str) else "configuration"
+    try:
+        content = json.dumps(dict(config)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"the configuration is not what a config.json holds: {shortened(str(error))}") from error
+    return from_hf(parsed(content, Path(name)), name)
 
 
 def _of_both(config: dict[str, Any], beside: bytes | None, path: Path, name: str) -> Architecture:

@@ -144,8 +144,11 @@ def print_fleet(answer: FleetPlan) -> None:
         for row in answer.as_records()
     ]
     print_table([heading, *rows])
-    design = f"another design is the cheapest at {', '.join(answer.flips)}" if answer.flips else "the design stays"
-    click.echo(f"times: of the dollars as asked, for more traffic per request; {design} from 1x to 100x the traffic")
+    flips = " and ".join(name.removesuffix(" the traffic") for name in answer.flips)
+    design = f"changes at {flips}" if flips else "stays"
+    click.echo(
+        f"times: of the dollars as asked, for more traffic per request; from 1x to 100x the traffic the design {design}"
+    )
     click.echo(f"{answer.considered:,} layouts by the closed form, {answer.simulated:,} runs")
     print_notes(answer.notes)
 

@@ -212,6 +212,22 @@ class FleetPlan(Displayed):
             )
         return rows
 
+    def by_window(self) -> list[dict[str, Any]]:
+        """One flat row for each window of the trace: where it begins, replicas that run in it, and dollars an hour of
+        these; without what a cold start pays for before."""
+        fleet = self.fleet
+        prefill = fleet.prefill_replicas_by_window or (0,) * len(fleet.replicas_by_window)
+        return [
+            {
+                "start_s": at * self.window_s,
+                "replicas": count,
+                "prefill_replicas": before,
+                "usd_per_hour": count * fleet.usd_per_hour_of_a_replica
+                + before * (fleet.usd_per_hour_of_a_prefill_replica or 0.0),
+            }
+            for at, (count, before) in enumerate(zip(fleet.replicas_by_window, prefill, strict=True))
+        ]
+
     def _table(self) -> Table:
         names = ("question", "fleet", "usd_per_hour", "times", "lower_bound_usd_per_hour", "gap")
         return Table(names, [[cell(row[name]) for name in names] for row in self.as_records()], self.fleet.name)
