@@ -139,11 +139,26 @@ CONFIG = {
 
 def test_a_model_of_ones_own_is_the_content_of_a_config() -> None:
     shape = fs.model(CONFIG)
-    blocks = 2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128 + 2 * 64)  # queries, keys and values, output; FFN; norms
+    blocks = 2 * (64 * 64 + 2 * 64 * 32 + 64 * 64 + 3 * 64 * 128 + 2 * 64)  # attention; FFN; norms
     assert (shape.name, shape.parameters) == ("llama", blocks + 2 * 64 * 100 + 64)
     assert fs.model({**CONFIG, "_name_or_path": "me/mine"}).name == "mine"
     assert fs.predict(model=shape, chip="l4").scenario.model_name == "llama"
-    with pytest.raises(BadInput, match="not what a config.json holds"):
+    with pytest.raises(BadInput, match="not what a config"):
         fs.model({**CONFIG, "hidden_size": {1, 2}})
     with pytest.raises(fs.UnsupportedArchitecture, match="no model_type"):
         fs.model({"hidden_size": 3})
+
+
+@pytest.mark.parametrize(("requests", "told"), [(200, True), (256, False), (400, False), (512, False)])
+def test_too_few_requests_for_the_check_of_a_steady_state_are_told(requests: int, told: bool) -> None:
+    answer = fs.simulate(model="qwen3-8b", chip="l40s", rate=2.0, isl=64, osl=16, requests=requests)
+    notes = [note for note in answer.notes if "too few to tell whether waiting grows" in note]
+    assert bool(notes) == told == (answer.steady is None)
+    assert all(note.startswith("200 requests") and note.endswith("256 would do") for note in notes)
+
+
+def test_a_short_run_of_too_many_requests_is_not_steady() -> None:
+    """Four times what a replica serves, 300 requests: those of the last quarter wait longest."""
+    answer = fs.simulate(model="olmo-2-13b", chip="l40s", rate=1.0, requests=300)
+    assert answer.steady is not None
+    assert not answer.steady.is_steady

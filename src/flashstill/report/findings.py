@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, Record
 from flashstill.report.kinds import kind_words
-from flashstill.units import show
+from flashstill.units import short_count, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def findings(records: Iterable[Record]) -> list[str]:
         return view.quality[model, domain, metric].value
 
     lines = [
-        f"Teacher: {teacher.parameters / 1e6:.1f}M parameters, {teacher.layers} layers,"
+        f"Teacher: {short_count(teacher.parameters)} parameters, {teacher.layers} layers,"
         f" {value('teacher', 'bits_per_byte'):.3f} bits per byte on held-out text.",
-        f"Best student: {best}{_kind(student)}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL"
-        f" to the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
+        f"Best student: {best}{_kind(student)}, {short_count(student.parameters)} parameters, {student.layers} layers;"
+        f" KL to the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
         f" {value(best, 'kl_to_teacher'):.2f} after {_trained(student)}; it agrees with the teacher on"
         f" {value(best, 'agreement'):.1%} of tokens.",
     ]

@@ -26,7 +26,7 @@ from flashstill.report.marks import shape
 from flashstill.report.shell import render_page
 from flashstill.report.training import Steps, curves, training_of, validation_rows
 from flashstill.report.whole import QUALITY, check_whole
-from flashstill.units import show
+from flashstill.units import short_count, show
 from flashstill.useful_range import range_warnings
 
 _TEMPLATE = "report.html.j2"
@@ -59,6 +59,7 @@ def render(
         script="choices.js",
         paretos=[_pareto(records, view, chip, *axis) for chip in view.chips for axis in axes],
         energies={chip: energy(view, chip) for chip in view.chips},
+        most_together=max((max(chosen_batches(view, chip)) for chip in view.chips), default=1),
         fit=predicted_against_measured(view),
         name=family["name"],
         seed=family.get("seed", 0),
@@ -118,7 +119,7 @@ def _model_rows(view: View) -> list[dict[str, Any]]:
         {
             "record": record,
             "kind": kind_words(record),
-            "parameters": f"{record.parameters / 1e6:.1f}M",
+            "parameters": short_count(record.parameters),
             "tokens": f"{record.training_tokens:,}",
             "steps": f"{record.training_steps:,}",
             "seconds": f"{record.training_s:,.0f}",

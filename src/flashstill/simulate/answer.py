@@ -12,7 +12,7 @@ from flashstill.simulate.engine import Outcome
 from flashstill.simulate.kinds import caused, per_million
 from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
+from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness, too_few_to_tell
 from flashstill.simulate.roles import RoleBill, RoleUse
 from flashstill.simulate.sessions import Replayed
 from flashstill.simulate.tally import (
@@ -210,6 +210,6 @@ def simulation_of(
         steady=steadiness(tally),
         moment_s=width,
         timeline=lines,
-        notes=notes,
+        notes=notes if traffic.rate is None else (*too_few_to_tell(int(totals[DONE])), *notes),
         replayed=replayed,
     )

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.simulate.state import Counts, Values
-from flashstill.simulate.tally import BIN, LEAST_S, METRICS, REFUSED, WAITING, Tally
+from flashstill.simulate.tally import BIN, LEAST_PART, LEAST_S, METRICS, PART_SIZE, REFUSED, WAITING, Tally
 
 PERCENTILES = (50, 90, 95, 99)
 NORMAL_95, STUDENT_95 = 1.96, 2.1
 """two-sided 95 % quantiles: of a normal variable, and of Student's t with about 20 degrees of freedom"""
 FEWEST_IN_A_PART = 20
+FEWEST_PARTS_OF_A_QUARTER = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,13 +111,23 @@ class Steadiness:
 
 
 def steadiness(tally: Tally) -> Steadiness | None:
-    """None for a run of too few requests to tell."""
+    """None for a run of too few requests to tell. Parts that are too small at first are taken two by two."""
     counts, sums = tally.counts[WAITING], tally.sums[WAITING]
+    if tally.totals[PART_SIZE] < FEWEST_IN_A_PART:
+        counts, sums = counts.reshape(-1, 2).sum(axis=1), sums.reshape(-1, 2).sum(axis=1)
     used = counts >= FEWEST_IN_A_PART
     means: Values = sums[used] / counts[used]
     quarter = len(means) // 4
-    if quarter < 2:
+    if quarter < FEWEST_PARTS_OF_A_QUARTER:
         return None
     second, last = means[quarter : 2 * quarter], means[-quarter:]
     error = math.sqrt((float(second.var(ddof=1)) + float(last.var(ddof=1))) / quarter)
     return Steadiness(before_s=float(second.mean()), after_s=float(last.mean()), error_s=error)
+
+
+def too_few_to_tell(requests: int) -> tuple[str, ...]:
+    """A note where so many requests are too few for `steadiness`."""
+    enough = 4 * FEWEST_PARTS_OF_A_QUARTER * 2 * LEAST_PART
+    if requests >= enough:
+        return ()
+    return (f"{requests:,} requests are too few to tell whether waiting grows over the run; {enough:,} would do",)

@@ -22,6 +22,9 @@ LEAST_S = 1e-6
 BINS = 2800
 """bins from 1 microsecond to over two weeks"""
 PARTS, MOMENTS = 32, 512
+LEAST_PART = 16
+"""requests of a part at first; it doubles whenever there would be more than so many parts"""
+
 ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE, TOO_LATE = range(10)
 FAILED, RETRIED, FAILURES, LOST_OUT, EVICTED, SWAPPED = range(10, 16)
 """requests given up, and tried again; replicas that failed; tokens given to requests that were given up;
@@ -58,7 +61,7 @@ class Tally(NamedTuple):
 def new_tally(moment_s: float = 0.1, is_brief: bool = False) -> Tally:
     """All zero. is_brief: neither time lines nor parts of the run, only latencies over the whole of it."""
     totals = np.zeros(16, dtype=np.int64)
-    totals[PART_SIZE] = 2**62 if is_brief else 16
+    totals[PART_SIZE] = 2**62 if is_brief else LEAST_PART
     return Tally(
         histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
         sums=np.zeros((len(METRICS), PARTS)),
