@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flashstill.arch.adapter import from_hf
+from flashstill.arch.adapter import from_hf, name_of
 from flashstill.arch.adapter.edit import with_quantization
 from flashstill.arch.adapter.sizes import is_quantised
 from flashstill.arch.model import Architecture
@@ -62,8 +62,7 @@ def read_config(path: Path, name: str) -> Architecture:
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
     """The architecture of the content of a config.json. Raises BadInput for what JSON does not hold,
     UnsupportedArchitecture."""
-    called = config.get("_name_or_path") or config.get("model_type")
-    name = Path(called).name if isinstance(called, str) else "configuration"
+    name = name_of(config)
     try:
         content = json.dumps(dict(config)).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -45,3 +45,9 @@ def from_hf(config: Config, name: str, *, whole: bool = False) -> Architecture:
     formats = read_formats(fields, shape)
     notes = [shape.note, others, cache_note(fields), note_of(fields, shape)]
     return replace(shape, formats=formats, note="; ".join(filter(None, notes)))
+
+
+def name_of(config: Config) -> str:
+    """What a configuration calls its model: the last part of its path or id, else its family."""
+    called = config.get("_name_or_path") or config.get("model_type")
+    return called.rstrip("/").rpartition("/")[2] if isinstance(called, str) else "configuration"
