@@ -54,6 +54,8 @@ def test_numbers_of_numpy_and_whole_floats_are_numbers() -> None:
     good: Any = (
         (np.int64(3), "int"), (np.array(3), "int"), (3.0, "int"), (np.float32(2.5), "float"), (7, "float"),
         (np.arange(3), "int | Sequence[int]"), (range(3), "Sequence[int]"), (None, "int | None"),
+        ([np.bool_(True), False], "Sequence[bool]"), (np.array([True]), "Sequence[bool]"),
+        ([np.array(3)], "Sequence[int]"),
         (np.bool_(True), "bool"), (Path("x"), "str | Path"), (3, "str | Architecture"),
     )  # fmt: skip
     for value, kind in good:
@@ -62,6 +64,15 @@ def test_numbers_of_numpy_and_whole_floats_are_numbers() -> None:
     for value, kind in bad:
         with pytest.raises(BadInput, match=r"^n is "):
             check_kind("n", value, kind)
+
+
+def test_truths_of_numpy_are_no_numbers() -> None:
+    entries: Any = ([1, np.bool_(True)], (np.int64(2), True), np.array([True, False]))
+    for value, place in zip(entries, (1, 1, 0), strict=True):
+        with pytest.raises(BadInput, match=rf"^n\[{place}\] is True, not a whole number$"):
+            check_kind("n", value, "Sequence[int]")
+    with pytest.raises(BadInput, match=r"^n\[1\] is 2, not True or False$"):
+        check_kind("n", [np.bool_(True), 2], "Sequence[bool]")
 
 
 def test_replicas_by_hour_can_be_swept_over_rates() -> None:

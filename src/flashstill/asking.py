@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from flashstill.calls import check_kind
+from flashstill.calls import check_kind, plain_value
 from flashstill.errors import BadInput, nearest, shown, unknown
 from flashstill.facts import Facts, load
 from flashstill.hardware.idle_edits import check_edits
@@ -16,7 +16,7 @@ from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.drafts import OF_DRAFTS, given_rates
 from flashstill.plan.scenario import Scenario
-from flashstill.sweeps import combinations, plain_value, several
+from flashstill.sweeps import combinations, several
 
 if TYPE_CHECKING:
     from flashstill.plan.space import SearchSpace

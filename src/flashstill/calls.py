@@ -73,9 +73,14 @@ MOST_DIGITS = 300
 """of a whole number; beyond it does not fit a float"""
 
 
+def plain_value(value: Any) -> Any:
+    """A single number of NumPy as one of Python, whole floats stay floats; other values as they are."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def check_kind(name: str, value: object, kind: str) -> None:
     """BadInput for a value of none of the kinds of an annotation; other kinds than those of `_PLAIN` are not judged."""
-    value = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value  # of NumPy
+    value = plain_value(value)
     parts = _UNION.split(kind)
     words = [word for part in parts for word in [_word(part)] if word != ""]
     if None in words or any(_is(value, part) for part in parts):
@@ -91,12 +96,20 @@ def check_kind(name: str, value: object, kind: str) -> None:
 def _wrong_entry(value: object, parts: list[str]) -> tuple[int, object, str] | None:
     """Place, value and kinds of the first entry of a sequence that is of none of these kinds; None if there is none."""
     sequences = [part for part in parts if part.startswith(_SEVERAL)]
-    if not sequences or not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    is_list = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
+    if not sequences or not is_list or isinstance(value, str | bytes):
         return None
+    entries: Any = value
     kinds = _inside(sequences[0])
-    wrong = (place for place, one in enumerate(value) if not any(_is(one, each) for each in kinds))
+    wrong = (place for place, one in enumerate(entries) if not _is_entry(one, kinds))
     place = next(wrong, None)
-    return None if place is None else (place, value[place], " | ".join(kinds))
+    return None if place is None else (place, entries[place], " | ".join(kinds))
+
+
+def _is_entry(value: object, kinds: list[str]) -> bool:
+    """Whether an entry of a sequence is of one of these kinds, as if it were given by itself."""
+    plain = plain_value(value)
+    return any(_is(plain, each) for each in kinds)
 
 
 _UNION = re.compile(r" \| (?![^\[]*\])")
@@ -122,7 +135,7 @@ def _is(value: object, part: str) -> bool:
     if part.startswith(_SEVERAL):
         if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
             return False
-        return isinstance(value, Iterator) or all(any(_is(one, each) for each in _inside(part)) for one in value)
+        return isinstance(value, Iterator) or all(_is_entry(one, _inside(part)) for one in value)
     if not isinstance(value, _PLAIN[part][0]) or (isinstance(value, bool) and part != "bool"):
         return False
     if part not in ("int", "float"):

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.calls import refuses_other_keywords
+from flashstill.calls import plain_value, refuses_other_keywords
 from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
 from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
 from flashstill.errors import BadInput, shown
 from flashstill.hardware.idle_edits import check_edits
-from flashstill.sweeps import plain_value
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CascadePlan

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from flashstill.calls import plain_value
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture, unknown
 from flashstill.tables import Displayed, Table, records_table
 
@@ -118,11 +119,6 @@ def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]
         axes.append(entries)
     swept = any(is_axis(value) for value in values.values())
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*axes)], swept
-
-
-def plain_value(value: Any) -> Any:
-    """A NumPy scalar as a Python number; whole floats stay floats."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def outcomes_of(

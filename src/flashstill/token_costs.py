@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.calls import refuses_other_keywords
+from flashstill.calls import plain_value, refuses_other_keywords
 from flashstill.checked import LARGEST, Number, between, built
 from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
@@ -16,7 +16,6 @@ from flashstill.facts import Facts
 from flashstill.plan.hosted import Hosting
 from flashstill.plan.hosting import MOST_PER_DAY, host
 from flashstill.plan.hosting_answer import document_of
-from flashstill.sweeps import plain_value
 from flashstill.tables import Displayed, Table, flat, records_table
 
 if TYPE_CHECKING:
