@@ -81,8 +81,7 @@ def plain_value(value: Any) -> Any:
 def check_kind(name: str, value: object, kind: str) -> None:
     """BadInput for a value of none of the kinds of an annotation; other kinds than those of `_PLAIN` are not judged."""
     value = plain_value(value)
-    parts = _UNION.split(kind)
-    words = [word for part in parts for word in [_word(part)] if word != ""]
+    parts, words = _read(kind)
     if None in words or any(_is(value, part) for part in parts):
         return
     if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS and {"int", "float"} & set(parts):
@@ -93,7 +92,14 @@ def check_kind(name: str, value: object, kind: str) -> None:
     raise BadInput(f"{name} is {shown(value)}, not {' or '.join(word for word in words if word)}")
 
 
-def _wrong_entry(value: object, parts: list[str]) -> tuple[int, object, str] | None:
+@functools.lru_cache(maxsize=1024)
+def _read(kind: str) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The parts of an annotation, and what they are called."""
+    parts = tuple(_UNION.split(kind))
+    return parts, tuple(word for part in parts for word in [_word(part)] if word != "")
+
+
+def _wrong_entry(value: object, parts: Sequence[str]) -> tuple[int, object, str] | None:
     """Place, value and kinds of the first entry of a sequence that is of none of these kinds; None if there is none."""
     sequences = [part for part in parts if part.startswith(_SEVERAL)]
     is_list = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -16,43 +16,38 @@ from flashstill.workload.operations import Matmul, Operation, Quantity, Widths, 
 from flashstill.workload.seen import NewTokens
 
 
-def blocks(model: Architecture, new: Sequence[NewTokens], widths: Widths, skew: float) -> list[Operation]:
-    """All blocks on new tokens of one or several kinds. skew: of the load of experts (experts.py)."""
-    tokens = _total([each.tokens for each in new])
-    streams = [model.width * widths.activation * each.tokens for each in new]
-    mixing: dict[Mixer, list[Operation]] = {}
-    operations: list[Operation] = []
-    for layer in model.layers:
-        if layer.attention not in mixing:
-            mixing[layer.attention] = _mixing(model.width, layer.attention, new, widths)
-        operations += _block(model, layer, mixing[layer.attention], tokens, streams, widths, skew)
-    return operations
+class _Part(NamedTuple):
+    """An operation of a block, how many times it is done, and whether its partial sums are reduced after it."""
+
+    operation: Operation
+    times: Quantity
+    is_summed: bool = False
 
 
-def _block(
-    model: Architecture,
-    layer: Layer,
-    mixing: Sequence[Operation],
-    tokens: Quantity,
-    streams: Sequence[Quantity],
-    widths: Widths,
-    skew: float,
-) -> list[Operation]:
-    """`layer.count` blocks on `tokens` tokens. streams: bytes of the residual stream of each kind of tokens."""
-    feeding = _feed_forward(model.width, layer, tokens, widths, skew)
-    # A parallel block sums both branches before one all-reduce; a serial block all-reduces after each branch.
-    last = (feeding[-1],) if layer.parallel and feeding else (mixing[-1], *feeding[-1:])
-    moved = (3.0 if layer.parallel or not feeding else 6.0) * layer.streams
-    norms = Operation(name="norms and residuals", activation_bytes=_total([moved * stream for stream in streams]))
-    beside = []
-    if layer.side_weights:
-        beside = [
-            matmul("side branches", tokens, layer.side_weights / model.width, model.width, widths, "exact", "none")
-        ]
+def blocks(model: Architecture, new: NewTokens, widths: Widths, skew: float) -> list[Operation]:
+    """All blocks on new tokens, kind by kind. skew: of the load of experts (experts.py)."""
+    return _operations(_parts(model, (new,), widths, skew), _streams(model, (new,), widths))
+
+
+def blocks_once(model: Architecture, new: Sequence[NewTokens], widths: Widths, skew: float) -> list[Operation]:
+    """All blocks on new tokens of several kinds; operations that several kinds of blocks share once."""
+    found: dict[tuple[int, bool], _Part] = {}
+    for part in _parts(model, new, widths, skew):
+        key = id(part.operation), part.is_summed
+        found[key] = part._replace(times=found[key].times + part.times) if key in found else part
+    return _operations(found.values(), _streams(model, new, widths))
+
+
+def _streams(model: Architecture, new: Sequence[NewTokens], widths: Widths) -> list[Quantity]:
+    """Bytes of the residual stream of each kind of tokens."""
+    return [model.width * widths.activation * each.tokens for each in new]
+
+
+def _operations(parts: Iterable[_Part], streams: Sequence[Quantity]) -> list[Operation]:
     summed = _total(streams)
     return [
-        replace(one, count=one.count * layer.count, reduce_bytes=summed if any(one is each for each in last) else 0.0)
-        for one in (*mixing, *feeding, *beside, norms)
+        replace(one, count=one.count * times, reduce_bytes=summed if is_summed else 0.0)
+        for one, times, is_summed in parts
     ]
 
 
@@ -62,25 +57,45 @@ def _total(amounts: Sequence[Quantity]) -> Quantity:
     return sum(others, start=first)
 
 
-def _mixing(width: int, mixer: Mixer, new: Sequence[NewTokens], widths: Widths) -> list[Operation]:
+def _parts(model: Architecture, new: Sequence[NewTokens], widths: Widths, skew: float) -> Iterator[_Part]:
+    """What all blocks do, block by block; what several kinds of blocks do alike is the same object."""
+    tokens = _total([each.tokens for each in new])
+    streams, width = _streams(model, new, widths), model.width
+    mixers: dict[Mixer, list[_Part]] = {}
+    norms: dict[float, Operation] = {}
+    for layer in model.layers:
+        if layer.attention not in mixers:
+            mixers[layer.attention] = _mixing(width, layer.attention, new, widths)
+        mixing, feeding = mixers[layer.attention], _feed_forward(width, layer, tokens, widths, skew)
+        moved = (3.0 if layer.parallel or not feeding else 6.0) * layer.streams
+        if moved not in norms:
+            moves = _total([moved * stream for stream in streams])
+            norms[moved] = Operation(name="norms and residuals", activation_bytes=moves)
+        # A parallel block sums both branches before one all-reduce; a serial block all-reduces after each branch.
+        alone = not (layer.parallel and feeding)
+        for place, part in enumerate(mixing, start=1):
+            yield _Part(part.operation, part.times * layer.count, alone and place == len(mixing))
+        for place, one in enumerate(feeding, start=1):
+            yield _Part(one, layer.count, place == len(feeding))
+        if layer.side_weights:
+            wide = layer.side_weights / width
+            yield _Part(matmul("side branches", tokens, wide, width, widths, "exact", "none"), layer.count)
+        yield _Part(norms[moved], layer.count)
+
+
+def _mixing(width: int, mixer: Mixer, new: Sequence[NewTokens], widths: Widths) -> list[_Part]:
     """A mixer on all kinds of tokens: products that treat them alike on the tokens of all, the others one by one."""
-    operations = mix(width, mixer, new[0], widths)
-    if len(new) > 1:
-        operations = _counted(operations, new[0].tokens)
+    parts = _counted(mix(width, mixer, new[0], widths), new[0].tokens if len(new) > 1 else 1.0)
     for each in new[1:]:
-        operations = _joined(operations, _counted(mix(width, mixer, each, widths), each.tokens))
-    return operations
+        parts = _joined(parts, _counted(mix(width, mixer, each, widths), each.tokens))
+    return parts
 
 
-def _counted(operations: list[Operation], tokens: Quantity) -> list[Operation]:
+def _counted(operations: list[Operation], tokens: Quantity) -> list[_Part]:
     """A mixer's operations on one kind of tokens; without tokens, those that are not shared get count 0."""
     there = np.asarray(tokens) > 0
-    if there.all():
-        return operations
-    return [
-        operation if _is_shared(operation) else replace(operation, count=operation.count * there.astype(np.float64))
-        for operation in operations
-    ]
+    times: Quantity = 1 if there.all() else there.astype(np.float64)
+    return [_Part(operation, 1 if _is_shared(operation) else times) for operation in operations]
 
 
 def _is_shared(operation: Operation) -> TypeGuard[Matmul]:
@@ -88,21 +103,22 @@ def _is_shared(operation: Operation) -> TypeGuard[Matmul]:
     return isinstance(operation, Matmul) and operation.name not in LATENT_FORMS
 
 
-def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Operation]:
+def _joined(ours: Sequence[_Part], theirs: Sequence[_Part]) -> list[_Part]:
     """One mixer on two kinds of tokens, in order: shared products on the tokens of both, others one after another."""
-    operations: list[Operation] = []
+    parts: list[_Part] = []
     rest = iter(theirs)
-    for operation in ours:
-        if not _is_shared(operation):
-            operations.append(operation)
+    for part in ours:
+        mine = part.operation
+        if not _is_shared(mine):
+            parts.append(part)
             continue
         for other in rest:
-            if _is_shared(other):
-                assert other.name == operation.name
-                operations.append(replace(operation, rows=operation.rows + other.rows))
+            if _is_shared(other.operation):
+                assert other.operation.name == mine.name
+                parts.append(_Part(replace(mine, rows=mine.rows + other.operation.rows), 1))
                 break
-            operations.append(other)
-    return [*operations, *rest]
+            parts.append(other)
+    return [*parts, *rest]
 
 
 def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, skew: float) -> list[Operation]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.workload.blocks import blocks
+from flashstill.workload.blocks import blocks_once
 from flashstill.workload.operations import Operation, Quantity, Widths
 from flashstill.workload.phases import ends
 from flashstill.workload.seen import NewTokens
@@ -74,7 +74,7 @@ def mixed(
     widths = widths or Widths()
     chunks = _with_lengths(chunks)
     sampled = decoding.tokens + chunks.count
-    every = blocks(model, (decoding.new, chunks.new), widths, skew)
+    every = blocks_once(model, (decoding.new, chunks.new), widths, skew)
     return (*every, *ends(model, decoding.tokens + chunks.tokens, sampled, widths))
 
 

@@ -28,7 +28,7 @@ def decode(
     """One decode step: `queries` new tokens for each of `batch` sequences with `context` cached tokens."""
     widths = widths or Widths()
     new = NewTokens(sequences=batch, queries=queries, past=context, prompt=False)
-    return (*blocks(model, (new,), widths, skew), *ends(model, new.tokens, new.tokens, widths))
+    return (*blocks(model, new, widths, skew), *ends(model, new.tokens, new.tokens, widths))
 
 
 def prefill(
@@ -42,7 +42,7 @@ def prefill(
     """Prefill of `batch` prompts of `length` tokens after `past` cached ones; logits of the last position only."""
     widths = widths or Widths()
     new = NewTokens(sequences=batch, queries=length, past=past, prompt=True)
-    return (*blocks(model, (new,), widths, skew), *ends(model, new.tokens, batch, widths))
+    return (*blocks(model, new, widths, skew), *ends(model, new.tokens, batch, widths))
 
 
 def ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
