@@ -119,13 +119,17 @@ class TestTurns:
 
 @pytest.mark.slow
 def test_cases_speed_prints_its_figures_as_the_last_line() -> None:
-    command = [sys.executable, str(BENCHMARKS / "cases_speed.py"), "--rows", "50"]
+    command = [sys.executable, str(BENCHMARKS / "cases_speed.py"), "--rows", "50", "--rounds", "1"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     said = json.loads(ran.stdout.splitlines()[-1])
     assert said["rows"] == said["rows_answered"] == 50
     assert said["rows"] >= said["rows_fitting"] > 0
     assert said["seconds"] > 0
     assert said["peak_memory_bytes"] > 0
+    assert said["alone_ms"].keys() == said["first_ms"].keys()
+    assert min(said["first_ms"].values()) > 0
+    alone = sorted(said["alone_ms"].values())
+    assert said["alone_ratio"] == pytest.approx(alone[len(alone) // 2] / said["ms_per_row"], abs=0.06)
 
 
 @pytest.mark.slow
