@@ -93,7 +93,11 @@ def alone(model: str, count: int, rounds: int, draw: random.Random) -> float:
     for _ in range(rounds):
         seconds = []
         for _ in range(count):
-            load = {"batch": draw.randint(1, 200), "isl": draw.randint(50, 6000), "osl": draw.randint(10, 1500)}
+            load: dict[str, Any] = {
+                "batch": draw.randint(1, 200),
+                "isl": draw.randint(50, 6000),
+                "osl": draw.randint(10, 1500),
+            }
             started = time.process_time()
             flashstill.predict(**asked, **load)
             seconds.append(time.process_time() - started)
