@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill import facts
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from tests.commands import refuse
@@ -263,6 +264,30 @@ def test_edits_of_any_of_several_chips_are_taken(tmp_path: Path, capsys: pytest.
 def test_an_edit_of_another_chip_is_refused_in_python(ask: Any) -> None:
     with pytest.raises(BadInput, match=r"b200\.idle_w is of b200, and the question is about h"):
         ask()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda rows: fs.predict(**ON, facts=rows),
+        lambda rows: fs.capacity("examples/capacity.toml", facts=rows),
+        lambda rows: fs.cascade("examples/cascade.toml", facts=rows),
+        lambda rows: fs.family_economics("docs/flash-family.toml", facts=rows),
+    ],
+)
+def test_what_a_table_of_facts_came_with_may_be_of_any_chip(ask: Any) -> None:
+    ask(facts.load().edited(["b200.idle_w=120"]))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("capacity", "examples/capacity.toml"), ("cascade", "examples/cascade.toml"),
+     ("economics", "--family", "docs/flash-family.toml")],
+)  # fmt: skip
+def test_plans_that_name_their_chips_refuse_edits_of_others(capsys: pytest.CaptureFixture[str], command: Any) -> None:
+    said = refuse(capsys, *command, "--set", "b200.idle_w=1")
+    assert "--set b200.idle_w is of b200, and the question is about" in said
+    assert "b200.idle_w" in refuse(capsys, *command, "--set", "b200.idle_w")
 
 
 def test_what_no_draft_fits_is_counted_by_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

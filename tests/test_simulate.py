@@ -399,3 +399,23 @@ class TestCommand:
     def test_more_than_the_replicas_can_serve_is_said(self, cli: Cli) -> None:
         done = cli(*self.ASKED[:5], "--osl", "200", "--requests", "900", "--rate", "2000", "--sequences", "4")
         assert "not steady: waiting grows" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["spread", "one value", "two kinds", "few", "short ones"])
+def test_a_percentile_is_within_a_bin_of_the_value_of_its_rank(kind: str) -> None:
+    """Bins are 1 % wide, as the documentation says, for any latencies from a microsecond to two weeks."""
+    numbers = np.random.default_rng(7)
+    seconds = {
+        "spread": np.exp(numbers.uniform(np.log(2e-6), np.log(1e6), 997)), "one value": np.full(50, 0.0421),
+        "two kinds": np.repeat([0.02, 3.0], 40), "few": numbers.exponential(0.1, 3),
+        "short ones": np.concatenate([np.full(30, 1e-9), numbers.exponential(1e-3, 30)]),
+    }[kind]  # fmt: skip
+    tally = counted.new_tally()
+    for value in seconds:
+        counted.note(tally, counted.TTFT, 0, float(value), 1)
+    values = np.sort(seconds)
+    for share in (0.01, 0.333, 0.5, 0.9, 0.95, 0.99, 1.0):
+        ranked = float(values[max(int(np.ceil(share * len(values) - 1e-9)), 1) - 1])
+        found = value_at(tally, counted.TTFT, share)
+        assert found == 0.0 if ranked <= counted.LEAST_S else abs(np.log(found / ranked)) <= counted.BIN * (1.0 + 1e-9)
+    assert float(tally.sums[counted.TTFT].sum()) == pytest.approx(float(seconds.sum()), rel=1e-12)

@@ -190,10 +190,18 @@ def facts_of(facts: FactsLike = (), edits: Edits | None = None, chips: Sequence[
     Raises BadInput for values of another kind, for rows or edits that cannot be, and for edits of other chips.
     """
     table = _table_of(facts, texts_of(edits))
-    if edits:
-        before = facts.edits if isinstance(facts, Facts) else ()
-        check_edits(table, table.edits[len(before) :], [chips] if isinstance(chips, str) else chips)
+    check_asked_edits(table, facts, [chips] if isinstance(chips, str) else chips)
     return table
+
+
+def check_asked_edits(table: Facts, facts: FactsLike, chips: Iterable[str | None]) -> None:
+    """BadInput for an edit of other chips than those that are asked about, among those of `set`: what a Facts came
+    with may be of any.
+
+    table: the rows with all edits.  facts: what they were made of.
+    """
+    before = facts.edits if isinstance(facts, Facts) else ()
+    check_edits(table, table.edits[len(before) :], chips)
 
 
 def _table_of(facts: FactsLike, texts: list[str]) -> Facts:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.asking import Edits, FactsLike, check_asked_edits, facts_of
 from flashstill.calls import refuses_other_keywords
 from flashstill.capacity.answer import CapacityAnswer
 from flashstill.capacity.plan import CapacityPlan
@@ -15,7 +15,6 @@ from flashstill.capacity.problem import problem_of
 from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
 from flashstill.errors import BadInput, shown
-from flashstill.hardware.idle_edits import check_edits
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CapacityPlan
@@ -63,7 +62,7 @@ def capacity(
     shares = _shares(frontier)
     table = facts_of(facts, set)
     names = [kind.chip or kind.name for kind in asked.chips]  # also kinds of one's own, with prices and rates told
-    check_edits(table, table.edits, [name for name in names if table.chip_name(name) is not None])
+    check_asked_edits(table, facts, [name for name in names if table.chip_name(name) is not None])
     problem = problem_of(table, asked, price)
     for name, value in (("gang_gap", gang_gap), ("gang_seconds", gang_seconds)):
         if value is not None and not problem.gangs.any():

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.asking import Edits, FactsLike, check_asked_edits, facts_of
 from flashstill.calls import plain_value, refuses_other_keywords
 from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
 from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
 from flashstill.errors import BadInput, shown
-from flashstill.hardware.idle_edits import check_edits
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CascadePlan
@@ -46,9 +45,9 @@ def cascade(
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
     table = facts_of(facts, set)
-    check_edits(
+    check_asked_edits(
         table,
-        table.edits,
+        facts,
         [*(stage.chip for stage in asked.stages), *(module.chip for module in asked.modules), *asked.chips],
     )
     return answer_plan(table, asked, price, told)

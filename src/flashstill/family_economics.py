@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.asking import Edits, FactsLike, check_asked_edits, facts_of
 from flashstill.calls import refuses_other_keywords
 from flashstill.economics.sensitivity import check_draws
 from flashstill.errors import BadInput, shown
@@ -19,7 +19,6 @@ from flashstill.family.question import Question, check_whole
 from flashstill.family.spec import FamilyPlan, plan_of, read_plan
 from flashstill.family.worth import Worth
 from flashstill.family.worth import should_distil as worth_of
-from flashstill.hardware.idle_edits import check_edits
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -57,7 +56,7 @@ def family_economics(
     rows = facts_of(facts, set)
     plan, measured, notes = _plan(family, tokens_per_day, chip)
     trained_on = [plan.training.chip, *(member.chip for member in (plan.teacher, *plan.students))]
-    check_edits(rows, rows.edits, (*filter(None, trained_on), *plan.serving.chips))
+    check_asked_edits(rows, facts, (*filter(None, trained_on), *plan.serving.chips))
     answer = family_answer(rows, plan, generations, student_growth, draws, seed)
     return replace(answer, measured=measured, notes=(*notes, *answer.notes))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.documents import asked_facts, json_option, print_json
+from flashstill.cli.documents import echo_edits, facts_and_edits, json_option, print_json
 from flashstill.cli.options import SECONDS, SHARE, facts_options, price_option
 from flashstill.cli.paging import page_option, write_page
 from flashstill.errors import BadInput, InfeasiblePlan, printable
@@ -57,13 +57,15 @@ def capacity(
     """Share a fleet between users and training: chip-hours of each product and run, hour by hour, and what binds."""
     from flashstill.capacity_planning import capacity as plan_capacity
 
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts, edited, changes = facts_and_edits(facts_directories, edits)
     shares = _shares(frontier)
     tells = sys.stderr.isatty()
     answer = plan_capacity(
         plan, price=price, rolling_hours=rolling, gang_gap=gang_gap, gang_seconds=gang_seconds, frontier=shares,
         told=(lambda text: click.echo(text, err=True)) if tells else (lambda text: None), facts=facts,
+        set=changes,
     )  # fmt: skip
+    echo_edits(edited, as_json)
     reason = "" if answer.feasible else "; ".join(sentence(one) for one in answer.violations[:SHOWN])
     if as_json:
         why = {} if answer.feasible else {"reason": reason, "reasons": answer.reasons}

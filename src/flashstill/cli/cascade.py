@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flashstill.cli.documents import asked_facts, json_option
+from flashstill.cli.documents import echo_edits, facts_and_edits, json_option
 from flashstill.cli.options import facts_options, price_option
 from flashstill.cli.paging import give, page_option
 from flashstill.errors import BadInput
@@ -42,11 +42,13 @@ def cascade(
         )
     from flashstill.cascading import cascade as price_cascade
 
-    facts = asked_facts(facts_directories, edits, as_json)
+    facts, edited, changes = facts_and_edits(facts_directories, edits)
     tells = sys.stderr.isatty()
     answer = price_cascade(
-        plan, price=price, told=(lambda text: click.echo(text, err=True)) if tells else (lambda text: None), facts=facts
-    )
+        plan, price=price, told=(lambda text: click.echo(text, err=True)) if tells else (lambda text: None),
+        facts=facts, set=changes,
+    )  # fmt: skip
+    echo_edits(edited, as_json)
     give(answer.as_dict(), out, as_json, lambda _: print_answer(answer))
 
 

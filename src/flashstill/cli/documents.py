@@ -86,6 +86,16 @@ def asked_facts(
     return facts
 
 
+def facts_and_edits(directories: Sequence[Path], edits: Sequence[str]) -> tuple[Facts, Facts, dict[str, float | str]]:
+    """The fact rows with those of --facts, the same with what --set changes (to be reported with `echo_edits`), and
+    these changes: for functions that know only from a plan which chips are asked about, and refuse edits of others."""
+    from flashstill.facts import load
+
+    facts = load(directories)
+    named = (text.partition("=") for text in edits)
+    return facts, facts.edited(edits), {name: amount for name, _, amount in named}
+
+
 def print_json(document: Any) -> None:
     """Print one document, adding the common keys to an object; BadInput for NaN or infinity."""
     context = click.get_current_context(silent=True)

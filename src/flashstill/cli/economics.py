@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import asked_facts, json_option, print_json
+from flashstill.cli.documents import asked_facts, facts_and_edits, json_option, print_json
 from flashstill.cli.family_costs import answer_family, check_family, family_options
 from flashstill.cli.lists import redundant_numbers, words
 from flashstill.cli.options import (
@@ -76,11 +76,10 @@ def economics(
     """
 
     check_family(family)
-    chips = [] if family is not None else words(asked["chip"] or "")
-    facts = asked_facts(facts_directories, edits, as_json, chips=chips)
     if family is not None:
-        write_page(out, answer_family(facts, family, asked, as_json))
+        write_page(out, answer_family(facts_and_edits(facts_directories, edits), family, asked, as_json))
         return
+    facts = asked_facts(facts_directories, edits, as_json, chips=words(asked["chip"] or ""))
     document = host_model(facts, asked)
     if as_json:
         print_json(document)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flashstill.cli.documents import print_json
+from flashstill.cli.documents import echo_edits, print_json
 from flashstill.cli.options import COUNT, RATE, given_options
 from flashstill.errors import BadInput, printable
 from flashstill.units import short_count, show
@@ -58,12 +58,19 @@ def check_family(family: Path | None) -> None:
             raise BadInput(f"{given[name]} is of a single --model; a family's file says it itself")
 
 
-def answer_family(facts: Facts, family: Path, asked: Mapping[str, Any], as_json: bool) -> dict[str, Any]:
-    """Answer and print, as text or as a JSON document, which is returned. asked: the options of the command."""
+def answer_family(
+    changed: tuple[Facts, Facts, dict[str, float | str]], family: Path, asked: Mapping[str, Any], as_json: bool
+) -> dict[str, Any]:
+    """Answer and print, as text or as a JSON document, which is returned. changed: of `facts_and_edits`; asked: the
+    options of the command."""
     from flashstill.family_economics import family_economics
 
     given = {name: asked[name] for name in _OF_A_FAMILY if asked[name] is not None}
-    answer = family_economics(family, tokens_per_day=asked["tokens_per_day"], chip=asked["chip"], facts=facts, **given)
+    facts, edited, changes = changed
+    answer = family_economics(
+        family, tokens_per_day=asked["tokens_per_day"], chip=asked["chip"], facts=facts, set=changes, **given
+    )
+    echo_edits(edited, as_json)
     document = answer.as_dict()
     if as_json:
         print_json(document)
