@@ -282,7 +282,7 @@ def test_what_a_table_of_facts_came_with_may_be_of_any_chip(ask: Any) -> None:
 @pytest.mark.parametrize(
     "command",
     [("capacity", "examples/capacity.toml"), ("cascade", "examples/cascade.toml"),
-     ("economics", "--family", "docs/flash-family.toml")],
+     ("economics", "docs/flash-family.toml")],
 )  # fmt: skip
 def test_plans_that_name_their_chips_refuse_edits_of_others(capsys: pytest.CaptureFixture[str], command: Any) -> None:
     said = refuse(capsys, *command, "--set", "b200.idle_w=1")
