@@ -9,7 +9,10 @@ What does not fit on one of them, or breaks a bound, is left out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_chips import (
@@ -24,7 +27,7 @@ from flashstill.codesign.silicon import Silicon
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, broken_bounds
-from flashstill.plan.tables import priced, room_for
+from flashstill.plan.tables import Candidates, Priced, priced, room_for
 from flashstill.units import SECONDS_PER_HOUR
 
 USD, JOULES, LATENCY = "usd", "joules", "latency"
@@ -53,88 +56,96 @@ Figures = dict[str, Values]
 """of each design the deployment that is best by one objective: FIGURES, infinite where none keeps the bounds"""
 
 
-def prices_of(
-    facts: Facts,
-    space: DesignSpace,
-    block_facts: BlockFacts,
-    designs: Designs,
-    load: DesignLoad,
-    terms: Terms,
-    asks: Asks,
-) -> tuple[Figures, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceQuestion:
+    """A load that designs of a block are priced for, and the terms of their owner; one answer for each of `asks`."""
+
+    facts: Facts
+    space: DesignSpace
+    block_facts: BlockFacts
+    load: DesignLoad
+    terms: Terms
+    asks: Asks
+
+
+def prices_of(question: PriceQuestion, designs: Designs) -> tuple[Figures, ...]:
     """One answer for each pair asked for."""
     count = len(designs.macs)
-    tables = tuple({name: np.full(count, np.inf) for name in FIGURES} for _ in asks)
-    choices, links = space.memories_of(designs.block), space.links
+    tables = tuple({name: np.full(count, np.inf) for name in FIGURES} for _ in question.asks)
+    choices, links = question.space.memories_of(designs.block), question.space.links
     structure = [
         (bool(choices[memory].weights_kind), bool(links[link].lanes))
         for memory, link in zip(designs.memory, designs.links, strict=True)
     ]
-    at_once = max(_ELEMENTS // len(load.chosen.groups.by_number), _LEAST)
+    at_once = max(_ELEMENTS // len(question.load.chosen.groups.by_number), _LEAST)
     for kind in dict.fromkeys(structure):
         places = np.flatnonzero([one == kind for one in structure])
         for start in range(0, len(places), at_once):
             some = places[start : start + at_once]
-            answers = _priced(facts, space, block_facts, designs.part(some), load, terms, asks)
-            for table, answer in zip(tables, answers, strict=True):
+            for table, answer in zip(tables, _priced(question, designs.part(some)), strict=True):
                 for name, values in answer.items():
                     table[name][some] = values
     return tables
 
 
-def _priced(
-    facts: Facts,
-    space: DesignSpace,
-    block_facts: BlockFacts,
-    designs: Designs,
-    load: DesignLoad,
-    terms: Terms,
-    asks: Asks,
-) -> list[Figures]:
+def _priced(question: PriceQuestion, designs: Designs) -> list[Figures]:
+    """The answers for designs of one structure: all of them on all deployments that one of them has room for."""
+    facts, space, load, terms = question.facts, question.space, question.load, question.terms
     memory, links = space.memories_of(designs.block)[designs.memory[0]], space.links[designs.links[0]]
     chip = archetype(facts, designs.block, memory, links)
-    stacked = stacked_chip(chip, columns_of(facts, space, block_facts, designs))
+    stacked = stacked_chip(chip, columns_of(facts, space, question.block_facts, designs))
     conditions = conditions_for(facts, load, stacked, weights_tier(memory))
-    share, chosen = load.share, load.chosen if links.lanes else load.alone
+    chosen = load.chosen if links.lanes else load.alone
     room = room_for(load.model, conditions, chosen.layout, load.requests, None)
     runs = (room >= chosen.batches) & (chosen.batches >= np.asarray(chosen.layout.dp))
     possible = np.flatnonzero(runs.reshape(-1, *chosen.shape).any(axis=0))
     if not len(possible):
-        return [{name: np.full(len(designs.macs), np.inf) for name in FIGURES} for _ in asks]
+        return [{name: np.full(len(designs.macs), np.inf) for name in FIGURES} for _ in question.asks]
     chosen = chosen.taken(possible)
     table = priced(load.model, conditions, chosen, load.requests)
-    pace, layout = table.pace, chosen.layout
-    packages = np.asarray(np.broadcast_to(layout.chips, chosen.shape), dtype=np.float64)
-    rate = np.asarray(pace.output_tokens_per_s)
-    asked = Scenario(model=load.model, max_ttft_s=share.max_ttft_s, max_tpot_s=share.max_tpot_s)
-    refused = table.room < chosen.batches
-    for broken in broken_bounds(asked, pace.ttft_s, pace.tpot_s, rate).values():
-        refused = refused | broken
-    watts, ratio = np.asarray(pace.watts_per_chip), chip.system.server_power_ratio
-    silicon = _leading(designs.silicon)
+    refused, figures = _refused(load, chosen, table), _figures(load, chosen, table)
+    watts, ratio, silicon = figures["watts"], chip.system.server_power_ratio, _leading(designs.silicon)
+    figures["joules"] = np.asarray(table.pace.joules_per_output_token) * ratio * terms.pue_ratio
     answers = []
-    for objective, volume in asks:
+    for objective, volume in question.asks:
         hour = owned_hour(terms, owned((terms, ratio), silicon, volume), watts).usd
-        columns = {
-            "usd": hour / SECONDS_PER_HOUR * packages / rate,
-            "joules": np.asarray(pace.joules_per_output_token) * ratio * terms.pue_ratio,
-            "latency": np.asarray(pace.tpot_s if share.osl > 1 else pace.ttft_s),
-            "ttft_s": np.asarray(pace.ttft_s),
-            "chips": packages,
-            "batch": chosen.batches,
-            **dict(zip(("tp", "pp", "ep", "dp"), chosen.degrees, strict=False)),
-            "tokens_per_s": rate,
-            "watts": watts,
-        }
-        whole = {
-            name: np.broadcast_to(values, refused.shape).reshape(len(refused), -1) for name, values in columns.items()
-        }
-        wanted = np.where(refused.reshape(len(refused), -1), np.inf, whole[objective])
-        best = wanted.argmin(axis=1)
-        found = {name: np.take_along_axis(values, best[:, None], 1)[:, 0] for name, values in whole.items()}
-        none = ~np.isfinite(wanted.min(axis=1))
-        answers.append({name: np.where(none, np.inf, found[name]) for name in FIGURES})
+        figures["usd"] = hour / SECONDS_PER_HOUR * figures["chips"] / figures["tokens_per_s"]
+        answers.append(_best(objective, figures, refused))
     return answers
+
+
+def _refused(load: DesignLoad, chosen: Candidates, table: Priced) -> npt.NDArray[np.bool_]:
+    """What does not fit or breaks a bound of the load."""
+    share, pace = load.share, table.pace
+    asked = Scenario(model=load.model, max_ttft_s=share.max_ttft_s, max_tpot_s=share.max_tpot_s)
+    refused: npt.NDArray[np.bool_] = table.room < chosen.batches
+    for broken in broken_bounds(asked, pace.ttft_s, pace.tpot_s, np.asarray(pace.output_tokens_per_s)).values():
+        refused = refused | broken
+    return refused
+
+
+def _figures(load: DesignLoad, chosen: Candidates, table: Priced) -> Figures:
+    """FIGURES of designs and deployments, without those that the owner's terms decide."""
+    pace = table.pace
+    return {
+        "latency": np.asarray(pace.tpot_s if load.share.osl > 1 else pace.ttft_s),
+        "ttft_s": np.asarray(pace.ttft_s),
+        "chips": np.asarray(np.broadcast_to(chosen.layout.chips, chosen.shape), dtype=np.float64),
+        "batch": chosen.batches,
+        **dict(zip(("tp", "pp", "ep", "dp"), chosen.degrees, strict=False)),
+        "tokens_per_s": np.asarray(pace.output_tokens_per_s),
+        "watts": np.asarray(pace.watts_per_chip),
+    }
+
+
+def _best(objective: str, figures: Figures, refused: npt.NDArray[np.bool_]) -> Figures:
+    """The figures of each design on the deployment that is best by an objective; infinite where all are refused."""
+    designs = len(refused)
+    whole = {name: np.broadcast_to(values, refused.shape).reshape(designs, -1) for name, values in figures.items()}
+    wanted = np.where(refused.reshape(designs, -1), np.inf, whole[objective])
+    best = wanted.argmin(axis=1)
+    none = ~np.isfinite(wanted.min(axis=1))
+    return {name: np.where(none, np.inf, np.take_along_axis(whole[name], best[:, None], 1)[:, 0]) for name in FIGURES}
 
 
 def _leading(silicon: Silicon) -> Silicon:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from flashstill.codesign.block_facts import BlockFacts
 from flashstill.codesign.design_columns import Designs, Places, designs_at, merged
-from flashstill.codesign.design_prices import Asks, Figures, prices_of
+from flashstill.codesign.design_prices import Asks, Figures, PriceQuestion, prices_of
 from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import DesignLoad
 from flashstill.codesign.screened import Screened, Wanted
@@ -77,9 +77,15 @@ class Hunt:
             groups.setdefault((block.on_sram, block.node_nm, block.narrowest), []).append((places, found))
         answers = []
         for group in groups.values():
-            block_facts = self.block_facts_of(group[0][1])
-            together = merged([found for _, found in group])
-            prices = prices_of(self.facts, self.space, block_facts, together, self.loads[load], self.terms, asks)
+            question = PriceQuestion(
+                facts=self.facts,
+                space=self.space,
+                block_facts=self.block_facts_of(group[0][1]),
+                load=self.loads[load],
+                terms=self.terms,
+                asks=asks,
+            )
+            prices = prices_of(question, merged([found for _, found in group]))
             answers.append((np.concatenate([places for places, _ in group]), prices))
         return answers
 

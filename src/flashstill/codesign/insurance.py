@@ -19,7 +19,7 @@ from flashstill.codesign.block_facts import BlockFacts, block_facts_of
 from flashstill.codesign.described import designs_of
 from flashstill.codesign.design_chips import archetype, draw_of
 from flashstill.codesign.design_columns import Designs
-from flashstill.codesign.design_prices import prices_of
+from flashstill.codesign.design_prices import PriceQuestion, prices_of
 from flashstill.codesign.designs import FORMATS, DesignSpace, Links
 from flashstill.codesign.hunt import Hunt
 from flashstill.codesign.loads import DesignLoad, conditions_for
@@ -144,9 +144,15 @@ def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, DesignLoad
     """Cost in a future, with other loads in place of its own."""
     one, total = hunt.wanted[future], 0.0
     for place, part in one.loads:
-        load = loads[place] if loads else hunt.loads[place]
-        asks = ((one.objective, one.volume),)
-        found = prices_of(hunt.facts, subject.space, subject.block_facts, subject.design, load, hunt.terms, asks)[0]
+        question = PriceQuestion(
+            facts=hunt.facts,
+            space=subject.space,
+            block_facts=subject.block_facts,
+            load=loads[place] if loads else hunt.loads[place],
+            terms=hunt.terms,
+            asks=((one.objective, one.volume),),
+        )
+        (found,) = prices_of(question, subject.design)
         total += part * float(found[one.objective][0])
     return total
 
