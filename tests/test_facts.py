@@ -87,7 +87,7 @@ MACHINES = {
     " rubin l4 l40s l20 a10g rtx-4090 rtx-pro-6000 gb10 mi250 mi250x mi300x mi325x mi350x mi355x mi455x"
     " h100-nvl rtx-3090 rtx-a6000 a40 rtx-6000-ada rtx-5090 jetson-thor jetson-agx-orin jetson-orin-nano"
     " m1-max m2-ultra m3-max m3-ultra m4-max strix-halo arc-pro-b70"
-    " t4 a10 rx-7900-xt rx-7900-xtx radeon-r9700 m4 m4-pro m5 rtx-5080 mi210 m1-pro m1-ultra m2 m2-max m3-pro",
+    " t4 a10 rx-7900-xt rx-7900-xtx radeon-r9700 m4 m4-pro m5 rtx-5080 m1-pro m1-ultra m2 m2-max m3-pro",
     "cpu": "xeon-6980p",
     "npu": "gaudi2 gaudi3 trainium1 trainium2 trainium3 inferentia2 ascend-910b ascend-910c sn40l wormhole-n150"
     " blackhole-p150 maia-100 maia-200 mtia-v2",
