@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from flashstill.arch import load_architecture
+from flashstill.asic.choosing import answer_of, asked_of, usd_per_million
 from flashstill.asic.designing import design_chip
 from flashstill.asic.givens import check_memory
 from flashstill.codesign.block_facts import block_facts_of
@@ -23,6 +24,7 @@ from flashstill.codesign.silicon import Silicon, silicon_of
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Facts, load
+from flashstill.plan.scenario import Scenario
 
 FACTS = load()
 SLIM = 26.0 / 33.0
@@ -142,3 +144,20 @@ def test_memories_that_are_no_stacks_beside_a_die(kind: str, why: str) -> None:
     with pytest.raises(MissingFact, match="stack_bytes of nothing"):
         check_memory(FACTS, "nothing")
     design_chip(FACTS, load_architecture("llama-3.1-8b"), variant="hardwired", memory=kind)  # which has no stacks
+
+
+@pytest.mark.parametrize("variant", ["sram", "hardwired"])
+def test_more_cooling_is_never_dearer(variant: str) -> None:
+    """What cooling removes bounds the watts of a package, and fewer may be chosen: board ($0.82 a watt) and building
+    ($10, with half as much again for the server) are paid for all of them.  While designs took all the watts that
+    cooling removes, 0.5 W a mm2 made tokens 35 % cheaper than 1 W: a tightened bound lowered the price.
+    """
+    model = load_architecture("llama-3.1-8b")
+    dollars, designs = [], []
+    for cooled in (0.5, 1.0):
+        facts = FACTS.edited([f"cooling.w_per_mm2={cooled}"])
+        designs.append(design_chip(facts, model, variant=variant, node="n5", concurrency=16, max_chips=16))
+        asked = asked_of(facts, Scenario(model=model, isl=1024, osl=1024, batch=16))
+        dollars.append(usd_per_million(asked, designs[-1], answer_of(asked, designs[-1])))
+    assert dollars[1] <= dollars[0] * 1.03  # the search is one coordinate after the other, in steps
+    assert designs[1].power_limit_w < 0.5 * min(designs[1].package_mm2, 2000.0)

@@ -2,6 +2,8 @@
 
 dollars a token = hour of a machine / (tokens a second x 3600)
 hour            = owned cost of its packages with board and host (unit.py), at the watts predicted (economics/tco.py)
+limit           a share of the watts that cooling removes: board and building are paid by the watt, and what is left for
+                peaks that the load never has is not the cheapest
 """
 
 from __future__ import annotations
@@ -30,8 +32,12 @@ DIES = (1, 2, 4, 8)
 INTENSITIES = tuple(2.0**power for power in range(-2, 12))
 MORE_STACKS = (1, 2, 3, 4, 6, 8)
 LANES = (8, 16, 32, 64, 128)
+LIMITS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06, 0.03)
+"""shares of the watts beyond those of idling that a package may draw"""
 NO_ROOM = "the load does not fit the memory it was sized for"
 _ROUNDS, _WORSE = 4, 2
+_STARTS = (LIMITS[0], LIMITS[3])
+"""shares of the watts from which a search begins: at few watts other choices are the best"""
 Sized = dict[Choice, ChipDesign]
 
 
@@ -112,7 +118,7 @@ def cheapest(asked: Asked, designs: Iterable[Sized], reasons: Counter[str]) -> C
     for mine in designs:
         choice, dollars = _descend(asked, mine, reasons)
         if dollars < least:
-            best, least, worse = mine[choice], dollars, 0
+            best, least, worse = _at(mine, choice), dollars, 0
         elif best is not None:
             worse += 1
         if worse >= _WORSE:
@@ -121,14 +127,19 @@ def cheapest(asked: Asked, designs: Iterable[Sized], reasons: Counter[str]) -> C
 
 
 def _descend(asked: Asked, designs: Sized, reasons: Counter[str]) -> tuple[Choice, float]:
-    """The best choice of one number of packages that changing any one coordinate does not improve."""
+    """The best choice of one number of packages that changing any one coordinate does not improve, from two starts."""
     order = sorted(designs, key=lambda choice: (choice.dies, choice.more, choice.lanes, choice.intensity))
     fewest = [choice for choice in order if (choice.dies, choice.more) == (order[0].dies, order[0].more)]
-    at = fewest[len(fewest) // 2]
+    middle = fewest[len(fewest) // 2]
+    ends = [_descend_from(asked, designs, replace(middle, limited=limited), reasons) for limited in _STARTS]
+    return min(ends, key=lambda end: end[1])
+
+
+def _descend_from(asked: Asked, designs: Sized, at: Choice, reasons: Counter[str]) -> tuple[Choice, float]:
     least = _cost(asked, designs, at, reasons)
     for _ in range(_ROUNDS):
         before = at
-        for coordinate in ("intensity", "lanes", "stages", "more", "dies"):
+        for coordinate in ("intensity", "lanes", "stages", "more", "dies", "limited"):
             for way in _along(designs, at, coordinate):
                 at, least = _walk(asked, designs, (at, least), way, reasons)
         if at == before:
@@ -139,10 +150,25 @@ def _descend(asked: Asked, designs: Sized, reasons: Counter[str]) -> tuple[Choic
 def _along(designs: Sized, at: Choice, coordinate: str) -> tuple[list[Choice], list[Choice]]:
     """Choices that differ in one coordinate and can be built: those above, and those below, the nearest first."""
     here = getattr(at, coordinate)
-    values = sorted({getattr(choice, coordinate) for choice in designs})
+    values = sorted(LIMITS if coordinate == "limited" else {getattr(choice, coordinate) for choice in designs})
     ways = [value for value in values if value > here], [value for value in reversed(values) if value < here]
-    above, below = ([choice for value in way if (choice := _with(at, coordinate, value)) in designs] for way in ways)
+    above, below = (
+        [choice for value in way if _sized(choice := _with(at, coordinate, value)) in designs] for way in ways
+    )
     return above, below
+
+
+def _sized(choice: Choice) -> Choice:
+    """The choice as it was sized: with all the watts that cooling removes."""
+    return replace(choice, limited=LIMITS[0])
+
+
+def _at(designs: Sized, choice: Choice) -> ChipDesign:
+    """The design of a choice, at its share of the watts."""
+    whole = designs[_sized(choice)]
+    if choice.limited == LIMITS[0]:
+        return whole
+    return replace(whole, power_limit_w=whole.idle_w + choice.limited * (whole.power_limit_w - whole.idle_w))
 
 
 def _with(choice: Choice, coordinate: str, value: Any) -> Choice:
@@ -166,7 +192,8 @@ def _cost(asked: Asked, designs: Sized, choice: Choice, reasons: Counter[str]) -
     """Dollars a token of a choice, infinite if it breaks a bound."""
     if choice in asked.priced:
         return asked.priced[choice]
-    answer = answer_of(asked, designs[choice])
+    design = _at(designs, choice)
+    answer = answer_of(asked, design)
     broken: list[str] = []
     if not answer.fits:
         broken = [NO_ROOM]
@@ -174,5 +201,5 @@ def _cost(asked: Asked, designs: Sized, choice: Choice, reasons: Counter[str]) -
         bounds = broken_bounds(asked.scenario, answer.ttft_s, answer.tpot_s, answer.output_tokens_per_s)
         broken = [reason for reason, is_broken in bounds.items() if bool(is_broken)]
     reasons.update(broken[:1])
-    asked.priced[choice] = inf if broken else usd_per_million(asked, designs[choice], answer)
+    asked.priced[choice] = inf if broken else usd_per_million(asked, design, answer)
     return asked.priced[choice]

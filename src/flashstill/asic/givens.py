@@ -49,6 +49,7 @@ class Choice:
 
     stages: of the pipeline over the chips; the chips of a stage split every matrix.
     more: HBM stacks as a multiple of the fewest that hold weights and cache.  lanes: of SerDes, of a package.
+    limited: watts that a package may draw beyond idling, as a share of what cooling removes.
     """
 
     chips: int
@@ -57,6 +58,7 @@ class Choice:
     stages: int = 1
     more: int = 1
     lanes: int = 0
+    limited: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

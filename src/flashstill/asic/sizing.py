@@ -10,7 +10,8 @@ multipliers intensity x rate: FLOP of the widest format a byte; a narrower forma
             most that fit the same array.  hardwired: weights x clock / cycles between two uses of a weight, and
             multipliers for the attention beside them
 spares      slices of SRAM and multipliers beyond those that must work; wiring has none
-watts       heat that is removed from the dies, at most that of a package; less if the chip never needs them
+watts       heat that is removed from the dies, at most that of a package; less if the chip never needs them, or a share
+            (choosing.py)
 """
 
 from __future__ import annotations
