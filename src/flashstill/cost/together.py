@@ -70,9 +70,8 @@ class _Axis:
         """The cost of the step at this place."""
 
         def one(number: Quantity) -> Quantity:
-            if np.ndim(number) <= self.behind:
+            if not isinstance(number, np.ndarray) or number.ndim <= self.behind:
                 return number
-            assert isinstance(number, np.ndarray)
             axis = number.ndim - self.behind - 1
             mine = min(place, number.shape[axis] - 1)
             return number[(*(slice(None),) * axis, slice(mine, mine + 1))] if axis else number[mine]
