@@ -20,6 +20,10 @@ from flashstill.simulate.csv_rows import rows_of
 from tests.commands import refuse
 from tests.tiny import family_text
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NO_DIRECTORY = "there is no directory /nowhere; make it first"
+"""told before any work, whatever else is wrong"""
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
@@ -46,6 +50,14 @@ from tests.tiny import family_text
         (("chips", "--facts", "/nowhere"), "does not exist"),
         (("demo", "--minutes", "-3"), "-3"),
         (("report", "/nowhere"), "holds no records.jsonl"),
+        (("predict", "--model", "qwen3-8b", "--chip", "l4", "--batch", "8"), "the nearest known: --concurrency"),
+        (("capacity", str(EXAMPLES / "capacity.toml"), "--price", "owne"), "unknown price basis 'owne'"),
+        (("validate", "--case", "chip=l4"), "--case fills cells of --measured"),
+        (("validate", "--golden", "--out", "/nowhere/x.md"), NO_DIRECTORY),
+        (("evaluate", "teacher", "--data", "text", "--out", "/nowhere/x.jsonl"), NO_DIRECTORY),
+        (("export", "student", "--format", "gguf", "--out", "/nowhere/x.gguf"), NO_DIRECTORY),
+        (("simulate", "--model", "qwen3-8b", "--chip", "l4", "--rate", "1", "--out", "/nowhere/x.html"), NO_DIRECTORY),
+        (("codesign", "--model", "qwen3-8b", "--chip", "l4", "--out", "/nowhere/x.html"), NO_DIRECTORY),
     ],
 )
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator
@@ -335,3 +336,19 @@ def test_a_recipe_given_to_the_other_command_names_the_right_one(tmp_path: Path)
         read_distillation(family)
     with pytest.raises(BadInput, match=r"the recipe of a study \(it has study\): flashstill run .*study.toml runs it"):
         read_distillation(study)
+
+
+@pytest.mark.parametrize(
+    ("line", "tables"),
+    [
+        ('arithmetic = "fp32"', "[train] or [students.train]"),
+        ("keep_layers = 3", "[[students]]"),
+        ("window_tokens = 64", "[text]"),
+    ],
+)
+def test_a_key_in_the_wrong_table_is_told_its_own(tmp_path: Path, line: str, tables: str) -> None:
+    path = tmp_path / "family.toml"
+    lines = ('name = "one"', line, 'teacher = "t"', 'data = "d"', "[[students]]", 'name = "half"', "keep_layers = 3")
+    path.write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=re.escape(f"it is a key of {tables}") + "$"):
+        read_recipe(path)

@@ -30,11 +30,11 @@ def refuses_other_keywords(function: Callable[P, R]) -> Callable[P, R]:
             check_kind(name, value, kinds.get(name, "Any"))
         try:
             return function(*values, **named)
-        except TypeError as error:
+        except TypeError:
             why = _misfit(function, values, named)
             if why is None:
                 raise
-            raise BadInput(why) from error
+            raise BadInput(why) from None  # where in our code the call did not fit is of no use
         except FlashstillError as error:
             if not _OF_A_COMMAND.get() and error.args and isinstance(error.args[0], str):
                 error.args = (by_keywords(error.args[0], kinds), *error.args[1:])

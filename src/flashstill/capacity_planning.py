@@ -14,7 +14,8 @@ from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.problem import problem_of
 from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
-from flashstill.errors import BadInput, shown
+from flashstill.economics import BASES
+from flashstill.errors import BadInput, shown, unknown
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CapacityPlan
@@ -58,6 +59,8 @@ def capacity(
         asked = read_plan(Path(plan))
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
+    if price not in BASES:
+        raise BadInput(unknown("price basis", price, BASES))
     limits = _limits(rolling_hours, gang_gap, gang_seconds)
     shares = _shares(frontier)
     table = facts_of(facts, set)

@@ -153,8 +153,11 @@ def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = Fa
     for key, problem in _foreign(raw, "", 0):
         raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{problem}")
     for key, known in () if open_end else _unknown_keys(kind, raw, ""):
-        close = ", ".join(nearest(key.rpartition(".")[2], known))
-        raise BadInput(f"{where}: unknown key {shortened(key)!r}; the nearest known: {close}")
+        name = key.rpartition(".")[2]
+        homes = sorted(dict.fromkeys(_tables_with(kind, name)), key=lambda table: table.count("."))[:MOST_HOMES]
+        close = f"the nearest known: {', '.join(nearest(name, known))}"
+        hint = f"it is a key of {' or '.join(homes)}" if homes else close
+        raise BadInput(f"{where}: unknown key {shortened(key)!r}; {hint}")
     try:
         value: T = _adapter(typing.cast("Any", kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
@@ -223,6 +226,24 @@ def _unknown_keys(kind: Any, raw: Any, prefix: str) -> Iterator[tuple[str, list[
                 yield prefix + key, known
             else:
                 yield from _unknown_keys(hints[key], entry, f"{prefix}{key}.")
+
+
+def _tables_with(kind: Any, name: str, path: str = "", level: int = 0) -> Iterator[str]:
+    """The tables below a dataclass, as a TOML file names them, that have a key of this name: [train], [[students]]."""
+    annotated = typing.get_origin(kind) is typing.Annotated  # its other arguments are validators
+    for inside in typing.get_args(kind)[: 1 if annotated else None]:
+        yield from _tables_with(inside, name, path, level)
+    if not dataclasses.is_dataclass(kind) or level > DEEPEST:
+        return
+    for field, of in fields_of(typing.cast("Any", kind)).items():
+        if field == name and path:
+            yield path
+        below = f"{path.strip('[]')}.{field}".removeprefix(".")
+        yield from _tables_with(of, name, f"[[{below}]]" if "tuple" in str(of) else f"[{below}]", level + 1)
+
+
+MOST_HOMES = 3
+"""tables that a message names for a key that stands in the wrong one"""
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ import click
 
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning_options import ARITHMETIC, ARITHMETIC_HELP
-from flashstill.cli.options import COUNT
+from flashstill.cli.options import COUNT, writable
 
 if TYPE_CHECKING:
     from flashstill.records import QualityRecord, Record
@@ -57,7 +57,7 @@ HEADINGS = {
 )
 @click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default=None,
+    "--out", type=click.Path(path_type=Path, dir_okay=False), callback=writable, default=None,
     help="A file of records, JSON lines; what was finished is kept beside it until all is done.",
 )  # fmt: skip
 @click.option("--chat-template", default="", metavar="FILE", help="Of chats [default: each model's own].")

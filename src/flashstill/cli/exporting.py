@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flashstill.cli.documents import json_option, print_json
-from flashstill.cli.options import DIRECTORY
+from flashstill.cli.options import DIRECTORY, writable
 from flashstill.units import show
 
 FORMATS = ("gguf",)  # exporting.py
@@ -23,7 +23,13 @@ TYPES = ("f32", "bf16", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")  # distil
     required=True,
     help="gguf: for llama.cpp and what is built on it.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=writable,
+    required=True,
+    help="The file to write.",
+)
 @click.option(
     "--type", "number_format", type=click.Choice(TYPES), default="bf16", show_default=True, help="Format of matrices."
 )

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.errors import shortened
+from flashstill.outputs import check_writable
 from flashstill.units import parse_amount, parse_count
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -67,6 +68,12 @@ class _Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 
 COUNT, WORD, SECONDS = _Count(), _Word(), Amount("s", "20ms or 0.02", "duration")
 SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500, 4k or 2B", "rate")
+
+
+def writable(_context: click.Context, _option: click.Parameter, out: Path | None) -> Path | None:
+    """The path of a file to write; DiskTrouble, before any work, where it cannot be written."""
+    check_writable(out)
+    return out
 
 
 def arrival_options(command: _F) -> _F:

@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 import click
 
 from flashstill.errors import BadInput
+from flashstill.outputs import check_writable
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 SUFFIXES = (".html", ".htm")
 
 
 def _is_page(_context: click.Context, _option: click.Parameter, out: Path | None) -> Path | None:
-    """The path; BadInput, before any work, for one that is not named as a page."""
+    """The path; before any work BadInput for one that is not named as a page, DiskTrouble for one that cannot be."""
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise BadInput(f"--out writes a page, so its name ends in .html, not {out.name!r}; --json prints the numbers")
+    check_writable(out)
     return out
 
 

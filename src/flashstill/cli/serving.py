@@ -20,6 +20,7 @@ from flashstill.cli.options import (
     given_options,
     model_option,
     price_option,
+    writable,
 )
 from flashstill.cli.training import answer_training, split_phase, training_options
 from flashstill.errors import BadInput
@@ -50,7 +51,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     default=None,
     help="A CSV file of cases, columns named as the options; - reads standard input.",
 )
-@click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
+@click.option(
+    "--out",
+    type=_FILE,
+    callback=writable,
+    default=None,
+    help="Where the answered cases go, as CSV; - is standard output.",
+)
 @click.option(
     "--simulated", is_flag=True, help="Simulate the requests where memory, a step's token budget or prompts bind."
 )
@@ -158,6 +165,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 @click.option(
     "--out",
     type=_FILE,
+    callback=writable,
     default=None,
     help="Write the tables as Markdown, with a picture beside; of --measured, a page with the residuals drawn.",
 )
@@ -195,6 +203,8 @@ def validate(
         facts = asked_facts(facts_directories, edits, as_json)
         answer_measured(compare_own(facts, measured, given_cells(given)), as_json, out)
         return
+    if given:
+        raise BadInput("--case fills cells of --measured, which is not given")
     if golden and anchors is not None:
         raise BadInput("--golden takes no --anchors: its figures come with the package")
     if anchors is None and not golden and SHIPPED.is_dir():

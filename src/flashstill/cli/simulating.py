@@ -24,6 +24,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
     spread_options,
+    writable,
 )
 from flashstill.cli.patience import Patience, requests_expected
 from flashstill.cli.policy_options import POLICY, policy_options
@@ -109,7 +110,9 @@ PERCENTILE = 95.0
 @click.option(
     "--dask", default=None, metavar="ADDRESS", help="Of a sweep: run it on the cluster of this Dask scheduler."
 )
-@click.option("--out", type=_FILE, default=None, help="A page of it (.html), or a sweep's rows (.csv, .json).")
+@click.option(
+    "--out", type=_FILE, callback=writable, default=None, help="A page of it (.html), or a sweep's rows (.csv, .json)."
+)
 @price_option
 @facts_options
 @json_option
