@@ -14,8 +14,7 @@ from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.problem import problem_of
 from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
-from flashstill.economics import BASES
-from flashstill.errors import BadInput, shown, unknown
+from flashstill.errors import BadInput, shown
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CapacityPlan
@@ -59,8 +58,6 @@ def capacity(
         asked = read_plan(Path(plan))
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
-    if price not in BASES:
-        raise BadInput(unknown("price basis", price, BASES))
     limits = _limits(rolling_hours, gang_gap, gang_seconds)
     shares = _shares(frontier)
     table = facts_of(facts, set)

@@ -19,7 +19,7 @@ import numpy as np
 
 from flashstill.capacity.curves import Values, edges, step_means
 from flashstill.capacity.plan import CapacityPlan, ChipKind
-from flashstill.economics import hourly_price
+from flashstill.economics import check_basis, hourly_price
 from flashstill.economics.tco import owned_chip, owned_hour, terms_of
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Facts
@@ -46,6 +46,7 @@ class Supply:
 
 def supply_of(facts: Facts, plan: CapacityPlan, price: str) -> Supply:
     """The chips and prices of a plan; BadInput names the key of a price that is not known."""
+    check_basis(price)
     bounds = edges(plan)
     rows = [_kind(plan, kind, bounds) for kind in plan.chips]
     prices, fixed, bases = [], [], []

@@ -46,10 +46,15 @@ class HourlyPrice:
         return replace(self, usd_per_hour=dollars, basis=self.basis.replace(AT_THE_LIMIT, AS_PREDICTED), limit_w=watts)
 
 
-def hourly_price(facts: Facts, name: str, basis: str = RENTED) -> HourlyPrice:
-    """Price per hour of chip `name` on a basis, or a labelled estimate; BadInput for an unknown basis."""
+def check_basis(basis: str) -> None:
+    """BadInput for a price basis that is none."""
     if basis not in BASES:
         raise BadInput(unknown("price basis", basis, BASES))
+
+
+def hourly_price(facts: Facts, name: str, basis: str = RENTED) -> HourlyPrice:
+    """Price per hour of chip `name` on a basis, or a labelled estimate; BadInput for an unknown basis."""
+    check_basis(basis)
     machine = facts.machine(name).name
     return facts.derived(("price", machine, basis), lambda: _hourly_price(facts, machine, basis))
 

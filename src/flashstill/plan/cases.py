@@ -16,8 +16,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from flashstill.economics import BASES, RENTED
-from flashstill.errors import BadInput, FlashstillError, shown, unknown
+from flashstill.economics import RENTED, check_basis
+from flashstill.errors import BadInput, FlashstillError, shown
 from flashstill.facts import Facts
 from flashstill.outputs import STANDARD, written_out
 from flashstill.plan.case import Case
@@ -57,8 +57,7 @@ def answer_file(
 
     price: the price basis for all rows.  defaults: fields of a case for rows that leave them empty.
     """
-    if price not in BASES:
-        raise BadInput(unknown("price basis", price, BASES))
+    check_basis(price)
     with opened(source) as (stream, size):
         table = read_table(stream, "standard input" if source == STANDARD else str(source), defaults)
         if not _names_drafts(table):
