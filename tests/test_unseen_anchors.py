@@ -26,6 +26,7 @@ from flashstill.validation.anchors.training_unseen import compare_unseen_trainin
 from flashstill.validation.anchors.unseen import compare_unseen, unseen_apart
 from flashstill.validation.apart import apart_cells
 from flashstill.validation.error_table import all_comparisons, rows_apart
+from flashstill.workload import Widths, state_bytes
 
 FACTS = load()
 UNSEEN = (
@@ -129,6 +130,31 @@ def test_replicas_of_a_dense_model_and_one_rank_reserve_nothing() -> None:
             for facts in (FACTS, FACTS.edited(["engine-sglang.rank_bytes=0"]))
         ]
         assert rooms[0] == rooms[1] != 0
+
+
+def test_sglang_gives_recurrent_states_a_pool_of_their_own_and_three_to_each_request() -> None:
+    # server_args and kv_cache_configurator: 0.9/1.9 of the cache are for states, a third of which requests may run
+    case = Case.of(model="qwen3.5-9b", chip="h100-sxm", tp=1, isl=342, osl=281, concurrency=512, engine="sglang")
+    divided, pooled = (predict(facts, [case])[0] for facts in (FACTS, FACTS.edited(["engine-sglang.state_share=0"])))
+    assert divided.cache_room_bytes == pooled.cache_room_bytes
+    assert divided.cache_room_bytes is not None
+    model = load_architecture("qwen3.5-9b")
+    states = sum(layer.count * state_bytes(layer.attention, Widths()) for layer in model.layers)
+    assert divided.sequences_fit == pytest.approx(divided.cache_room_bytes * 0.474 / (3.0 * states), rel=1e-6)
+    # measured: 2,934 tokens/s with 46 ms between tokens, so that some 135 ran at once of 512
+    assert divided.running == pytest.approx(161.0, rel=0.02)
+    assert pooled.running == pytest.approx(494.0, rel=0.02)
+
+
+def test_long_caches_bind_where_states_do_not_and_models_without_states_share_nothing() -> None:
+    long = Case.of(model="qwen3.5-9b", chip="h100-sxm", tp=1, isl=100_000, osl=1000, concurrency=4, engine="sglang")
+    divided, pooled = (predict(facts, [long])[0] for facts in (FACTS, FACTS.edited(["engine-sglang.state_share=0"])))
+    assert divided.sequences_fit is not None
+    assert pooled.sequences_fit is not None
+    assert divided.sequences_fit == pytest.approx((1.0 - 0.474) * pooled.sequences_fit, rel=0.05)
+    dense = long.but(model="qwen3-8b", isl=1000)
+    rows = [predict(facts, [dense])[0] for facts in (FACTS, FACTS.edited(["engine-sglang.state_share=0"]))]
+    assert rows[0].sequences_fit == rows[1].sequences_fit
 
 
 def test_what_a_launch_command_sets_is_of_its_row(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
     usable bytes        engine's memory share x bytes the driver reports  -  the engine's buffers and graphs (main DRAM)
                         -  what it reserves for each replica of attention (dp) where these share experts
     cache               free share x (usable bytes - weights)
+    recurrent states    of a share of their own where an engine divides the cache, some for each running request
 
 The engine's share (gpu_memory_utilization and the like, 0.9) applies to the capacity that nvidia-smi or rocm-smi
 reports, which differs from the nominal one: 85.5 GB for an "80 GB" H100.  The cache gets what weights, activations,
@@ -32,6 +33,7 @@ from flashstill.workload import (
     Widths,
     cache_bytes,
     expert_copy_parameters,
+    is_any,
     routed_parameters,
     state_bytes,
 )
@@ -89,6 +91,12 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
     return total / layout.pp
 
 
+def recurrent_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:
+    """The bytes of these that are recurrent states, whatever the length."""
+    total: Quantity = sum(layer.count * state_bytes(layer.attention, widths) for layer in model.layers)
+    return total / (layout.tp * layout.pp)
+
+
 def room_bytes(
     model: Architecture, conditions: Conditions, layout: Layout, draft: Architecture | None = None
 ) -> Quantity:
@@ -134,12 +142,19 @@ def most_of_each(
 ) -> list[Quantity]:
     """As `most_sequences`, for sequences of each of several lengths beside the same weights."""
     widths, room = conditions.precisions.widths, np.maximum(room_bytes(model, conditions, layout, draft), 0.0)
+    software, states = conditions.software, recurrent_bytes(model, widths, layout)
+    is_divided = software.state_share > 0.0 and is_any(states)
     most = []
     for tokens in lengths:
         sequence = sequence_bytes(model, tokens, widths, layout)
         if draft is not None:
             sequence = sequence + sequence_bytes(draft, tokens, widths, layout)
-        most.append(room / np.maximum(sequence, 1e-9) * layout.dp)
+        if is_divided:
+            of_states = software.state_share * room / (software.state_slots * states)
+            of_others = (1.0 - software.state_share) * room / np.maximum(sequence - states, 1e-9)
+            most.append(np.minimum(of_states, of_others) * layout.dp)
+        else:
+            most.append(room / np.maximum(sequence, 1e-9) * layout.dp)
     return most
 
 

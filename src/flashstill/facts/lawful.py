@@ -41,6 +41,8 @@ RANGES = {
     "buffer_bytes": (0.0, 1e12),
     "graph_bytes": (0.0, 1e12),
     "rank_bytes": (0.0, 1e12),
+    "state_share": (0.0, 0.95),
+    "state_slots": (1.0, 100.0),
     "usable_ratio": (0.01, 1.0),
     "free_ratio": (0.01, 1.0),
     "mixed_ratio": (0.0, 1.0),

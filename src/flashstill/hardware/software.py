@@ -68,6 +68,8 @@ class Software:
     free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
     rank_bytes: further memory of each chip for each of the replicas of attention that share experts and step together.
+    state_share: of the memory for caches that is for recurrent states alone; 0: they share it with the rest.
+    state_slots: states that are kept for each running request, with those that its prefix cache holds.
     mxfp4_input_bits: of an activation that meets weights in mxfp4, on chips that multiply 4-bit floats: 16, 8 or 4.
     launch_ratio: the chip's shortest kernel over its class's, with which layer_s scales: gaps and small kernels.
     routed_blocks: those of the model that is served; of `first_token_s`.
@@ -103,6 +105,8 @@ class Software:
     buffer_bytes: float
     graph_bytes: float
     rank_bytes: float
+    state_share: float
+    state_slots: float
     mxfp4_input_bits: float
     sync_ratio: float
     exposed_ratio: float
@@ -161,20 +165,17 @@ NO_SOFTWARE = Software(
     buffer_bytes=0.0,
     graph_bytes=0.0,
     rank_bytes=0.0,
+    state_share=0.0,
+    state_slots=1.0,
     mxfp4_input_bits=4.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
 )
 """kernels without any software around them, on a chip of which they have all memory"""
 MEMORY_FIELDS = (
-    "usable_ratio",
-    "free_ratio",
-    "reserved_ratio",
-    "prefill_tokens",
-    "buffer_bytes",
-    "graph_bytes",
-    "rank_bytes",
-)
+    "usable_ratio", "free_ratio", "reserved_ratio", "prefill_tokens", "buffer_bytes", "graph_bytes", "rank_bytes",
+    "state_share", "state_slots",
+)  # fmt: skip
 """what an engine does with memory, which faster kernels do not change"""
 
 
