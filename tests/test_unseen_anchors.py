@@ -143,7 +143,7 @@ def test_sglang_gives_recurrent_states_a_pool_of_their_own_and_three_to_each_req
     assert divided.sequences_fit == pytest.approx(divided.cache_room_bytes * 0.474 / (3.0 * states), rel=1e-6)
     # measured: 2,934 tokens/s with 46 ms between tokens, so that some 135 ran at once of 512
     assert divided.running == pytest.approx(161.0, rel=0.02)
-    assert pooled.running == pytest.approx(494.0, rel=0.02)
+    assert pooled.running == pytest.approx(512.0, rel=0.001)
 
 
 def test_long_caches_bind_where_states_do_not_and_models_without_states_share_nothing() -> None:
