@@ -78,6 +78,28 @@ def test_other_positions_stay(name: str, tmp_path: Path) -> None:
     rewritten(name, getattr(zoo.configuration(name), "rope_parameters", None), tmp_path)  # type: ignore[arg-type]
 
 
+def test_a_name_that_means_something_else_is_not_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Release 5 must read all fields as before, not rotary positions alone."""
+    from transformers import CONFIG_MAPPING, LlamaConfig
+
+    class Turned(LlamaConfig):
+        model_type = "turned"
+
+        def __init__(self, rope_theta: float | None = None, **more: Any) -> None:
+            super().__init__(**more)
+            self.window = 512 if rope_theta is None else 64
+
+    monkeypatch.setitem(CONFIG_MAPPING._extra_content, "turned", Turned)
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "turned", "rope_parameters": rope, "dtype": "bfloat16"})
+    )
+    write_older_fields(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert "rope_theta" not in fields
+    assert fields["torch_dtype"] == "bfloat16"
+
+
 def test_the_tokenizer_of_a_student(tiny_teacher: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_teacher)
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})

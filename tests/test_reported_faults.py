@@ -20,7 +20,7 @@ import torch
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.splits import Sizes, packed_splits
 from flashstill.distill.drafts.directories import load_eagle, save_eagle
-from flashstill.distill.generate.cached import RereadingDecoder
+from flashstill.distill.generate.cached import CachedDecoder, RereadingDecoder
 from flashstill.distill.generate.generate import decoder_of
 from flashstill.distill.generate.rollback import Reader
 from flashstill.distill.losses import Workspace, divergence, head_loss
@@ -214,6 +214,8 @@ def test_models_with_caches_of_their_own_kind(name: str) -> None:
     """They are read from the beginning again where drafts are judged and where text is sampled (test_sampling.py)."""
     model = zoo.tiny(name)
     assert isinstance(decoder_of(model, 8, Workspace()), RereadingDecoder)
+    with pytest.raises(BadInput, match="takes no cache of transformers' usual kind"):
+        CachedDecoder(model)
     reader, tokens = Reader(model), drawn_tokens(1, 9).tolist()
     with torch.no_grad():
         pieces = torch.cat([reader.read(tokens[:4]), reader.read(tokens[4:])])

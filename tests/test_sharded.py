@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 
 from flashstill.distill.models import load_model
 from flashstill.distill.models.empty import allocated, empty_model, files_of, fill_buffers, write_plainly
+from flashstill.distill.training.recipe import TrainRecipe
+from flashstill.distill.training.sharded import Sharded, World
+from flashstill.errors import BadInput
 from flashstill.measure.memory import kept_bytes
 from tests.marks import slow
 from tests.zoo import NAMES, tiny
@@ -163,3 +166,12 @@ class TestRecompute:
         whole = kept_bytes(model, tokens)
         with recomputed(decoder_layers(model)):
             assert kept_bytes(model, tokens) < whole / 3
+
+
+def test_parameters_that_are_single_numbers_are_refused() -> None:
+    """FSDP2 stops at them, and a process has no rows of them to write; no family that transformers ships has any."""
+    whole = torch.nn.Module()
+    whole.model = tiny("llama")
+    whole.model.model.gain = torch.nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(BadInput, match=r"^model\.gain is a single number.* train this model in one process"):
+        Sharded(whole, whole.model.model.layers, TrainRecipe(tokens=8, windows_per_step=1, learning_rate=0.1), World(size=2))

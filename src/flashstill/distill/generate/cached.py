@@ -75,6 +75,8 @@ class CachedDecoder:
     joins = False
 
     def __init__(self, model: Model) -> None:
+        if note := note_on_cache(model):
+            raise BadInput(note)
         model_parts = parts(model)
         self._model, self._parts, self._head = model, model_parts, model_parts.head.detach()
         self._cache: Any = None

@@ -22,6 +22,7 @@ from flashstill.distill.models.devices import current
 from flashstill.distill.models.empty import Files, allocated, fill_buffers
 from flashstill.distill.training.mixed_precision import adamw, format_of_passes
 from flashstill.distill.training.recipe import TrainRecipe
+from flashstill.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +99,11 @@ class Sharded:
         self.clip_norm, self.module, self.world = recipe.clip_norm, module, world
         self.format = format_ = format_of_passes(module)
         wide = {name: each for name, each in module.named_parameters() if each.dtype != format_}
+        if numbers := [name for name, each in module.named_parameters() if not each.ndim]:
+            raise BadInput(
+                f"{numbers[0].partition('.')[2]} is a single number, which has no rows that several processes could"
+                " hold a part of; train this model in one process, without torchrun"
+            )
         module.float()
         mesh = init_device_mesh(world.device.type, (world.size,))
         policy = MixedPrecisionPolicy(
