@@ -174,4 +174,6 @@ def test_parameters_that_are_single_numbers_are_refused() -> None:
     whole.model = tiny("llama")
     whole.model.model.gain = torch.nn.Parameter(torch.tensor(1.0))
     with pytest.raises(BadInput, match=r"^model\.gain is a single number.* train this model in one process"):
-        Sharded(whole, whole.model.model.layers, TrainRecipe(tokens=8, windows_per_step=1, learning_rate=0.1), World(size=2))
+        Sharded(
+            whole, whole.model.model.layers, TrainRecipe(tokens=8, windows_per_step=1, learning_rate=0.1), World(size=2)
+        )
