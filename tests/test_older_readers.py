@@ -82,7 +82,7 @@ def test_a_name_that_means_something_else_is_not_added(tmp_path: Path, monkeypat
     """Release 5 must read all fields as before, not rotary positions alone."""
     from transformers import CONFIG_MAPPING, LlamaConfig
 
-    class Turned(LlamaConfig):
+    class Turned(LlamaConfig):  # type: ignore[misc]
         model_type = "turned"
 
         def __init__(self, rope_theta: float | None = None, **more: Any) -> None:

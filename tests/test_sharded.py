@@ -170,10 +170,7 @@ class TestRecompute:
 
 def test_parameters_that_are_single_numbers_are_refused() -> None:
     """FSDP2 stops at them, and a process has no rows of them to write; no family that transformers ships has any."""
-    whole = torch.nn.Module()
-    whole.model = tiny("llama")
-    whole.model.model.gain = torch.nn.Parameter(torch.tensor(1.0))
+    model, recipe = tiny("llama"), TrainRecipe(tokens=8, windows_per_step=1, learning_rate=0.1)
+    model.model.gain = torch.nn.Parameter(torch.tensor(1.0))
     with pytest.raises(BadInput, match=r"^model\.gain is a single number.* train this model in one process"):
-        Sharded(
-            whole, whole.model.model.layers, TrainRecipe(tokens=8, windows_per_step=1, learning_rate=0.1), World(size=2)
-        )
+        Sharded(torch.nn.ModuleDict({"model": model}), model.model.layers, recipe, World(size=2))

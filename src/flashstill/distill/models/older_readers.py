@@ -61,7 +61,8 @@ def _reads_alike(fields: Mapping[str, Any], added: Mapping[str, Any]) -> bool:
 def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
-    return CONFIG_MAPPING[kind(fields)].from_dict(without_switches(dict(fields))).to_dict()
+    read: dict[str, Any] = CONFIG_MAPPING[kind(fields)].from_dict(without_switches(dict(fields))).to_dict()
+    return read
 
 
 def _without_alias(value: Any) -> Any:
