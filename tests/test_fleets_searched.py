@@ -15,6 +15,7 @@ from flashstill.facts import load
 from flashstill.fleets import apart, candidates
 from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import demand_of
+from flashstill.fleets.pairs import further_pairs
 from flashstill.fleets.question import Sizing, sizing_of
 from flashstill.fleets.search import ALL, Question
 from flashstill.fleets.slo import parse_slo
@@ -114,6 +115,22 @@ def test_what_one_pair_needs_says_nothing_wrong_of_another() -> None:
         asked.trials._few.clear()  # as if nothing was known of others
         copies = apart.fewest_of_both(asked.trials, pair.candidate, question, pair.least, pair.guess)
         assert copies is None or pair.candidate.usd_of(copies) >= best.usd_per_hour * (1.0 - 1e-9)
+
+
+@pytest.mark.slow
+def test_pairs_that_come_later_by_the_closed_form_are_tried_as_well() -> None:
+    """The fifth pair on one kind of chip was the cheapest: $15.17 an hour for $12.80."""
+    asked = sizing(
+        "gpt-oss-120b", ("h100-sxm", "h200-sxm"), "ttft_p50<0.29,tpot_p95<45ms", prompt=3315, answer=45, gap_s=0.068,
+        most=8, seed=11,
+    )  # fmt: skip
+    seeds = tuple(range(10))
+    question = Question(bounds=asked.bounds, seeds=seeds)
+    best = asked.apart(question, math.inf, Counter())
+    assert best is not None
+    for pair in further_pairs(asked.candidates, asked.trials, question, best.usd_per_hour, 0, Counter()):
+        copies = apart.fewest_of_both(asked.trials, pair.candidate, question, pair.least, pair.guess, best.usd_per_hour)
+        assert copies is None, (pair.candidate.name, copies)
 
 
 def apart_pairs(asked: Sizing, question: Question) -> Any:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -36,15 +36,20 @@ BUSY_LINKS, SHORT = 0.5, 0.1
 
 def cheapest_apart(
     trials: Trials,
-    pairs: Sequence[Pair],
+    pairs: Iterable[Pair],
     question: Question,
     dear: float,
     reasons: Counter[str],
     told: Callable[[str], None] = lambda text: None,
+    most_requests: float = math.inf,
 ) -> Sized | None:
-    """The cheapest sized pair below `dear` dollars per hour; None if there is none."""
+    """The cheapest sized pair below `dear` dollars per hour; None if there is none. most_requests: that are simulated,
+    but for the last pair."""
     best: Sized | None = None
+    most = trials.requests + most_requests
     for pair in pairs:
+        if trials.requests > most:
+            break
         alone = trials.broken_alone(pair.candidate, pair.guess, question.bounds)
         if alone is not None:
             reasons[ALONE.format(alone.metric)] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flashstill.errors import FlashstillError
@@ -48,6 +48,20 @@ def pairs_below(
     chosen = sorted([*sorted(found)[:most], *across])
     made = (_pair(candidates, trials, question, each, reasons) for each in chosen)
     return [pair for pair in made if pair is not None], len(found) + count
+
+
+def further_pairs(
+    candidates: Candidates, trials: Trials, question: Question, dear: float, known: int, reasons: Counter[str]
+) -> Iterator[Pair]:
+    """Pairs on one kind of chip that may cost less than `dear` dollars per hour, after the first `known` of them."""
+    if candidates.mix.decoded <= 0.0:
+        return
+    roles = [roles_of(candidates, number, trials, question) for number in range(len(candidates.kinds))]
+    for couple in sorted(each for one in roles for each in _of_one_kind(one, math.inf, reasons))[known:]:
+        if couple.least_usd < dear * (1.0 - 1e-9):
+            pair = _pair(candidates, trials, question, couple, reasons)
+            if pair is not None:
+                yield pair
 
 
 def _of_one_kind(roles: Roles, dear: float, reasons: Counter[str]) -> Sequence[Couple]:

@@ -17,7 +17,7 @@ from flashstill.fleets.candidates import Candidates
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.lower_bound import horizon_s, lower_bound
 from flashstill.fleets.others import cheapest_of_others
-from flashstill.fleets.pairs import pairs_below
+from flashstill.fleets.pairs import further_pairs, pairs_below
 from flashstill.fleets.search import Question, Sized, cheapest
 from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.space import Choices, check_kinds, kinds_of
@@ -27,8 +27,9 @@ from flashstill.simulate.capacity import mix_of
 QUICK_LAYOUTS = 5
 SLIGHTLY_MORE = 1.0 + 1e-6
 """so that of two fleets that cost the same the co-located one is taken"""
-MOST_PAIRS, QUICK_PAIRS, MANY_SEEDS = 4, 2, 10
-"""pairs of pools that are simulated for one question, and for variants of it, which are proved with fewer seeds"""
+MOST_PAIRS, QUICK_PAIRS, MANY_SEEDS, MORE_REQUESTS = 4, 2, 10, 60_000
+"""pairs of pools that are simulated for one question, and for variants of it, which are proved with fewer seeds; and
+requests that further pairs of the question are simulated with"""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,10 +75,16 @@ class Sizing:
         """The cheapest fleet below `dear` dollars per hour with replicas of its own for prefill."""
         if not self.candidates.choices.disaggregated:
             return None
-        most = MOST_PAIRS if len(question.seeds) >= MANY_SEEDS else QUICK_PAIRS
+        is_quick = len(question.seeds) < MANY_SEEDS
+        most = QUICK_PAIRS if is_quick else MOST_PAIRS
         pairs, count = pairs_below(self.candidates, self.trials, question, dear, most, reasons)
         self.pairs = max(self.pairs, count)
-        return cheapest_apart(self.trials, pairs, question, dear, reasons, self.told)
+        best = cheapest_apart(self.trials, pairs, question, dear, reasons, self.told)
+        if is_quick:
+            return best
+        dear = best.usd_per_hour if best else dear
+        further = further_pairs(self.candidates, self.trials, question, dear, most, reasons)
+        return cheapest_apart(self.trials, further, question, dear, reasons, self.told, MORE_REQUESTS) or best
 
     def bound_usd(self, bounds: Sequence[Bound], times: float = 1.0) -> float | None:
         """The lower bound in dollars per hour; None where no layout keeps the bounds."""
