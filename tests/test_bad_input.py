@@ -69,6 +69,11 @@ def test_what_does_not_fit_is_exit_code_3(capsys: pytest.CaptureFixture[str]) ->
         main(["explain", "--model", "llama-3.1-405b", "--chip", "h100-sxm", "--batch", "1", "--chips", "2"])
     assert stop.value.code == 3
     assert "take 16 chips (does not fit in memory: 1)" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--model", "deepseek-v3", "--chip", "l4", "--chips", "1"])
+    assert stop.value.code == 3
+    told = "deepseek-v3 on 1 x l4: does not fit in memory; without --chips the fewest chips that do are taken"
+    assert told in capsys.readouterr().err
 
 
 def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, str] = ("", "")) -> Path:

@@ -296,7 +296,7 @@ def test_what_no_draft_fits_is_counted_by_its_reason(capsys: pytest.CaptureFixtu
         main([*asked, "--batch", "1,2,4"])
     assert stop.value.code == 3
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said == "flashstill: llama-3.1-405b on h100-sxm: does not fit in memory (does not fit in memory: 3)"
+    assert said == "flashstill: llama-3.1-405b on 1 x h100-sxm: does not fit in memory (does not fit in memory: 3)"
 
 
 @pytest.mark.parametrize("ask", [fs.predict, fs.explain])

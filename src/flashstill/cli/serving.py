@@ -23,7 +23,7 @@ from flashstill.cli.options import (
     writable,
 )
 from flashstill.cli.training import answer_training, split_phase, training_options
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -113,7 +113,12 @@ def predict(
         understood(error.answer.columns())
         if as_json:
             print_json({**error.answer.figures(), "reasons": error.reasons})
-        raise
+        chosen = [option for name, option in given_options().items() if name in ("chips", "tp", "pp", "ep", "dp")]
+        if not chosen:
+            raise
+        raise InfeasiblePlan(
+            f"{error}; without {' and '.join(chosen)} the fewest chips that do are taken", error.reasons
+        ) from error
     understood(answer.columns())
     if as_json:
         print_json(answer.figures())

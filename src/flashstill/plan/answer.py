@@ -74,7 +74,8 @@ class NotFitting(InfeasiblePlan):
     """The deployment's memory does not hold a single request. answer: the figures that are known anyway."""
 
     def __init__(self, answer: Answer) -> None:
-        where = f"{answer.scenario.model_name} on {answer.deployment.chip}"
+        used = answer.deployment
+        where = f"{answer.scenario.model_name} on {used.chips} x {used.chip}"
         super().__init__(f"{where}: {answer.reason}", {answer.reason: 1})
         self.answer = answer
 
