@@ -122,8 +122,12 @@ def test_sglang_reserves_memory_for_each_replica_of_attention_that_shares_expert
     assert kept.output_tokens_per_s == pytest.approx(725.0, rel=0.25)
 
 
-def test_replicas_of_a_dense_model_and_one_rank_reserve_nothing() -> None:
-    for model, layout in (("llama-3.1-70b", {"tp": 4, "dp": 2}), ("glm-5", {"tp": 8})):
+def test_replicas_of_a_dense_model_one_rank_and_more_than_a_node_reserve_nothing() -> None:
+    for model, layout in (
+        ("llama-3.1-70b", {"tp": 4, "dp": 2}),
+        ("glm-5", {"tp": 8}),
+        ("glm-5", {"tp": 1, "dp": 16, "ep": 16}),
+    ):
         case = Case.of(model=model, chip="h200-sxm", engine="sglang", precision="fp8", **layout)
         rooms = [
             predict(facts, [case])[0].cache_room_bytes

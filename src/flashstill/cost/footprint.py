@@ -54,12 +54,12 @@ def usable_bytes(conditions: Conditions, tier: Memory) -> Quantity:
 
 
 def reserved_bytes(model: Architecture, conditions: Conditions, layout: Layout) -> Quantity:
-    """Bytes of each chip that an engine keeps for replicas of attention that share experts, up to those of a node: of
-    more than MOST_RANKS launch scripts set the share of memory themselves."""
+    """Bytes of each chip that an engine keeps for replicas of attention that share experts; none beyond MOST_RANKS, of
+    which it would leave nothing, so that launch scripts set the share of memory themselves."""
     each = conditions.software.rank_bytes
     if not model.routed or each == 0.0:
         return 0.0
-    reserved: Quantity = np.where(layout.dp > 1.0, np.minimum(layout.dp, MOST_RANKS) * each, 0.0)
+    reserved: Quantity = np.where((layout.dp > 1.0) & (layout.dp <= MOST_RANKS), layout.dp * each, 0.0)
     return reserved
 
 
