@@ -161,3 +161,25 @@ def test_more_cooling_is_never_dearer(variant: str) -> None:
         dollars.append(usd_per_million(asked, designs[-1], answer_of(asked, designs[-1])))
     assert dollars[1] <= dollars[0] * 1.03  # the search is one coordinate after the other, in steps
     assert designs[1].power_limit_w < 0.5 * min(designs[1].package_mm2, 2000.0)
+
+
+def test_designs_of_sram_only_may_draw_a_share_of_their_watts() -> None:
+    """Two dies of 2 nm with 2 GiB of SRAM, which to read at once takes more than cooling removes; no model does that.
+
+    A share of what is left beyond idling (0.1 W a mm2) is a choice: idle + share x (limit - idle), board and building
+    with it.
+    """
+    space = design_space(FACTS, nodes=(2,), designs=1000, memories=("none",))
+    space = replace(space, dies=(2,), narrowest=("bf16",), edges=(128,), links=(Links(wiring="switch", lanes=32),))
+    place, found = np.array([0]), {}
+    for block in space.blocks():
+        shared = block_facts_of(FACTS, space, block, draw_of(FACTS, space, block))
+        found[block.limited] = silicon_of(shared, np.array([1e5]), np.array([2.0**31]), place, place)
+    whole = found[1.0]
+    idle = 0.1 * float(whole.package_mm2[0])
+    assert float(whole.idle_w[0]) == pytest.approx(idle)
+    for share, one in found.items():
+        assert float(one.limit_w[0]) == pytest.approx(idle + share * (float(whole.limit_w[0]) - idle))
+        fewer = float(whole.limit_w[0] - one.limit_w[0])
+        assert float(whole.purchase_usd[0] - one.purchase_usd[0]) == pytest.approx(0.82 * fewer)
+    assert len(found) > 2

@@ -9,9 +9,10 @@ A design is one value of each axis:
     sram_bytes  of a package
     memory      kind and stacks; weights may have a kind of their own (flash); none: all in SRAM
     links       lanes, and what they lead to: neighbours in a torus, or a switch over copper or optics
+    limited     of SRAM only: watts that it may draw beyond idling, as a share of what it could use and cooling removes
 
-Designs are numbered: a family (with memory, or of SRAM only) is a list of blocks, one for each node, dies, narrowest
-and edge; within a block macs, SRAM, memory and links count on, the last fastest.
+Designs are numbered: a family (with memory, or of SRAM only) is a list of blocks, one for each node, dies, narrowest,
+edge and limited; within a block macs, SRAM, memory and links count on, the last fastest.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ ON_SRAM = "none"
 _NEEDED = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
 LARGEST, LEAST_POINTS = 20_000_000, 2
 """designs of a space, and values of its two finest axes"""
+WHOLE, LIMITS = (1.0,), (1.0, 0.5, 0.25, 0.12)
+"""shares of the watts beyond idling that designs may draw: with memory, and of SRAM only, whose peaks need most"""
 ENOUGH = 12
 """values of multipliers times values of SRAM, below which other axes are thinned"""
 
@@ -75,7 +78,7 @@ class Links:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Designs that share node, chiplets, formats and edge of the arrays. first: number of its first design."""
+    """Designs that share node, chiplets, formats, edge of the arrays and share of watts. first: number of its first."""
 
     first: int
     on_sram: bool
@@ -84,6 +87,7 @@ class Block:
     narrowest: str
     edge: int
     shape: tuple[int, int, int, int]
+    limited: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +107,15 @@ class DesignSpace:
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the order of their numbers."""
         first = 0
-        families = [(False, self.memories)] * bool(self.memories) + [(True, (Memory(),))] * self.on_sram
-        for on_sram, choices in families:
+        families = [(False, self.memories, WHOLE)] * bool(self.memories) + [(True, (Memory(),), LIMITS)] * self.on_sram
+        for on_sram, choices, limits in families:
             shape = (len(self.macs), len(self.sram_bytes), len(choices), len(self.links))
-            for node, dies, narrowest, edge in itertools.product(self.nodes, self.dies, self.narrowest, self.edges):
+            axes = (self.nodes, self.dies, self.narrowest, self.edges, limits)
+            for node, dies, narrowest, edge, limited in itertools.product(*axes):
                 yield Block(
-                    first=first, on_sram=on_sram, node_nm=node, dies=dies, narrowest=narrowest, edge=edge, shape=shape
-                )
+                    first=first, on_sram=on_sram, node_nm=node, dies=dies, narrowest=narrowest, edge=edge,
+                    limited=limited, shape=shape,
+                )  # fmt: skip
                 first += math.prod(shape)
 
     def memories_of(self, block: Block) -> tuple[Memory, ...]:

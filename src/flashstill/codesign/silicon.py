@@ -5,7 +5,8 @@
     fed        square tiles of side t in SRAM keep the array busy:  FLOP/s <= bytes/s of memory x t / bytes of a value,
                3 t^2 values in the share of SRAM that kernels may count on
     heat       watts <= dies x mm2 x heat that a cold plate removes, and <= those of a package
-    watts      of multipliers, memory and links all at their peak, if that is less
+    watts      of multipliers, memory and links all at their peak, if that is less; of those beyond idling a share
+               (designs.py)
     purchase   (bill of materials) x price over cost + board and host + lanes (cable, switch or optics)
     design     non-recurring dollars, spread over the volume later
 
@@ -92,6 +93,7 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
     watts = np.minimum(cooled, _needed_w(block_facts, flops, silicon, idle, sram, memory, links, lanes))
+    watts = idle + block.limited * (watts - idle)
     mended = area["sram"] + area["multipliers"]
     dies = block.dies * between(block_facts.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
     return Silicon(
