@@ -11,7 +11,13 @@ import pytest
 from flashstill.facts import load
 from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
-from flashstill.validation.anchors.launched import ClosedLoop, as_launched, closed_loop, gathering_steps
+from flashstill.validation.anchors.launched import (
+    ClosedLoop,
+    as_launched,
+    closed_loop,
+    gathered_prompts,
+    gathering_steps,
+)
 from flashstill.validation.anchors.packed import SHIPPED, unpacked
 from flashstill.validation.anchors.serving import SERVING, Served, served
 from flashstill.validation.calibration.doubtful import credible
@@ -55,6 +61,28 @@ def test_how_long_scripts_let_prompts_wait_for_each_other() -> None:
         ends = at + 20.0 if at > ends else ends
         waited.append(ends - at)
     assert gathering_steps(0.07) == pytest.approx(0.9 * np.mean(waited), rel=0.01)
+    # Those that one wait ends for are prefilled together: how many others the mean request has beside it.
+    _, together = np.unique(np.array(waited) + arrivals, return_counts=True)
+    others = np.sum(together * (together - 1.0)) / np.sum(together)
+    assert gathered_prompts(0.07) == pytest.approx(0.9 * others, rel=0.02)
+
+
+def test_a_first_token_waits_for_prompts_gathered_with_it() -> None:
+    """The row and load of TensorRT-LLM's script: its prompts say how many; others take their seconds to the first."""
+    script = {
+        "kind": "InferenceX nightly dump", "model": "meta-llama/Llama-3.1-70B", "gpu": "h100_sxm", "backend": "trtllm",
+        "isl": "1024", "osl": "1024", "tp_size": "4", "concurrency": "36", "precision": "fp8",
+    }  # fmt: skip
+    mean = 36 / (0.9 * 1024) * 20.0
+    assert closed_loop(script).gathered == pytest.approx(0.9 * mean * (2.0 + mean) / (1.0 + mean))
+    assert closed_loop({**script, "tp_size": "8"}).gathered == 0.0
+    assert closed_loop({**script, "osl": "8192"}).gathered == 0.0
+    rows = [replace(ROW, loop=replace(LOOP, gathered=gathered)) for gathered in (0.0, 1.0, 2.0)]
+    none, one, two = (found for found in simulated_rows(FACTS, rows) if found is not None)
+    assert two.ttft_s - one.ttft_s == pytest.approx(one.ttft_s - none.ttft_s, rel=1e-6)
+    # A prompt of 922 tokens on 4 chips: 2 x 70e9 x 922 operations at up to 4 x 1979 TFLOP/s are 16 ms at the least.
+    assert 0.016 < one.ttft_s - none.ttft_s < 0.06
+    assert one.tpot_s == none.tpot_s
 
 
 def test_how_many_prompts_a_request_follows() -> None:

@@ -26,7 +26,7 @@ from flashstill.simulate.prepare import Sizes, limits_of, most_running, most_ste
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tables import StepTables, step_tables
 from flashstill.simulate.tally import TPOT, TTFT, Tally
-from flashstill.simulate.times import decode_value
+from flashstill.simulate.times import decode_value, extra_value
 from flashstill.simulate.traffic import Traffic, generated
 from flashstill.validation.anchors.launched import ClosedLoop
 from flashstill.validation.anchors.serving import Served, compared
@@ -126,7 +126,7 @@ def simulated_row(
     limits = limits if loop.ahead else limits._replace(ahead=0)
     outcome = run(
         tables,
-        limits if loop.sequences else kept_waiting(limits, resolved, tables, sizes),
+        limits if loop.sequences else kept_waiting(limits, resolved, tables, sizes, loop.gathered),
         generated(traffic, seed),
         replicas,
         closed=True,
@@ -135,11 +135,19 @@ def simulated_row(
     return Latencies(ttft_s=_mean(outcome.tally, TTFT), tpot_s=_mean(outcome.tally, TPOT))
 
 
-def kept_waiting(limits: Limits, resolved: Resolved, tables: StepTables, sizes: Sizes) -> Limits:
-    """Limits of a server whose scheduler looks at a request only after some decode steps (`batching_steps`)."""
-    row = tables.decode_s[min(resolved.scenario.batch, len(tables.decode_s) - 1)]
-    wait = resolved.scenario.batching_steps * decode_value(tables.contexts, row, sizes.mean_tokens)
-    return limits._replace(first_s=limits.first_s + wait, return_s=limits.return_s + wait)
+def kept_waiting(limits: Limits, resolved: Resolved, tables: StepTables, sizes: Sizes, gathered: float = 0.0) -> Limits:
+    """Limits of a server whose scheduler looks at a request only after some decode steps (`batching_steps`).
+
+    The event loop prefills each prompt as it comes.  Of `gathered` others in one pass with it, a first token waits for
+    the prompts as well, which the requests that decode meanwhile are delayed by in either case.
+    """
+    batch = min(resolved.scenario.batch, len(tables.decode_s) - 1)
+    wait = resolved.scenario.batching_steps * decode_value(tables.contexts, tables.decode_s[batch], sizes.mean_tokens)
+    prompt = float(resolved.scenario.isl)
+    beside = gathered * extra_value(
+        tables.batches, tables.tokens, tables.attended, tables.extra_s, float(batch), prompt, prompt / 2.0
+    )
+    return limits._replace(first_s=limits.first_s + wait + beside, return_s=limits.return_s + wait)
 
 
 def _mean(tally: Tally, metric: int) -> float:

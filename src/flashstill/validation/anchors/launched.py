@@ -67,6 +67,7 @@ class ClosedLoop:
     step_tokens: most tokens of a step, where the launch command sets it; None: as the engine does.
     sequences: most requests that run at once, where they are fewer than are in flight.
     ahead: whether steps are scheduled ahead, if the engine does so by now; False for a version that did not yet.
+    gathered: prompts of others in the pass of the mean request, where prompts are gathered before they are prefilled.
     """
 
     concurrency: int
@@ -77,6 +78,7 @@ class ClosedLoop:
     step_tokens: int | None
     sequences: int | None = None
     ahead: bool = True
+    gathered: float = 0.0
 
 
 def versioned(row: Mapping[str, str]) -> str:
@@ -106,6 +108,7 @@ def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
         step_tokens=isl + concurrency if one_prompt else None,
         sequences=max(concurrency - 1, 1) if _is_slot_short(row) else None,
         ahead=_schedules_ahead(row),
+        gathered=gathered_prompts(_arrivals(row)) if _gathers(row) else 0.0,
     )
 
 
@@ -205,3 +208,13 @@ def gathering_steps(arrivals: float) -> float:
     """
     gathered = arrivals * WAIT_STEPS
     return (1.0 - FIRST_ROUND) * WAIT_STEPS * (1.0 + gathered / 2.0) / (1.0 + gathered)
+
+
+def gathered_prompts(arrivals: float) -> float:
+    """Prompts of others in the pass of the mean request, gathered as in `gathering_steps`.
+
+    A pass holds the prompt that began to wait and those of N steps, K = 1 + Poisson(aN).  More requests are in large
+    passes than in small ones: E[K^2]/E[K] - 1 others, of all but the first burst, which is prefilled as it comes.
+    """
+    mean = arrivals * WAIT_STEPS
+    return (1.0 - FIRST_ROUND) * mean * (2.0 + mean) / (1.0 + mean)
