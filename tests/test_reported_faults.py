@@ -32,6 +32,9 @@ from flashstill.distill.training import Batch, Offline, TrainRecipe, hard, take,
 from flashstill.distill.training.recompute import recomputed
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
+from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe
+from flashstill.recipes.teachers import TeacherRecipe, teaches_itself
+from flashstill.runs.served import directories_of
 from tests import zoo
 from tests.chatting import CHATML, learned, reading_of, write_lines
 from tests.random_tokens import drawn_tokens, packed_text
@@ -259,3 +262,32 @@ def test_experts_may_be_cut_to_any_width(dtype: torch.dtype, neurons: int) -> No
     student = narrow(model, Width(expert_neurons=neurons), {})
     assert student.config._experts_implementation == "eager"
     assert student.config.moe_intermediate_size == neurons
+
+
+# paiml/aprender#1871: thirty hours of training in which teacher and student were one model
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"student": ShapeRecipe(kind="copy", model="T")}, True),
+        ({"student": ShapeRecipe(kind="copy", model="other")}, False),
+        ({"student": ShapeRecipe(kind="depth", keep_layers=2)}, False),
+        ({"student": ShapeRecipe(kind="copy", quantise="int4")}, False),
+        ({"student": ShapeRecipe(kind="copy", balance_rate=1e-3)}, False),
+        ({"hard_weight": 0.5}, False),
+        ({"losses": (), "hard_weight": 1.0}, False),
+        ({"losses": (LossRecipe(divergence="reverse-kl", temperature=2.0),)}, True),
+        ({"teachers": (TeacherRecipe(model="T", system="Be brief."),)}, False),
+        ({"teachers": (TeacherRecipe(model="T"), TeacherRecipe(model="other"))}, False),
+    ],
+)
+def test_a_student_that_is_its_own_teacher(changes: dict[str, Any], same: bool) -> None:
+    """The divergence of equal distributions, and its gradient, are 0."""
+    fields = {"name": "s", "teachers": (TeacherRecipe(model="T"),), "student": ShapeRecipe(kind="copy"), **changes}
+    assert teaches_itself(DistillRecipe(**fields)) is same
+
+
+def test_that_there_is_nothing_to_learn_is_said_before_any_work(tiny_teacher: Path) -> None:
+    teachers, progress = (TeacherRecipe(model=str(tiny_teacher)),), RecordedProgress()
+    directories_of(DistillRecipe(name="s", teachers=teachers, student=ShapeRecipe(kind="copy")), progress)
+    assert any("there is nothing to learn" in said for said in progress.lines)

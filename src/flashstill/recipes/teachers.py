@@ -78,6 +78,17 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
         yield f"the teacher at {teacher.model} needs a name (of the model there) and a tokenizer (a directory)"
 
 
+def teaches_itself(recipe: DistillRecipe) -> bool:
+    """Whether the student begins as its only teacher and learns from nothing but that teacher's distributions, from
+    which it differs by nothing: not by rounding, a prompt, labels or the balance of its routers."""
+    student, teacher = recipe.student, recipe.teachers[0]
+    same = student.kind == "copy" and student.model in ("", teacher.model) and student.base in ("", teacher.base)
+    others = student.quantise or recipe.hard_weight or student.balance_rate > 0 or student.balance_loss > 0
+    by_labels = not recipe.losses or (recipe.regime.kind == "sequence" and not recipe.regime.soft)
+    alone = len(recipe.teachers) == 1 and not teacher.prompted and not teacher.served
+    return bool(same and alone and not others and not by_labels)
+
+
 def problems(recipe: DistillRecipe) -> Iterator[str]:
     """Contradictions between the teachers and the rest of a recipe."""
     for teacher in recipe.teachers:

@@ -10,7 +10,7 @@ from flashstill.arch.adapter.sizes import VOCABULARY, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
-from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.recipes.teachers import TeacherRecipe, teaches_itself
 from flashstill.runs.limits import check_limits
 from flashstill.runs.tokenizers import tokenizers_differ
 
@@ -82,6 +82,11 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
             )
     check_student(recipe, directories[0], progress)
     check_limits(recipe, directories, progress)
+    if teaches_itself(recipe):
+        progress.say(
+            f"the student {recipe.name} begins as its teacher and is taught by it alone: its loss is about 0 from the"
+            " start, and there is nothing to learn; quantise it, make it smaller, or name another teacher or hard_weight"
+        )
     return directories, tokenizer_fingerprint(directories[0])
 
 
