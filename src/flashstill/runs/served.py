@@ -85,7 +85,7 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
     if teaches_itself(recipe):
         progress.say(
             f"the student {recipe.name} begins as its teacher and is taught by it alone: its loss is about 0 from the"
-            " start, and there is nothing to learn; quantise it, make it smaller, or name another teacher or hard_weight"
+            " start, and there is nothing to learn; round it, make it smaller, or give another teacher or hard_weight"
         )
     return directories, tokenizer_fingerprint(directories[0])
 
