@@ -286,7 +286,7 @@ def test_nonsense_from_python(given: dict[str, Any], words: str) -> None:
 
 def test_a_chip_without_a_price_is_named() -> None:
     rows = {key: row for key, row in FACTS.rows.items() if not (key[0] == "h100-pcie" and key[1].startswith("usd_"))}
-    with pytest.raises(BadInput, match=r"no price is known of h100-pcie; give one with --set h100-pcie\.usd_per_hour"):
+    with pytest.raises(BadInput, match=r"no price is known of h100-pcie; give one with set h100-pcie\.usd_per_hour"):
         fs.economics(**SMALL, facts=replace(FACTS, rows=rows))
 
 
