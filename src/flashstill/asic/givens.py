@@ -101,14 +101,14 @@ def check_memory(facts: Facts, kind: str) -> str:
     owner = memory_owner(facts, kind, "interposer_ratio")
     if not owner or facts.value(owner, "interposer_ratio") <= 0.0:
         raise BadInput(
-            f"{kind} does not stand beside the die on an interposer, as stacks of the variant hbm do; a chip search designs"
-            " chips with it (docs/chip-search.md)"
+            f"{kind} does not stand beside the die on an interposer, as stacks of the variant hbm do; a chip search"
+            " designs chips with it (docs/chip-search.md)"
         )
     written = facts.find(kind, "cache_ratio")
     if written is not None and written.value <= 0.0:
         raise BadInput(
-            f"{kind} cannot hold a cache that every token writes; a chip search puts weights into it beside another memory"
-            " (docs/chip-search.md)"
+            f"{kind} cannot hold a cache that every token writes; a chip search puts weights into it beside"
+            " another memory (docs/chip-search.md)"
         )
     return kind
 
