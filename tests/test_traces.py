@@ -81,6 +81,11 @@ OTLP = [
 ]
 VLLM = {"completed": 2, "start_times": [100.5, 100.25, 101.0], "input_lens": [7, 8, 9], "output_lens": [3, 4, 0],
         "errors": ["", "", "timed out"]}  # fmt: skip
+PERF = [
+    {"start_time": start, "end_time": start + 2.0, "session_id": "a", "request": "{}", "error": error,
+     "info": {"request_metrics": {"text": {"input_tokens": 70}}, "response_metrics": {"output_tokens": 9}}}
+    for start, error in ((12.5, None), (12.0, None), (13.0, {"error_type": "HTTP Error 503"}))
+]  # fmt: skip
 GUIDELLM = {
     "benchmarks": [
         {"requests": {
@@ -110,6 +115,7 @@ SAMPLES: dict[str, tuple[str, str, str, list[tuple[float, int, int]], int, int]]
     "OpenTelemetry": ("jsonl", lines(SPANS), "otel", [(0.0, 50, 9), (0.5, 70, 9)], 0, 0),
     "OpenTelemetry as OTLP writes it": ("jsonl", lines(OTLP), "otel", [(0.0, 50, 9), (0.5, 70, 9)], 0, 0),
     "vLLM": ("json", json.dumps(VLLM), "vllm-bench", [(0.0, 8, 4), (0.25, 7, 3)], 0, 1),
+    "inference-perf": ("json", json.dumps(PERF), "inference-perf", [(0.0, 70, 9), (0.5, 70, 9)], 0, 1),
     "GuideLLM": ("json", json.dumps(GUIDELLM, indent=1), "guidellm", [(0.0, 32, 64), (0.5, 256, 128)], 0, 1),
 }
 
@@ -346,6 +352,17 @@ def test_an_export_without_requests(tmp_path: Path) -> None:
     path = written(tmp_path, "jsonl", lines([export(AGENT[2], AGENT[4])]))
     with pytest.raises(fs.BadInput, match=r"has 2 spans, and none is a request to a model: they need gen_ai.usage.inp"):
         Trace(path)
+
+
+def test_files_that_are_no_traces_say_what_they_are(tmp_path: Path) -> None:
+    for ending, text, sentence in (
+        ("jsonl", '{"conversation_hash": "a", "timestamp": "2024-01-01", "conversation": []}', "and no counts of tokens"),
+        ("jsonl", '{"id": "a", "conversations": [{"from": "human", "value": "hi"}]}', "texts of conversations and no"),
+        ("jsonl", '{"resourceMetrics": []}', "an OTLP export of metrics or logs; requests are in that of traces"),
+        ("json", '{"data": [{"traceID": "x", "spans": []}]}', "is an export of Jaeger; give the same traces as OTLP"),
+    ):
+        with pytest.raises(fs.BadInput, match=sentence):
+            Trace(written(tmp_path, ending, text))
 
 
 BROKEN = st.sampled_from([*(each[:2] for each in SAMPLES.values()), *list(EXPORTS.values())[:5]])

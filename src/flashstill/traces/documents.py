@@ -24,6 +24,8 @@ def tables_in(path: Path, tree: Any) -> Table:
         return _vllm(path, tree)
     if isinstance(tree, dict) and isinstance(tree.get("benchmarks"), list):
         return _guidellm(path, tree["benchmarks"])
+    if isinstance(tree, dict) and isinstance(tree.get("data"), list) and "traceID" in str(tree["data"])[:200]:
+        raise BadInput(f"{path} is an export of Jaeger; give the same traces as OTLP (resourceSpans)")
     if isinstance(tree, dict) and "total_output_tokens" in tree:
         raise BadInput(f"{path} has no times of its requests; run vllm bench serve with --save-detailed")
     raise BadInput(f"{path} is a JSON document without requests: of vllm bench serve or GuideLLM, or a list of objects")

@@ -135,6 +135,11 @@ FORMATS = {
             end="endTimeUnixNano", failed=f"attributes.{ERROR}", may_lack=True, sorts=True, relative=True,
         ),
         Format(
+            name="inference-perf", title="inference-perf's requests", time=("start_time",), unit="s",
+            prompt="info.request_metrics.text.input_tokens", output="info.response_metrics.output_tokens",
+            session="session_id", end="end_time", failed="error", marks=("end_time",), sorts=True, relative=True,
+        ),
+        Format(
             name="vllm-bench", title="vllm bench serve --save-detailed", time=("start_times",), unit="s",
             prompt="input_lens", output="output_lens", failed="errors", sorts=True, relative=True, is_document=True,
         ),
@@ -201,6 +206,13 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
         return BadInput(f"{shown} is a curve of rates and no trace of requests; give it as --daily")
     if {"id", "requests"} <= set(columns):
         return BadInput(f"{shown} has whole sessions without times of arrival; write a line for each request")
+    if {"conversation", "conversations", "messages"} & set(columns) and not any("tok" in name for name in columns):
+        return BadInput(
+            f"{shown} has texts of conversations and no counts of tokens; count those of each prompt and answer with the"
+            " model's tokenizer first"
+        )
+    if {"resourceMetrics", "resourceLogs"} & set(columns):
+        return BadInput(f"{shown} is an OTLP export of metrics or logs; requests are in that of traces (resourceSpans)")
     if {"session_id", "delay"} <= set(columns):
         return BadInput(
             f"{shown} does not say when its conversations begin; give the first turn of each a timestamp in ms,"
