@@ -356,7 +356,7 @@ def test_an_export_without_requests(tmp_path: Path) -> None:
 
 def test_files_that_are_no_traces_say_what_they_are(tmp_path: Path) -> None:
     for ending, text, sentence in (
-        ("jsonl", '{"conversation_hash": "a", "timestamp": "2024-01-01", "conversation": []}', "and no counts of tokens"),
+        ("jsonl", '{"conversation_hash": "a", "timestamp": "2024", "conversation": []}', "no counts of tokens"),
         ("jsonl", '{"id": "a", "conversations": [{"from": "human", "value": "hi"}]}', "texts of conversations and no"),
         ("jsonl", '{"resourceMetrics": []}', "an OTLP export of metrics or logs; requests are in that of traces"),
         ("json", '{"data": [{"traceID": "x", "spans": []}]}', "is an export of Jaeger; give the same traces as OTLP"),
