@@ -208,8 +208,8 @@ def _no_format(shown: str, columns: Sequence[str]) -> BadInput:
         return BadInput(f"{shown} has whole sessions without times of arrival; write a line for each request")
     if {"conversation", "conversations", "messages"} & set(columns) and not any("tok" in name for name in columns):
         return BadInput(
-            f"{shown} has texts of conversations and no counts of tokens; count those of each prompt and answer with the"
-            " model's tokenizer first"
+            f"{shown} has texts of conversations and no counts of tokens; count those of each prompt and answer with"
+            " the model's tokenizer first"
         )
     if {"resourceMetrics", "resourceLogs"} & set(columns):
         return BadInput(f"{shown} is an OTLP export of metrics or logs; requests are in that of traces (resourceSpans)")
