@@ -13,6 +13,8 @@ from flashstill.cost.timing import Timing
 from flashstill.facts import load
 from flashstill.plan.case import Case
 from flashstill.plan.resolve import resolve
+from flashstill.validation.anchors.serving import Served
+from flashstill.validation.calibration.trials import trials
 from flashstill.workload import Chunks, Decoding, Operation, Quantity, is_any, mixed
 
 MODELS = ("llama-3.1-70b", "gpt-oss-120b", "deepseek-v3.2", "qwen3-next-80b-a3b", "deepseek-v4-flash", "gemma-3-27b")
@@ -88,3 +90,17 @@ def test_a_term_that_is_given_as_one_number_counts_for_each_step() -> None:
 def test_whether_any_number_is_not_0() -> None:
     assert [is_any(2.0), is_any(np.array([0.0, 1e-300])), is_any(np.array(3.0) > 1)] == [True] * 3
     assert [is_any(0.0), is_any(np.zeros(3)), is_any(np.array(1.0) > 1)] == [False] * 3
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "gpt-oss-120b"])
+def test_engines_under_trial_are_priced_as_engines_alone(model: str) -> None:
+    """A fit asks with arrays for an engine's coefficients, however few rows there are."""
+    asked = {"model": model, "chip": "h200-sxm", "tp": 4, "engine": "vllm", "isl": 900, "osl": 900}
+    rows = [Served(case=Case.of(**asked, concurrency=count), tpot_s=0.01, ttft_s=None) for count in (4, 16)]
+    (trial,) = trials(load(), rows)
+    for name in ("matmul_ratio", "experts_ratio", "quantise_ratio", "scales_ratio"):
+        both = trial.price({name: np.array([0.5, 0.8, 1.0])})
+        for place, value in enumerate((0.5, 0.8, 1.0)):
+            alone = trial.price({name: np.array([value])})
+            for quantity, values in alone.items():
+                assert both[quantity][place] == pytest.approx(values[0], rel=1e-12), name

@@ -22,6 +22,7 @@ import numpy as np
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.operations import operation_joules, operation_seconds
 from flashstill.cost.throttle import clocked_seconds
+from flashstill.hardware import Software
 from flashstill.workload import Attention, Matmul, Operation, Quantity
 
 TERMS = (
@@ -38,7 +39,8 @@ def operation_sums(
     conditions: Conditions, operations: Sequence[Operation], before: dict[str, Quantity]
 ) -> dict[str, Quantity]:
     """The TERMS of all operations, added one after another to those of the work before them."""
-    shape = () if conditions.chip.stacked or len(operations) < 2 else _shape(operations)
+    many = conditions.chip.stacked or any(isinstance(ratio, np.ndarray) for ratio in _ratios(conditions.software))
+    shape = () if many or len(operations) < 2 else _shape(operations)
     if shape and math.prod(shape) <= FEW:
         return _in_a_table(conditions, operations, before, shape)
     sums = dict(before)
@@ -46,6 +48,11 @@ def operation_sums(
         for name, term in _terms(conditions, operation).items():
             sums[name] = sums[name] + term
     return sums
+
+
+def _ratios(software: Software) -> tuple[Quantity, ...]:
+    """Those that seconds of operations depend on; arrays while an engine is fitted (calibration/trials.py)."""
+    return software.matmul_ratio, software.experts_ratio, software.quantise_ratio, software.scales_ratio
 
 
 def _terms(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
