@@ -235,7 +235,9 @@ def closed_form(
     # A prefill spends work on the prompts of every stage; meanwhile the stages and replicas that have others work too.
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
     timed = timed / (paces.prompts * prefilling_stages(layout, batch))
-    joules = (decoding + working + timed) / load.osl
+    # Stages that wait for others, in steps that a prompt has lengthened, draw the power of waiting as well.
+    waiting = conditions.chip.waiting_w * layout.chips / rate
+    joules = np.maximum((decoding + working + timed) / load.osl, waiting)
     # Chip time of a request: its share of decode steps, and of prefills, which all stages of all replicas do at once.
     prompt_s = (mixed * pieces * paces.mixed_s + (1.0 - mixed) * paces.pass_s) / (paces.prompts * layout.pp * layout.dp)
     prompt_share = prompt_s / (prompt_s + paces.step_s / batch * (steps / drafted))
