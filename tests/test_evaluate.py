@@ -143,7 +143,7 @@ def test_what_does_not_compare_is_refused(
     assert "name it, as other=" in refused(f"teacher={half}", *text, "--teacher", half)
     assert "there is no model at" in refused(tmp_path / "none", *text)
     assert "is neither a file nor a directory" in refused(half, *text[2:], "--data", tmp_path / "none.txt")
-    assert "for the records; make it first" in refused(half, *text, "--out", tmp_path / "no" / "r.jsonl")
+    assert "make it first" in refused(half, *text, "--out", tmp_path / "no" / "r.jsonl")
     assert "longer than the 256 that half was made for; give --window 256" in refused(half, "--data", text_file)
     assert "does not fill a window" in refused(half, "--data", text_file, "--tokens", 16, "--window", 32)
     (tmp_path / "one.txt").write_text("one document")

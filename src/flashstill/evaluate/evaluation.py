@@ -37,7 +37,7 @@ from flashstill.evaluate.scoring import Scoring
 from flashstill.evaluate.summary import PLAIN, Sums, metric_records
 from flashstill.evaluate.tasks.running import TaskResults, TaskRun
 from flashstill.evaluate.unfinished import Unfinished
-from flashstill.outputs import STANDARD, written_out
+from flashstill.outputs import STANDARD, check_writable, written_out
 from flashstill.progress import Progress, Silent
 from flashstill.records import QualityRecord, Record, to_line
 from flashstill.reliability import Reliability
@@ -158,8 +158,7 @@ def _unfinished(out: Path | None) -> Unfinished:
     """Storage of finished scores: beside the output file, if that is or will be a regular file."""
     if out is None or out == STANDARD or (out.exists() and not out.is_file()):
         return Unfinished(None)
-    if not out.parent.is_dir():
-        raise BadInput(f"there is no directory {out.parent} for the records; make it first")
+    check_writable(out)
     return Unfinished(out)
 
 
