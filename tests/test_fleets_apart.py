@@ -66,6 +66,12 @@ class Corner:
     def note_too_few(self, *_: Any) -> None:
         pass
 
+    def hardest_first(self, seeds: Any, *_: Any) -> list[int]:
+        return list(seeds)
+
+    def note_hard(self, *_: Any) -> None:
+        pass
+
     def keeps(self, candidate: Any, copies: Copies, seeds: Any, *_: Any) -> int | None:
         return next((seed for seed in seeds if self.quickly_broken(candidate, copies, seed)[1]), None)
 
@@ -190,6 +196,12 @@ def test_days_that_want_different_pools_end_with_both(monkeypatch: pytest.Monkey
             return 0
 
         def note_too_few(self, *rest: Any) -> None:
+            """Nothing is remembered."""
+
+        def hardest_first(self, seeds: Any, *rest: Any) -> list[int]:
+            return list(seeds)
+
+        def note_hard(self, *rest: Any) -> None:
             """Nothing is remembered."""
 
     grows = lambda *asked: ("replicas" if asked[3] == 0 else "prefills", False)

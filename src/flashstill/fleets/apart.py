@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -30,8 +30,9 @@ from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
 
 DECODE, PREFILL = Copies._fields
 ROLES = (DECODE, PREFILL)
-BUSY_LINKS, SHORT = 0.5, 0.1
-"""share of the time from which on transfers wait for each other; of a bound, up to which they keep no prompt waiting"""
+BUSY_LINKS, SHORT, PLENTY = 0.5, 0.1, 4
+"""share of the time from which on transfers wait for each other; of a bound, up to which they keep no prompt waiting;
+and decode replicas in plenty, over the guess"""
 
 
 def cheapest_apart(
@@ -64,6 +65,38 @@ def cheapest_apart(
     return best
 
 
+def hopeful_first(
+    trials: Trials, pairs: Iterable[Pair], question: Question, dear: float, most_requests: float
+) -> Iterator[Pair]:
+    """The pairs, those last whose prefill layout breaks a TTFT bound even with as many instances as cost `dear` dollars
+    per hour, beside decode replicas in plenty: one run for each layout. most_requests: that are simulated."""
+    last: list[Pair] = []
+    is_late: dict[tuple[int, ...], bool] = {}
+    most = trials.requests + most_requests
+    for pair in pairs:
+        if trials.requests > most:
+            return
+        layout = pair.candidate.key[2:]
+        if layout not in is_late:
+            is_late[layout] = _is_late_in_plenty(trials, pair, question, dear)
+        if is_late[layout]:
+            last.append(pair)
+        else:
+            yield pair
+    yield from last
+
+
+def _is_late_in_plenty(trials: Trials, pair: Pair, question: Question, dear: float) -> bool:
+    candidate, bounds, traffic = pair.candidate, question.bounds, question.traffic
+    if candidate.prefill is None or trials.broken_alone(candidate, pair.guess, bounds) is not None:
+        return True
+    count = math.ceil(dear / candidate.prefill.usd_per_hour - 1e-9) - 1 if math.isfinite(dear) else MOST_REPLICAS
+    copies = Copies(PLENTY * pair.guess.replicas, max(min(count, MOST_REPLICAS), 1))
+    seed = trials.hardest_first(question.seeds, traffic)[0]
+    trial, broken = trials.quickly_broken(candidate, copies, seed, bounds, traffic)
+    return any(each.name.startswith("ttft") and blamed(trial, each) == PREFILL for each in broken)
+
+
 def explained(trials: Trials, best: Sized, question: Question) -> Sized:
     """A sized pair with what one fewer of either role breaks."""
     fewer = {role: _fewer(trials, best, question, role) for role in ROLES}
@@ -74,10 +107,10 @@ def fewest_of_both(
     trials: Trials, candidate: Candidate, question: Question, least: Copies, guess: Copies, dear: float = math.inf
 ) -> Copies | None:
     """As few of both as keep the bounds under all seeds; None if they would cost `dear` dollars per hour."""
-    hard = [question.seeds[0]]  # all that were: one after the other could go round in a circle of two pairs
+    hard = trials.hardest_first(question.seeds, question.traffic)[:1]  # all that were: one alone could go in a circle
     found = _fewest(trials, candidate, question, hard, least, guess, dear)
     while found is not None:
-        seeds = sorted(question.seeds, key=lambda seed: seed != hard[0])
+        seeds = trials.hardest_first(question.seeds, question.traffic)
         harder = trials.keeps(candidate, found, seeds, question.bounds, question.traffic)
         if harder is None:
             if question.coarse:
@@ -88,13 +121,15 @@ def fewest_of_both(
             found = smaller
         else:
             hard.insert(0, harder)
+            trials.note_hard(harder, question.traffic)
             found = _fewest(trials, candidate, question, hard, least, found, dear)
     return None
 
 
 def _keeps(trials: Trials, candidate: Candidate, question: Question, copies: Copies) -> bool:
     bounds, traffic = question.bounds, question.traffic
-    return not any(trials.quickly_broken(candidate, copies, seed, bounds, traffic)[1] for seed in question.seeds)
+    seeds = trials.hardest_first(question.seeds, traffic)
+    return not any(trials.quickly_broken(candidate, copies, seed, bounds, traffic)[1] for seed in seeds)
 
 
 def _less(copies: Copies) -> list[Copies]:

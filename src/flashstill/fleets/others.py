@@ -34,7 +34,6 @@ def cheapest_of_others(
     where there is none; None if no other is cheaper."""
     bounds, traffic = question.bounds, question.traffic
     usd = dear if best is None else best.usd_per_hour
-    seed = question.seeds[0] if best is None or best.fewer is None else best.fewer[1]
     seconds = trials.span_s(traffic) + trials.late_s
     requests = len(trials.arrivals(question.seeds[0], traffic).arrival_s)
     seen = {each.key for each in known}
@@ -48,11 +47,11 @@ def cheapest_of_others(
         if candidate is None or trials.broken_alone(candidate, Copies(1), bounds) is not None:
             continue
         price = candidate.usd_per_hour
+        seed = trials.hardest_first(question.seeds, traffic)[0]
         count = math.ceil(usd / price - 1e-9) - 1 if math.isfinite(usd) else MOST_REPLICAS
         if count < 1 or trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)[1]:
             continue
         cheaper = cheapest(trials, [candidate], question, Counter(), told, usd)
         if cheaper is not None:
             found, usd = cheaper, cheaper.usd_per_hour
-            seed = seed if cheaper.fewer is None else cheaper.fewer[1]
     return found

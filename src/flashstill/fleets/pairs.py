@@ -6,10 +6,11 @@ mixed.py.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from flashstill.errors import FlashstillError
 from flashstill.fleets.candidates import Candidates
@@ -24,6 +25,8 @@ from flashstill.simulate.capacity import decode_only
 from flashstill.simulate.prepare import sizes_of
 
 NOT_JOINED = "no links between pools"
+ANY_LAYOUT, MOST_FURTHER = 10**6, 256
+"""layouts of a role, where all are paired, and of these pairs those that are looked at"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,17 +54,29 @@ def pairs_below(
 
 
 def further_pairs(
-    candidates: Candidates, trials: Trials, question: Question, dear: float, known: int, reasons: Counter[str]
+    candidates: Candidates, trials: Trials, question: Question, dear: float, known: Collection[tuple[int, ...]]
 ) -> Iterator[Pair]:
-    """Pairs on one kind of chip that may cost less than `dear` dollars per hour, after the first `known` of them."""
+    """The most promising pairs of any two layouts that may cost less than `dear` dollars per hour, without those whose
+    key is `known`: the closed form knows no waiting, so that the best few of a role may keep no bound."""
     if candidates.mix.decoded <= 0.0:
         return
-    roles = [roles_of(candidates, number, trials, question) for number in range(len(candidates.kinds))]
-    for couple in sorted(each for one in roles for each in _of_one_kind(one, math.inf, reasons))[known:]:
-        if couple.least_usd < dear * (1.0 - 1e-9):
+    reasons = Counter[str]()  # counted with the first pairs
+    numbers = range(len(candidates.kinds))
+    roles = [roles_of(candidates, number, trials, question, ANY_LAYOUT) for number in numbers]
+    found = [couple for each in roles for couple in _of_one_kind(each, dear, reasons)]
+    across, _ = couples_across(candidates, trials, question, roles, dear, MOST_FURTHER, reasons)
+    for couple in heapq.nsmallest(MOST_FURTHER, [*found, *across]):
+        if (*couple.decode.key, *couple.prefill.key) not in known:
             pair = _pair(candidates, trials, question, couple, reasons)
             if pair is not None:
-                yield pair
+                yield replace(pair, guess=_as_many_as_cost(pair, dear))
+
+
+def _as_many_as_cost(pair: Pair, usd: float) -> Copies:
+    """Its guess times what makes it cost so many dollars per hour: where that is too few, fewer are as well, so that
+    few runs show that a pair is not cheaper."""
+    times = usd / pair.candidate.usd_of(pair.guess)
+    return Copies(*(math.ceil(times * count) for count in pair.guess)) if 1.0 < times < math.inf else pair.guess
 
 
 def _of_one_kind(roles: Roles, dear: float, reasons: Counter[str]) -> Sequence[Couple]:

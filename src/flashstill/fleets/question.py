@@ -12,7 +12,7 @@ import numpy as np
 
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
-from flashstill.fleets.apart import cheapest_apart
+from flashstill.fleets.apart import cheapest_apart, hopeful_first
 from flashstill.fleets.candidates import Candidates
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.lower_bound import horizon_s, lower_bound
@@ -83,8 +83,10 @@ class Sizing:
         if is_quick:
             return best
         dear = best.usd_per_hour if best else dear
-        further = further_pairs(self.candidates, self.trials, question, dear, most, reasons)
-        return cheapest_apart(self.trials, further, question, dear, reasons, self.told, MORE_REQUESTS) or best
+        known = {pair.candidate.key for pair in pairs}
+        further = further_pairs(self.candidates, self.trials, question, dear, known)
+        further = hopeful_first(self.trials, further, question, dear, MORE_REQUESTS)
+        return cheapest_apart(self.trials, further, question, dear, Counter(), self.told, MORE_REQUESTS) or best
 
     def bound_usd(self, bounds: Sequence[Bound], times: float = 1.0) -> float | None:
         """The lower bound in dollars per hour; None where no layout keeps the bounds."""

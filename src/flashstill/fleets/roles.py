@@ -63,8 +63,10 @@ class Roles:
     prefill: Sequence[Part]
 
 
-def roles_of(candidates: Candidates, number: int, trials: Trials, question: Question) -> Roles:
-    """The layouts of a kind (by its number) that decode, and those that prefill, at the least cost."""
+def roles_of(
+    candidates: Candidates, number: int, trials: Trials, question: Question, most: int = OF_A_ROLE
+) -> Roles:
+    """The layouts of a kind (by its number) that decode, and those that prefill, at the least cost: up to `most`."""
     kind = candidates.kinds[number]
     mix, bounds, traffic = candidates.mix, question.bounds, question.traffic
     ttft_s, tpot_s = tightest(bounds, "ttft"), tightest(bounds, "tpot")
@@ -82,8 +84,8 @@ def roles_of(candidates: Candidates, number: int, trials: Trials, question: Ques
     ])  # fmt: skip
     return Roles(
         kind=kind,
-        decode=_cheapest(kind, number, decoding / end_s, decoding / span_s, np.isfinite(decoding)),
-        prefill=_cheapest(kind, number, filling / end_s, enough, (left_s > 0.0) & np.isfinite(filling)),
+        decode=_cheapest(kind, number, decoding / end_s, decoding / span_s, np.isfinite(decoding), most),
+        prefill=_cheapest(kind, number, filling / end_s, enough, (left_s > 0.0) & np.isfinite(filling), most),
     )
 
 
@@ -104,14 +106,14 @@ def instances_that_keep(rate: float, prompt_s: float, varied: float, wait_s: flo
 
 
 def _cheapest(
-    kind: Kind, number: int, least: Values, guess: Values, usable: np.typing.NDArray[np.bool_]
+    kind: Kind, number: int, least: Values, guess: Values, usable: np.typing.NDArray[np.bool_], most: int
 ) -> tuple[Part, ...]:
     """Layouts by the dollars of their guess in whole instances, and where these are equal in fractions."""
     price = kind.usd_per_hour
     places = np.flatnonzero(usable & np.isfinite(guess))
     whole = np.maximum(np.ceil(guess[places] - 1e-9), 1.0)
     parts = []
-    for at in np.lexsort((guess[places] * price[places], whole * price[places]))[:OF_A_ROLE]:
+    for at in np.lexsort((guess[places] * price[places], whole * price[places]))[:most]:
         place = int(places[at])
         needed = max(math.ceil(float(least[place]) - 1e-9), 1)
         parts.append(

@@ -1,10 +1,10 @@
 """The cheapest fleet: layouts in the order of what they cost at best, each with as few replicas as keep the bounds.
 
 A layout's fewest replicas are at least load / rate, by the closed form.  The layout that may still be the cheapest is
-looked at next: first the fewest replicas that keep the bounds under the trace itself are found by simulation, then they
-must keep them under every other seed, or get as many more as that seed needs.  It ends when the layout whose turn it is
-has kept them all: no other one, even at its best, costs less.  This assumes that more replicas never break a bound that
-fewer keep.
+looked at next: first the fewest replicas that keep the bounds under the trace itself, or under the seed that broke one
+last, are found by simulation, then they must keep them under every other seed, or get as many more as that seed needs.
+It ends when the layout whose turn it is has kept them all: no other one, even at its best, costs less.  This assumes
+that more replicas never break a bound that fewer keep.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ def cheapest(
     per hour."""
     tie = itertools.count()
     queue: list[tuple[float, int, Candidate, int, bool]] = []
-    hardest: dict[tuple[int, ...], int] = {}
     for candidate in candidates:
         least = least_replicas(trials, candidate, question)
         if least is None:
@@ -88,18 +87,18 @@ def cheapest(
         rival = next((cost for cost, *_, found in sorted(queue) if found), dear)
         if not is_found:
             told(f"{count}+ x {candidate.name}")
-            seed = hardest.get(candidate.key, question.seeds[0])
-            few, is_enough = _fewest(trials, candidate, question, seed, count, rival / candidate.usd_per_hour)
+            seeds = trials.hardest_first(question.seeds, question.traffic)
+            few, is_enough = _fewest(trials, candidate, question, seeds[0], count, rival / candidate.usd_per_hour)
             if few == 0:
                 reasons[NEVER] += 1
             else:
                 heapq.heappush(queue, (few * candidate.usd_per_hour, next(tie), candidate, few, is_enough))
             continue
         told(f"{count} x {candidate.name}: ${cost:,.2f} an hour")
-        seeds = sorted(question.seeds, key=lambda seed: seed != hardest.get(candidate.key, question.seeds[0]))
+        seeds = trials.hardest_first(question.seeds, question.traffic)
         harder = trials.keeps(candidate, Copies(count), seeds, question.bounds, question.traffic)
         if harder is not None:
-            hardest[candidate.key] = harder
+            trials.note_hard(harder, question.traffic)
             few, is_enough = _fewest(trials, candidate, question, harder, count + 1, rival / candidate.usd_per_hour)
             if few == 0:
                 reasons[NEVER] += 1

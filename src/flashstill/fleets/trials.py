@@ -68,6 +68,7 @@ class Trials:
     needed: dict[tuple[tuple[int, ...], tuple[Bound, ...]], tuple[float, Copies]] = field(default_factory=dict)
     _done: dict[tuple[object, ...], Trial] = field(default_factory=dict)
     _ahead: dict[tuple[object, ...], Trial] = field(default_factory=dict)
+    _hard: dict[Traffic, list[int]] = field(default_factory=dict)
     _few: list[tuple[tuple[Any, ...], Bound, int]] = field(default_factory=list)
     _samples: dict[tuple[Any, ...], Arrivals] = field(default_factory=dict)
     _alone: dict[tuple[object, ...], float] = field(default_factory=dict)
@@ -191,6 +192,18 @@ class Trials:
             arrival_s = whole.arrival_s[rows] - whole.arrival_s[rows][:1]
             self._samples[key] = Arrivals(arrival_s, whole.prompt[rows], whole.output[rows], whole.cached[rows])
         return self._samples[key]
+
+    def note_hard(self, seed: int, traffic: Traffic) -> None:
+        """Remember that a fleet that kept its bounds under another seed broke one under this one."""
+        hard = self._hard.setdefault(traffic, [])
+        if seed in hard:
+            hard.remove(seed)
+        hard.insert(0, seed)
+
+    def hardest_first(self, seeds: Sequence[int], traffic: Traffic) -> list[int]:
+        """The seeds, those first that were the last to break a bound: a burst in one is hard for every layout."""
+        hard = [seed for seed in self._hard.get(traffic, []) if seed in seeds]
+        return [*hard, *(seed for seed in seeds if seed not in hard)]
 
     def keeps(
         self, candidate: Candidate, copies: Copies, seeds: Sequence[int], bounds: Sequence[Bound], traffic: Traffic
