@@ -63,9 +63,7 @@ class Roles:
     prefill: Sequence[Part]
 
 
-def roles_of(
-    candidates: Candidates, number: int, trials: Trials, question: Question, most: int = OF_A_ROLE
-) -> Roles:
+def roles_of(candidates: Candidates, number: int, trials: Trials, question: Question, most: int = OF_A_ROLE) -> Roles:
     """The layouts of a kind (by its number) that decode, and those that prefill, at the least cost: up to `most`."""
     kind = candidates.kinds[number]
     mix, bounds, traffic = candidates.mix, question.bounds, question.traffic
