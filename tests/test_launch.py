@@ -13,8 +13,9 @@ import pytest
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.facts import load
+from flashstill.hardware import chip_from_facts
 from flashstill.plan import engines
-from flashstill.plan.engines import ENGINES, chips_of_a_node, model_source, options_of
+from flashstill.plan.engines import ENGINES, chips_of_a_node, model_source, options_of, step_tokens_of
 from flashstill.plan.launch import launch, pick
 from flashstill.plan.space import Configuration
 from tests.marks import slow
@@ -87,6 +88,14 @@ def test_vllm_starts_with_more_sequences_than_its_default_budget() -> None:
         assert options("vllm", chip=chip, batch=batch).get(flag) == budget, (chip, batch)
     assert options("vllm", batch=512, overlap="two-batch").get(flag) is None
     assert options("vllm", batch=514, overlap="two-batch")[flag] == "257"
+
+
+def test_chips_of_little_memory_have_the_small_default_budget() -> None:
+    """vLLM's rule: below 70 GiB of a device, and A100.  An MI250 is two devices."""
+    facts = load()
+    for chip in engines._rows()["vllm"]["chips"]:
+        is_small = chip_from_facts(facts, chip).memory.bytes < 70 * 2**30 or chip.startswith(("a100", "mi250"))
+        assert step_tokens_of(chip, is_low_latency=False) == (2048 if is_small else 8192, 8192), chip
 
 
 def test_sglang_counts_all_chips_as_tensor_parallel() -> None:

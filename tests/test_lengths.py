@@ -40,6 +40,14 @@ def test_attention_works_as_much_as_over_prompts_that_vary(cv: float) -> None:
     assert pairs == pytest.approx(1000.0**2 * (1.0 + cv**2) / 2.0)  # E[n^2 / 2]
 
 
+def test_longer_prompts_find_more_in_a_cache_and_compute_more() -> None:
+    """cached_ratio is a share of every prompt: E[n_c (n_p + n_c/2)] for n_c = 0.6 n and n_p = 0.4 n."""
+    load = Load(isl=1000.0, osl=100.0, concurrency=8.0, isl_cv=0.5, cached=400.0)
+    chunk = chunks_of(load, 1.0)
+    pairs = chunk.length * (chunk.past + chunk.length / 2.0)
+    assert pairs == pytest.approx(1000.0**2 * (0.6 * 0.4 + 0.6**2 / 2.0) * (1.0 + 0.5**2))
+
+
 @pytest.mark.parametrize("speculative", [False, True])
 def test_equal_lengths_are_answered_as_if_nothing_were_said(speculative: bool) -> None:
     draft: dict[str, Any] = {"draft": "llama-3.2-1b"} if speculative else {}
@@ -65,15 +73,47 @@ def test_a_run_of_nearly_equal_lengths_takes_what_one_of_equal_ones_does(share: 
 
 def test_the_longest_of_exponential_answers_is_as_expected() -> None:
     # all at once, a token takes as long whatever is in flight: the run is as long as the longest, H_n mean answers
-    for requests in (8.0, 64.0, 1024.0):
+    for requests in (2.0, 8.0, 64.0, 1024.0):
         expected = np.sum(1.0 / np.arange(1, int(requests) + 1))
         found = run_per_steady(100.0, 1.0, 1.0, requests, 0.0, 1.0, (1.0, 1.0, 1.0))
-        assert found == pytest.approx(expected, rel=0.03)
+        assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_run_has_an_end_only_if_it_begins_with_a_burst_and_answers_vary() -> None:
     for cv, share, running in ((0.0, 0.5, 64.0), (1.0, 0.0, 64.0), (1.0, 0.5, 1.0)):
         assert run_per_steady(100.0, cv, share, running, 0.3, 1.0, (0.2, 0.5, 1.0)) == 1.0
+
+
+@pytest.mark.parametrize(("running", "share", "cv"), [(2, 0.1, 1.0), (4, 0.1, 1.0), (64, 0.02, 3.0), (64, 0.01, 3.0)])
+def test_few_requests_and_wide_spreads_scatter_before_the_end(running: int, share: float, cv: float) -> None:
+    """No run ends before the mean of what is left: those too varied to be in step have scattered."""
+    asked = {**STACK, "isl": 512, "osl": 256, "osl_cv": cv}
+    predicted = flashstill.predict(**asked, batch=running, burst_share=share).output_tokens_per_s
+    runs = [
+        flashstill.simulate(**asked, concurrency=running, requests=round(running / share), spacing_s=1e-3, seed=seed)
+        for seed in range(8)
+    ]
+    assert predicted == pytest.approx(np.mean([run.output_tokens_per_s for run in runs]), rel=0.1)
+
+
+@pytest.mark.parametrize("share", [1e-300, 1e-6, 0.1, 1.0])
+@pytest.mark.parametrize("cv", [1e-160, 1e-9, 1e-3, 3.0])
+def test_a_run_takes_longer_with_its_end_whatever_varies_little_or_much(share: float, cv: float) -> None:
+    """Warnings are errors here: no term may divide nothing by nothing, of one request and a rounding error as well."""
+    running = np.array([np.nextafter(1.0, 2.0), 1.0 + 1e-9, 2.0, 3.0, 1e6])
+    found = run_per_steady(100.0, cv, share, running, 0.0, 1.0, (1.0, 1.0, 1.0))
+    assert np.all(np.isfinite(found))
+    assert np.all(np.asarray(found) >= 1.0 - 1e-6)
+
+
+def test_a_long_request_is_within_the_context_for_every_command() -> None:
+    """Beyond its context of 8192 tokens a model gets no request, so that no room is needed for it."""
+    asked = flashstill.Scenario(model="llama-3-8b", isl=4000, osl=4000, isl_cv=3.0, osl_cv=3.0, batch=1)
+    used = flashstill.Deployment(chip="l4", engine="vllm")
+    equal = flashstill.Scenario(model="llama-3-8b", isl=4000, osl=4000, batch=1)
+    assert flashstill.predict(asked, used).deployment.chips == flashstill.predict(equal, used).deployment.chips == 1
+    assert flashstill.explain(asked, used).as_records()[0]["fits"]
+    assert long_request_tokens(4000.0, 5000.0, 3.0, 3.0, 8192.0) == 9000.0
 
 
 def test_a_load_that_goes_on_keeps_littles_law() -> None:
@@ -132,6 +172,24 @@ def test_drawn_lengths_have_the_mean_and_variation_asked_for_and_repeat_by_seed(
         assert drawn.min() >= 1
     again = next(generated(traffic, 3))
     assert np.array_equal(piece.output, again.output)
+
+
+def test_short_lengths_that_vary_much_keep_their_mean() -> None:
+    traffic = Traffic(rate=10.0, requests=200_000, isl=10, osl=2, isl_cv=3.0, osl_cv=3.0)
+    piece = next(generated(traffic, 3))
+    assert piece.prompt.min() == piece.output.min() == 1
+    assert piece.prompt.mean() == pytest.approx(10.0, rel=0.05)
+    assert piece.output.mean() == pytest.approx(2.0, rel=0.05)
+    assert piece.prompt.std() == pytest.approx(30.0, rel=0.05)
+
+
+def test_lengths_of_one_token_do_not_vary() -> None:
+    for name in ("isl", "osl"):
+        with pytest.raises(BadInput, match=f"{name} is 1, below which no length is, .* leave {name}_cv out"):
+            flashstill.predict(**STACK, **{name: 1, f"{name}_cv": 0.5})
+        with pytest.raises(BadInput, match=f"leave {name}_cv out"):
+            Traffic(rate=1.0, **{name: 1, f"{name}_cv": 0.5})
+    assert flashstill.predict(**STACK, osl=1, isl_cv=0.5).fits
 
 
 @pytest.mark.parametrize("value", [-0.1, 3.5, float("nan")])

@@ -25,7 +25,7 @@ def capacity(
 ) -> tuple[Quantity, Quantity]:
     """Sequences that fit at full length, and at the mean length held; memory of a draft model is included."""
     draft = speculation.draft if speculation else None
-    longest = np.minimum(load.longest, np.maximum(model.context, load.isl + load.osl))
+    longest = load.longest(model.context)
     held = held_tokens(conditions, load.context, reserved_tokens(load.isl, load.osl, load.osl_cv))
     alone, fitting = most_of_each(model, conditions, layout, (longest, held), draft)
     return alone, fitting

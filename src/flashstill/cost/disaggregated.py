@@ -98,9 +98,8 @@ def serve_apart(
     single = prefill_step(model, conditions, prefill, 1.0, load.computed, chunk=load.chunk, past=load.past)
     cacheless_s = full.seconds
     if np.any(load.cached):
-        spread = load.past - load.cached
         cacheless_s = prefill_step(
-            model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=spread
+            model, conditions, prefill, prompts, load.computed, chunk=load.chunk, past=load.spread
         ).seconds
     sent_bytes, transfer_s = transfer(model, conditions, pools, load.isl)
     prefills = pools.groups * prompts / full.seconds

@@ -2,7 +2,7 @@
 
     N = c / B   requests of a run of which c are in flight, B of them come at once (Load.burst_share)
     x           what an answer has left when no further request comes, over the mean answer: of mean e, F(x) of c ended
-    q, l        x with which c^(1/2) are left, and of the last: F(q) = 1 - c^(-1/2), F(l) = 1 - exp(-0.577)/c
+    q, l        x with which c^(1/2) are left, and of the last: F(q) = 1 - c^(-1/2), F(l) = 1 - exp(-H_c)
     t(b)        seconds of a token with b in flight, on straight lines between t(1), t(c^(1/2)) and t(c)
     run       = (N - c e) osl t + N/c first + osl (q t(b_1) + (l - q) t(b_2))
     b_1, b_2    mean of those in flight in either stretch: c E[min(x, q)]/q and c (e - E[min(x, q)])/(l - q)
@@ -10,8 +10,9 @@
 Answers of equal length end together.  Where they vary by w, x is gamma-distributed: of mean 1 and variation
 w/B^(1/2) as long as requests are still in step with the burst that they began with, and as a random moment finds
 answers (mean (1 + w^2)/2, lengths.py) once they have scattered: the one whose longest exceeds its mean by less, as a
-slot that is ahead takes a request more.  The longest is that expected of exponential ones, which long ones are.  A
-load that goes on (B = 0) has no end.
+slot that is ahead takes a request more.  Where w^2/B is above c, fewer than one of those running would have all that is
+left: they have scattered.  The longest is that expected of exponential ones, which long ones are: H_c = 1 + 1/2 + ...
++ 1/c of their means.  A load that goes on (B = 0) has no end.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flashstill.cost.lengths import decoding_tokens, twelve_age_variances
 from flashstill.workload import Quantity
-
-_LAST = 0.5615
-"""exp(-0.5772): exponential variables exceed their expected maximum with this probability over their number"""
 
 
 def scattered_share(osl_cv: Quantity, burst_share: Quantity) -> Quantity:
@@ -48,7 +47,8 @@ def run_per_steady(
     running: requests at once.  first_s: of a request's first token; steady_s: of each token after it, while prompts
     come.  token_s: of a token at the end, with one, the square root of those running, and all running.
     """
-    ends = (np.asarray(burst_share) > 0.0) & (np.asarray(osl_cv) > 0.0) & (np.asarray(running) > 1.0)
+    is_several = np.sqrt(running) > 1.0  # in floats: not of one and a rounding error
+    ends = (np.asarray(burst_share) > 0.0) & (np.asarray(osl_cv) > 0.0) & is_several
     some, share, cv = np.where(ends, running, 2.0), np.where(ends, burst_share, 1.0), np.where(ends, osl_cv, 1.0)
     left = _left(cv, share, some)
     alone_s, few_s, all_s = token_s
@@ -73,18 +73,23 @@ class _Left(NamedTuple):
 
 
 def _left(cv: Quantity, share: Quantity, running: Quantity) -> _Left:
-    scattered = (1.0 + cv**2) / 2.0
-    varied = np.sqrt((1.0 + 6.0 * cv**2 + 5.0 * cv**4) / 12.0) / scattered
-    together, apart = _gamma(1.0 + 0.0 * cv, cv / np.sqrt(share), running), _gamma(scattered, varied, running)
-    is_in_step = together.last - together.mean <= apart.last - apart.mean
+    scattered = decoding_tokens(0.0, 1.0, cv)
+    varied = np.sqrt(twelve_age_variances(cv) / 12.0) / scattered
+    most = np.sqrt(running)  # see above
+    since_burst = cv / np.sqrt(share)
+    together = _gamma(1.0 + 0.0 * cv, np.minimum(since_burst, most), running)
+    apart = _gamma(scattered, varied, running)
+    is_in_step = (since_burst <= most) & (together.last - together.mean <= apart.last - apart.mean)
     return _Left(*(np.where(is_in_step, first, second) for first, second in zip(together, apart, strict=True)))
 
 
 def _gamma(mean: Quantity, cv: Quantity, running: Quantity) -> _Left:
-    """Of a gamma distribution."""
-    from scipy.special import gammainc, gammaincc, gammainccinv  # only where lengths vary
+    """Of a gamma distribution. cv: from 1e-6 on, below which equal lengths are no different."""
+    from scipy.special import gammainc, gammaincc, gammainccinv, psi  # only where lengths vary
 
-    shape = 1.0 / cv**2
-    middle, last = (gammainccinv(shape, beyond) / shape for beyond in (running**-0.5, _LAST / running))
+    shape = np.maximum(cv, 1e-6) ** -2.0
+    middle, last = (
+        gammainccinv(shape, beyond) / shape for beyond in (running**-0.5, np.exp(-np.euler_gamma - psi(running + 1.0)))
+    )
     before = gammainc(shape + 1.0, shape * middle) + middle * gammaincc(shape, shape * middle)  # E[min(x, middle)]
-    return _Left(mean, mean * middle, mean * last, mean * before)
+    return _Left(mean, mean * middle, mean * np.maximum(last, 1.0), mean * before)

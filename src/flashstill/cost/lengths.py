@@ -27,10 +27,14 @@ def decoding_tokens(isl: Quantity, osl: Quantity, osl_cv: Quantity = 0.0) -> Qua
     return isl + osl / 2.0 * (1.0 + osl_cv**2)
 
 
-def long_request_tokens(isl: Quantity, osl: Quantity, isl_cv: Quantity = 0.0, osl_cv: Quantity = 0.0) -> Quantity:
-    """Tokens of a request at its full length, of a long one where lengths vary."""
-    longer: Quantity = TAIL * np.sqrt((isl_cv * isl) ** 2 + (osl_cv * osl) ** 2)
-    return isl + osl + longer
+def long_request_tokens(
+    isl: Quantity, osl: Quantity, isl_cv: Quantity = 0.0, osl_cv: Quantity = 0.0, context: Quantity = np.inf
+) -> Quantity:
+    """Tokens of a request at its full length, of a long one where lengths vary: none is longer than a model's context,
+    unless the mean is."""
+    mean = isl + osl
+    tokens: Quantity = mean + TAIL * np.sqrt((isl_cv * isl) ** 2 + (osl_cv * osl) ** 2)
+    return np.minimum(tokens, np.maximum(context, mean))
 
 
 def reserved_tokens(isl: Quantity, osl: Quantity, osl_cv: Quantity = 0.0) -> Quantity:
@@ -38,10 +42,15 @@ def reserved_tokens(isl: Quantity, osl: Quantity, osl_cv: Quantity = 0.0) -> Qua
     return isl + osl * (1.0 + osl_cv**2)
 
 
+def twelve_age_variances(osl_cv: Quantity) -> Quantity:
+    """Twelve times the variance of a random moment's age of an answer (or of what it has left), over osl^2."""
+    return 1.0 + 6.0 * osl_cv**2 + 5.0 * osl_cv**4
+
+
 def held_deviation(isl: Quantity, osl: Quantity, isl_cv: Quantity = 0.0, osl_cv: Quantity = 0.0) -> Quantity:
     """Standard deviation of the cached tokens of a sequence that decodes, over those that run."""
-    answers = 1.0 + 6.0 * osl_cv**2 + 5.0 * osl_cv**4
-    varied: Quantity = osl / 12.0**0.5 * np.sqrt(answers + 12.0 * (isl_cv * isl / osl) ** 2)
+    prompts = 12.0 * (isl_cv * isl / osl) ** 2
+    varied: Quantity = osl / 12.0**0.5 * np.sqrt(twelve_age_variances(osl_cv) + prompts)
     return varied
 
 

@@ -42,15 +42,19 @@ class Load:
         """Mean cached tokens of a sequence while it decodes."""
         return decoding_tokens(self.isl, self.osl, self.osl_cv)
 
+    def longest(self, context: Quantity) -> Quantity:
+        """Tokens of a request at its full length, of a long one where lengths vary; at most a model's context."""
+        return long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv, context)
+
     @property
-    def longest(self) -> Quantity:
-        """Tokens of a request at its full length, of a long one where lengths vary."""
-        return long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv)
+    def spread(self) -> Quantity:
+        """Tokens before those of a prompt that are computed, for the spread of lengths."""
+        return attended_tokens(self.computed, self.isl_cv)
 
     @property
     def past(self) -> Quantity:
-        """Tokens before those of a prompt that are computed: found in a cache, or for the spread of lengths."""
-        return self.cached + attended_tokens(self.computed, self.isl_cv)
+        """The same with those found in a cache, a share of every prompt: longer ones find more, and compute more."""
+        return self.cached * (1.0 + self.isl_cv**2) + self.spread
 
     @property
     def computed(self) -> Quantity:

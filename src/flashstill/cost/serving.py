@@ -48,7 +48,7 @@ def serve(
     prompts = prompts_together(conditions, load, local)
     decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
     together, passes = chunks_of(load, prompts), prefill_passes(load.computed, load.chunk, load.past)
-    uncached = prefill_passes(load.computed, load.chunk, load.past - load.cached) if is_any(load.cached) else []
+    uncached = prefill_passes(load.computed, load.chunk, load.spread) if is_any(load.cached) else []
     steps = [(decoding, replace(together, count=0.0)), (decoding, together)]
     nothing = replace(decoding, sequences=0.0)
     steps += [(nothing, Chunks(count=prompts, length=one.length, past=one.past)) for one in (*passes, *uncached)]

@@ -137,7 +137,7 @@ def _row(figures: Any, place: int) -> Any:
 def _load(resolved: Resolved) -> tuple[float, float, float]:
     """Sequences of a step, and their cached tokens on average and at full length."""
     asked = resolved.scenario
-    return asked.batch, asked.mean_tokens, asked.longest_tokens
+    return asked.batch, asked.mean_tokens, asked.longest_tokens(resolved.model)
 
 
 def _answered(facts: Facts, priced: _Priced, price: str) -> Iterator[tuple[int, Explanation | FlashstillError]]:

@@ -140,7 +140,7 @@ class Resolver:
         if setup is None:
             setup = self._setups[key] = make_setup(self._facts, scenario, deployment)
         check_scenario(scenario, setup.model)
-        occupancy = scenario.occupancy(setup.speculation)
+        occupancy = scenario.occupancy(setup.model, setup.speculation)
         degrees = _of_degrees(deployment)
         apart = deployment.has_prefill_pool
         place = (id(setup), degrees, occupancy[:3] if deployment.follows_the_load or apart else None)

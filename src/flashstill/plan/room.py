@@ -24,7 +24,7 @@ def check_room(resolved: Resolved, all_fit: bool | None = None, advised: Advised
     advised: advice that deployments with the same setup share; it is filled.
     """
     if all_fit is None:
-        occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
+        occupancy = resolved.scenario.occupancy(resolved.model, resolved.setup.speculation)
         all_fit = bool(holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)[0])
     if not all_fit:
         raise InfeasiblePlan(_too_small(resolved, {} if advised is None else advised), {NOT_FITTING: 1})
@@ -42,7 +42,7 @@ def _too_small(resolved: Resolved, advised: Advised) -> str:
     fitting = float(most_sequences(model, conditions, resolved.layout, max(tokens, 1.0), small))
     fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
     open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
-    occupancy = scenario.occupancy(draft)
+    occupancy = scenario.occupancy(model, draft)
     key = (open_chips, *occupancy[:3])
     if key not in advised:
         larger = fewest_chips(model, conditions, open_chips, occupancy)

@@ -6,6 +6,7 @@ a step    one decode step of `batch` sequences that each have `context` tokens c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,16 +88,15 @@ class Scenario:
             return float(self.context)
         return float(decoding_tokens(self.isl, self.osl, self.osl_cv))
 
-    @property
-    def longest_tokens(self) -> float:
+    def longest_tokens(self, model: Architecture) -> float:
         """Cached tokens of a sequence at its full length, of a long one where lengths vary."""
         if self.context is not None:
             return float(self.context)
-        return float(long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv))
+        return float(long_request_tokens(self.isl, self.osl, self.isl_cv, self.osl_cv, model.context))
 
-    def occupancy(self, speculation: Speculation | None = None) -> Occupancy:
+    def occupancy(self, model: Architecture, speculation: Speculation | None = None) -> Occupancy:
         """The sequences that a deployment must hold in memory for this scenario."""
-        return Occupancy(float(self.batch), self.mean_tokens, self.longest_tokens, speculation)
+        return Occupancy(float(self.batch), self.mean_tokens, self.longest_tokens(model), speculation)
 
 
 class Occupancy(NamedTuple):
@@ -136,7 +136,7 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
         raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
     if not 0.0 <= scenario.cached_ratio <= 1.0:
         raise BadInput(f"cached_ratio must lie between 0 and 1, not {scenario.cached_ratio}")
-    check_spread(scenario.isl_cv, scenario.osl_cv)
+    check_spread({"isl": (scenario.isl, scenario.isl_cv), "osl": (scenario.osl, scenario.osl_cv)})
     if not 1.0 <= scenario.cohort <= 1e6:
         raise BadInput(f"cohort must lie between 1 and a million, not {scenario.cohort}")
     if not 0.0 <= scenario.batching_steps <= 1e6:
@@ -148,11 +148,13 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
         )
 
 
-def check_spread(isl_cv: float, osl_cv: float) -> None:
-    """Raise BadInput for a coefficient of variation of lengths that is none."""
-    for name, value in (("isl_cv", isl_cv), ("osl_cv", osl_cv)):
-        if not 0.0 <= value <= MOST_SPREAD:
-            raise BadInput(f"{name} must lie between 0 and {MOST_SPREAD:g}, not {value}")
+def check_spread(lengths: Mapping[str, tuple[int, float]]) -> None:
+    """Raise BadInput for a coefficient of variation that lengths of such a mean cannot have. lengths: by field."""
+    for name, (mean, varied) in lengths.items():
+        if not 0.0 <= varied <= MOST_SPREAD:
+            raise BadInput(f"{name}_cv must lie between 0 and {MOST_SPREAD:g}, not {varied}")
+        if varied and mean == 1:
+            raise BadInput(f"{name} is 1, below which no length is, so that none varies; leave {name}_cv out")
 
 
 def check_bounds(scenario: Scenario) -> None:

@@ -152,8 +152,7 @@ def _steps(
     passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=load.past)
     cacheless = None
     if load.cached:
-        spread = load.past - load.cached
-        cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=spread)
+        cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=load.spread)
     tokens = Decoding(sequences=sequences, context=context, queries=queries)
     mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
     verified = step if speculation is None else verify_step(model, conditions, group, tokens)

@@ -20,7 +20,7 @@ import numpy as np
 
 from flashstill.cost.lengths import decoding_tokens
 from flashstill.errors import BadInput, check_counts, unknown
-from flashstill.plan.scenario import MOST_SPREAD
+from flashstill.plan.scenario import check_spread
 from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE, arrival_times, read_day, read_lengths
 from flashstill.simulate.servegen import requests_of_clients
@@ -52,8 +52,6 @@ BOUNDS = {
     "cv": (1e-3, 1e3),
     "requests": (1, 1e9),
     "rate_scale": (1e-6, 1e6),
-    "isl_cv": (0.0, MOST_SPREAD),
-    "osl_cv": (0.0, MOST_SPREAD),
     "think_s": (0.0, 1e9),
     "spacing_s": (0.0, 1e3),
     "turnaround_s": (0.0, 1e3),
@@ -129,6 +127,7 @@ class Traffic:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise BadInput(f"{name} must lie between {least:g} and {most:g}, not {value}")
+        check_spread({"isl": (self.isl, self.isl_cv), "osl": (self.osl, self.osl_cv)})
         for name in ("least_ratio", "cached_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise BadInput(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
@@ -247,9 +246,13 @@ def _lengths(numbers: np.random.Generator, nominal: int, least_ratio: float, cou
 
 
 def _gamma(numbers: np.random.Generator, mean: int, varied: float, count: int) -> Counts:
-    """Lengths with a coefficient of variation `varied`, at least 1."""
-    drawn = numbers.gamma(1.0 / varied**2, mean * varied**2, count)
-    return np.maximum(np.rint(drawn), 1.0).astype(np.int64)
+    """Lengths with a coefficient of variation `varied`, at least 1: what is above 1 is drawn, so that the mean holds.
+
+    mean: above 1.
+    """
+    above, deviation = mean - 1.0, max(varied, 1e-6) * mean
+    drawn = numbers.gamma((above / deviation) ** 2, deviation**2 / above, count)
+    return np.rint(1.0 + drawn).astype(np.int64)
 
 
 def _cached(prompt: Counts, ratio: float) -> Counts:
