@@ -185,10 +185,11 @@ def test_short_lengths_that_vary_much_keep_their_mean() -> None:
 
 def test_lengths_of_one_token_do_not_vary() -> None:
     for name in ("isl", "osl"):
+        asked: dict[str, Any] = {name: 1, f"{name}_cv": 0.5}
         with pytest.raises(BadInput, match=f"{name} is 1, below which no length is, .* leave {name}_cv out"):
-            flashstill.predict(**STACK, **{name: 1, f"{name}_cv": 0.5})
+            flashstill.predict(**STACK, **asked)
         with pytest.raises(BadInput, match=f"leave {name}_cv out"):
-            Traffic(rate=1.0, **{name: 1, f"{name}_cv": 0.5})
+            Traffic(rate=1.0, **asked)
     assert flashstill.predict(**STACK, osl=1, isl_cv=0.5).fits
 
 
