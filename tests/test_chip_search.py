@@ -25,7 +25,8 @@ from flashstill.codesign.design_chips import draw_of
 from flashstill.codesign.design_columns import columns_of, designs_at
 from flashstill.codesign.design_prices import FIGURES, OBJECTIVES
 from flashstill.codesign.design_rows import with_design
-from flashstill.codesign.designs import DesignSpace, design_space
+from flashstill.codesign.design_space import design_space
+from flashstill.codesign.designs import DesignSpace
 from flashstill.codesign.die_prices import between
 from flashstill.codesign.future import Future, Share, mix_of
 from flashstill.codesign.hunt import Hunt, least
@@ -131,7 +132,8 @@ def test_a_hunt_that_is_broken_off_tells_what_it_leaves_open() -> None:
     assert some.bound == bound[others].min() < some.cost
     assert some.bound <= whole.cost <= some.cost
     assert (whole.left, whole.bound) == (0, np.inf)
-    (note,) = open_ends({"joules": some, "usd": whole})
+    (note,) = open_ends({"joules": some, "usd": whole}, {"joules": some.cost, "usd": whole.cost})
+    assert open_ends({"joules": some}, {"joules": some.bound}) == [], "refined to its bound"
     assert note.startswith(f"the front's end by joules is the best of the {len(some.tried)} designs")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.codesign.described import described
-from flashstill.codesign.designs import design_space
+from flashstill.codesign.design_space import design_space
 from flashstill.codesign.future import Share
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of

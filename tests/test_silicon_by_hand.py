@@ -20,7 +20,8 @@ from flashstill.asic.designing import design_chip
 from flashstill.asic.givens import check_memory
 from flashstill.codesign.block_facts import block_facts_of
 from flashstill.codesign.design_chips import draw_of
-from flashstill.codesign.designs import DesignSpace, Links, Memory, design_space
+from flashstill.codesign.design_space import design_space
+from flashstill.codesign.designs import DesignSpace, Links, Memory
 from flashstill.codesign.silicon import Silicon, silicon_of
 from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.errors import BadInput, MissingFact

@@ -170,6 +170,11 @@ def print_search(document: Mapping[str, Any]) -> None:
         f"{found['designs']:,} designs: {found['can_be_made']:,} can be made, {found['priced_in_full']:,} were priced"
         f" in full, each on {found['deployments_of_each']:,} deployments"
     )
+    if found["refined"]:
+        click.echo(
+            f"{found['refined']:,} more between the points of the grid were priced, around the best:"
+            f" {_percent(-found['refined_saves'])} from the best of the grid"
+        )
     click.echo(f"{found['cpu_s']:.1f} s of processor time", err=True)
     for reason, count in document["infeasible"].items():
         click.echo(f"  {count:>9,} {reason}")

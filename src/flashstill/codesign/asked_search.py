@@ -8,15 +8,9 @@ from pathlib import Path
 
 from flashstill.asic.designing import known_node
 from flashstill.codesign.dated import known_until
-from flashstill.codesign.designs import (
-    ENOUGH,
-    FORMATS,
-    ON_SRAM,
-    DesignSpace,
-    design_space,
-    known_formats,
-    known_memories,
-)
+from flashstill.codesign.design_space import ENOUGH, LARGEST, design_space
+from flashstill.codesign.designs import FORMATS, ON_SRAM, DesignSpace, known_formats, known_memories
+from flashstill.codesign.finer import LEFT
 from flashstill.codesign.future import Future, Mix
 from flashstill.codesign.futures import landing_year, standard_futures
 from flashstill.codesign.futures_file import read_futures
@@ -60,7 +54,7 @@ def asked_space(
     space = design_space(
         known,
         nodes=chosen,
-        designs=designs,
+        designs=designs - designs // LEFT if designs <= LARGEST else designs,  # the others are for refinement
         memories=tuple(memories) or (*in_volume, ON_SRAM),
         narrowest=known_formats(known) or FORMATS[:1],
         least=ENOUGH,

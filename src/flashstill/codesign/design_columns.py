@@ -26,7 +26,7 @@ Places = npt.NDArray[np.intp]
 class Designs:
     """Designs that share node, formats and family, all of which can be built. silicon: one value each.
 
-    block: of the first; they may differ in chiplets and in the edge of their arrays.
+    block: of the first; they may differ in chiplets, in the edge of their arrays and in their share of watts (limited).
     """
 
     block: Block
@@ -35,6 +35,7 @@ class Designs:
     sram_bytes: Values
     memory: Places
     links: Places
+    limited: Values
     silicon: Silicon
 
     def part(self, places: Places) -> Designs:
@@ -51,6 +52,7 @@ class Designs:
             sram_bytes=self.sram_bytes[places],
             memory=self.memory[places],
             links=self.links[places],
+            limited=self.limited[places],
             silicon=Silicon(
                 flops_per_s={name: one(rate) for name, rate in mine.flops_per_s.items()},
                 **{name: one(getattr(mine, name)) for name in Silicon.__dataclass_fields__ if name != "flops_per_s"},
@@ -61,15 +63,23 @@ class Designs:
 def designs_at(block_facts: BlockFacts, space: DesignSpace, inside: Places) -> Designs:
     """The designs of a block with these numbers within the block."""
     macs, sram, memory, links = np.unravel_index(inside, block_facts.block.shape)
-    columns = space.macs[macs], space.sram_bytes[sram]
+    return designs_with(block_facts, space.macs[macs], space.sram_bytes[sram], memory, links)
+
+
+def designs_with(
+    block_facts: BlockFacts, macs: Values, sram: Values, memory: Places, links: Places, limited: Values | None = None
+) -> Designs:
+    """Designs of the node, chiplets, formats and arrays of a block. limited: None for its share of watts."""
+    block = block_facts.block
     return Designs(
-        block=block_facts.block,
-        edge=np.full(len(inside), float(block_facts.block.edge)),
-        macs=columns[0],
-        sram_bytes=columns[1],
+        block=block,
+        edge=np.full(len(macs), float(block.edge)),
+        macs=macs,
+        sram_bytes=sram,
         memory=memory,
         links=links,
-        silicon=silicon_of(block_facts, *columns, memory, links),
+        limited=np.full(len(macs), block.limited) if limited is None else limited,
+        silicon=silicon_of(block_facts, macs, sram, memory, links, limited),
     )
 
 
@@ -90,6 +100,7 @@ def merged(groups: Sequence[Designs]) -> Designs:
         sram_bytes=joined([group.sram_bytes for group in groups]),
         memory=joined([group.memory for group in groups]),
         links=joined([group.links for group in groups]),
+        limited=joined([group.limited for group in groups]),
         silicon=Silicon(
             flops_per_s={
                 name: joined([group.silicon.flops_per_s[name] for group in groups])

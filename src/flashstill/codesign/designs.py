@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from flashstill.economics.bill_of_materials import memory_owner
-from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 
 Values = npt.NDArray[Any]
@@ -39,12 +37,8 @@ WIRINGS = tuple(AXES_OF)
 ON_SRAM = "none"
 """the kind of memory of a chip that has its SRAM only"""
 _NEEDED = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
-LARGEST, LEAST_POINTS = 20_000_000, 2
-"""designs of a space, and values of its two finest axes"""
 WHOLE, LIMITS = (1.0,), (1.0, 0.5, 0.25, 0.12)
 """shares of the watts beyond idling that designs may draw: with memory, and of SRAM only, whose peaks need most"""
-ENOUGH = 12
-"""values of multipliers times values of SRAM, below which other axes are thinned"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +86,10 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DesignSpace:
-    """The axes. memories: choices with memory; on_sram: whether chips of SRAM only are searched as well."""
+    """The axes. memories: choices with memory; on_sram: whether chips of SRAM only are searched as well.
+
+    ladders: all values of dies, edges, stacks and lanes that may be built, of which the axes may have only some.
+    """
 
     nodes: tuple[int, ...]
     dies: tuple[int, ...]
@@ -103,6 +100,7 @@ class DesignSpace:
     memories: tuple[Memory, ...]
     links: tuple[Links, ...]
     on_sram: bool
+    ladders: Mapping[str, tuple[int, ...]]
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, in the order of their numbers."""
@@ -175,79 +173,3 @@ def row_of(facts: Facts, kind: str, quantity: str) -> float:
     """A number of a kind of memory: its own row, or that of all HBM; 0 without one, as for area on an interposer."""
     owner = memory_owner(facts, kind, quantity)
     return facts.value(owner, quantity) if owner else 0.0
-
-
-def design_space(
-    facts: Facts,
-    *,
-    nodes: Sequence[int],
-    designs: int = 1_000_000,
-    memories: Sequence[str] | None = None,
-    dies: Sequence[int] | None = None,
-    narrowest: Sequence[str] = FORMATS,
-    edges: Sequence[int] | None = None,
-    stacks: Sequence[int] | None = None,
-    lanes: Sequence[int] | None = None,
-    wirings: Sequence[str] = (TORUS_3, SWITCH, OPTICS),
-    macs: tuple[float, float] = (2.0**13, 2.0**22),
-    sram_bytes: tuple[float, float] = (2.0**23, 2.0**31),
-    least: int = 1,
-) -> DesignSpace:
-    """About `designs` designs: multipliers and SRAM are as finely divided as that allows.
-
-    memories: kinds, with "none" for chips of SRAM only; None for all with rows, and none.  macs, sram_bytes: least and
-    most of a package.  least: fewest values of both together.  dies, edges, stacks, lanes: None for values that few
-    designs have fewer of.
-    BadInput for an unknown word, or for a number of designs that leaves no choice.
-    """
-    possible = (*known_memories(facts), ON_SRAM)
-    memories = possible if memories is None else memories
-    for what, words, known in (
-        ("kind of memory", memories, possible),
-        ("format", narrowest, FORMATS),
-        ("wiring", wirings, WIRINGS),
-    ):
-        for word in words:
-            if word not in known:
-                raise BadInput(unknown(what, word, known))
-    if not 1 <= designs <= LARGEST:
-        raise BadInput(f"designs must lie between 1 and {LARGEST}, not {designs}")
-    given = {"dies": dies, "edges": edges, "stacks": stacks, "lanes": lanes}
-    for axes in _thinner():
-        axes.update({name: tuple(values) for name, values in given.items() if values is not None})
-        choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], axes["stacks"])
-        links = tuple(Links(wiring=wiring, lanes=count) for wiring in wirings if wiring != ALONE
-                      for count in axes["lanes"])  # fmt: skip
-        links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
-        others = len(nodes) * len(axes["dies"]) * len(narrowest) * len(axes["edges"]) * len(links)
-        others *= len(choices) + (ON_SRAM in memories)
-        if others * ENOUGH <= designs:
-            break
-    if not others:
-        raise BadInput(
-            f"{', '.join(memories) or 'nothing'} leaves no memory that can hold a cache; add a kind beside it, or none"
-            " for SRAM only"
-        )
-    points = max(designs / others, least)
-    fine = max(round(2.0 * math.sqrt(points)), LEAST_POINTS)
-    coarse = max(math.ceil(points / fine), LEAST_POINTS)
-    return DesignSpace(
-        nodes=tuple(nodes),
-        dies=axes["dies"],
-        narrowest=tuple(narrowest),
-        edges=axes["edges"],
-        macs=np.geomspace(*macs, fine),
-        sram_bytes=np.geomspace(*sram_bytes, coarse),
-        memories=choices,
-        links=links,
-        on_sram=ON_SRAM in memories,
-    )
-
-
-def _thinner() -> Iterator[dict[str, tuple[int, ...]]]:
-    """Values of the axes of which there are few, and then with fewer of one axis after another."""
-    axes = {"dies": (1, 2, 4), "edges": (64, 128, 256), "stacks": (2, 4, 6, 8, 12), "lanes": (16, 32, 64, 128)}
-    yield dict(axes)
-    for name, fewer in (("edges", (128,)), ("lanes", (32, 128)), ("stacks", (2, 4, 8)), ("dies", (1, 2))):
-        axes[name] = fewer
-        yield dict(axes)

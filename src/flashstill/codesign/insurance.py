@@ -171,7 +171,7 @@ def _again(subject: Subject, macs: float = 1.0, sram: float = 1.0) -> Subject:
     """The subject's silicon anew, with so many times its multipliers and SRAM."""
     design = subject.design
     columns = design.macs * macs, design.sram_bytes * sram
-    silicon = silicon_of(subject.block_facts, *columns, design.memory, design.links)
+    silicon = silicon_of(subject.block_facts, *columns, design.memory, design.links, design.limited)
     return replace(subject, design=replace(design, macs=columns[0], sram_bytes=columns[1], silicon=silicon))
 
 

@@ -17,7 +17,8 @@ from flashstill.asic.choosing import answer_of, asked_of, usd_per_million
 from flashstill.asic.design import HBM, ChipDesign
 from flashstill.asic.designing import design_chip
 from flashstill.codesign.backtest import COMPARED, Vector
-from flashstill.codesign.designs import ON_SRAM, design_space, known_formats, known_memories
+from flashstill.codesign.design_space import design_space
+from flashstill.codesign.designs import ON_SRAM, known_formats, known_memories
 from flashstill.codesign.future import Share
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of

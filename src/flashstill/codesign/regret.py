@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.codesign.designs import Values
-from flashstill.codesign.hunt import Found, Hunt, least
+from flashstill.codesign.hunt import Combined, Found, Hunt, least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,23 +37,35 @@ class Regrets:
         return table
 
 
+def largest_of(bests: Sequence[float]) -> Combined:
+    """The largest of the costs over those of the best designs."""
+
+    def largest(costs: Sequence[Values]) -> Values:
+        worst: Values = np.max([cost / known for cost, known in zip(costs, bests, strict=True)], axis=0)
+        return worst
+
+    return largest
+
+
+def expected_of(bests: Sequence[float], probabilities: Sequence[float]) -> Combined:
+    """The mean, weighted by probability, of the costs over those of the best designs."""
+
+    def expected(costs: Sequence[Values]) -> Values:
+        weighted = zip(costs, bests, probabilities, strict=True)
+        total: Values = np.sum([chance * cost / known for cost, known, chance in weighted if chance], axis=0)
+        return total
+
+    return expected
+
+
 def regrets_of(hunt: Hunt, futures: Sequence[int], probabilities: Sequence[float]) -> Regrets:
     """The best design of each future, and those of least regret; `Found.design` is -1 where nothing serves."""
     best = tuple(least(hunt, [future]) for future in futures)
     minimax = mean = None
     if len(futures) > 1 and all(found.design >= 0 for found in best):
         least_costs = [found.cost for found in best]
-
-        def largest(costs: Sequence[Values]) -> Values:
-            worst: Values = np.max([cost / known for cost, known in zip(costs, least_costs, strict=True)], axis=0)
-            return worst
-
-        def expected(costs: Sequence[Values]) -> Values:
-            weighted = zip(costs, least_costs, probabilities, strict=True)
-            total: Values = np.sum([chance * cost / known for cost, known, chance in weighted if chance], axis=0)
-            return total
-
-        minimax, mean = least(hunt, futures, largest), least(hunt, futures, expected)
+        minimax = least(hunt, futures, largest_of(least_costs))
+        mean = least(hunt, futures, expected_of(least_costs, probabilities))
     found = [one.design for one in (*best, *(one for one in (minimax, mean) if one)) if one.design >= 0]
     chosen = tuple(dict.fromkeys(found))
     places = np.array(chosen, dtype=np.intp)

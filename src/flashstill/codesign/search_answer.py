@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from flashstill.codesign.described import described, rows_of, served, with_nearest
+from flashstill.codesign.finer import alone, refined
 from flashstill.codesign.hunt import Found, Hunt, least
 from flashstill.codesign.insurance import features_of
-from flashstill.codesign.regret import Regrets, regrets_of
+from flashstill.codesign.regret import Regrets, largest_of, regrets_of
 from flashstill.codesign.screened import screen
-from flashstill.codesign.search_front import OBJECTIVES, ends_of, front_of, open_ends, shown
+from flashstill.codesign.search_front import OBJECTIVES, candidates_of, ends_of, front_of, open_ends, shown
 from flashstill.codesign.search_question import REGRET, Question, names_of, tasks_of
 from flashstill.economics.tco import terms_of
 from flashstill.errors import InfeasiblePlan
@@ -103,7 +104,19 @@ def answer_search(
     reasons[UNSERVED] = int(np.isinf(screened.bounds[tasks.mean[question.base]]).sum()) - sum(screened.reasons.values())
     told("pricing the front of dollars, joules and latency")
     bests = ends_of(hunt, tasks.mean, question.base, mean)
-    front = front_of(hunt, tasks.mean, bests)
+    told("moving the best designs between the points of the grid")
+    named = np.unique([*candidates_of(hunt, tasks.mean, bests), *found.chosen, chosen.design])
+    finer = refined(hunt, chances, {place: bests[name] for name, place in tasks.mean.items()}, found,
+                    tasks.mean[question.base], named, chosen.design)  # fmt: skip
+    coarse, hunt = hunt, finer.hunt
+    found = regrets_of(hunt, futures, chances)
+    mean = least(hunt, [tasks.mean[question.base]])
+    chosen = found.minimax if question.objective == REGRET and found.minimax else mean
+    finest = ends_of(hunt, tasks.mean, question.base, mean)
+    front = front_of(hunt, tasks.mean, finest)
+    asked = futures if question.objective == REGRET else [tasks.mean[question.base]]
+    combined = largest_of([one.cost for one in found.best]) if question.objective == REGRET else alone
+    before, after = combined([hunt.cost(future, np.array([finer.start, chosen.design])) for future in asked])
     told("what could be added to the best design")
     names = names_of(question.futures)
     insured = features_of(hunt, chosen.design, futures, names, chances)
@@ -124,13 +137,15 @@ def answer_search(
         searched={
             "designs": question.space.size,
             "can_be_made": screened.buildable,
-            "priced_in_full": hunt.priced,
+            "priced_in_full": coarse.priced + finer.priced,
+            "refined": finer.priced,
+            "refined_saves": float(1.0 - after / before),
             "deployments_of_each": sum(int(np.prod(load.chosen.shape)) for load in tasks.loads),
             "screening_cpu_s": screening_s,
             "cpu_s": time.process_time() - began,
         },
         infeasible={name: count for name, count in reasons.items() if count},
-        notes=(*notes, *open_ends(bests)),
+        notes=(*notes, *open_ends(bests, {name: one.cost for name, one in finest.items()})),
     )
 
 

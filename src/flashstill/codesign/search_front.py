@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.codesign.described import described
+from flashstill.codesign.design_columns import Places
 from flashstill.codesign.design_prices import JOULES, LATENCY, USD
 from flashstill.codesign.hunt import Found, Hunt, least
 from flashstill.frontier import non_dominated
@@ -30,18 +31,21 @@ def ends_of(hunt: Hunt, mean: Mapping[str, int], base: str, chosen: Found) -> di
     return {name: chosen if name == base else least(hunt, [place], most=_ASIDE) for name, place in mean.items()}
 
 
-def open_ends(bests: Mapping[str, Found]) -> list[str]:
-    """A note on every end of the front that is not proven, with how much less another design could cost at the most."""
+def open_ends(bests: Mapping[str, Found], costs: Mapping[str, float]) -> list[str]:
+    """A note on every end of the front that is not proven, with how much less another design could cost at the most.
+
+    costs: of the ends after refinement, by objective.
+    """
     return [
         f"the front's end by {name} is the best of the {len(found.tried):,} designs of the least bounds: the bounds of"
-        f" {found.left:,} others do not rule out up to {100.0 * (1.0 - found.bound / found.cost):.0f} % less"
+        f" {found.left:,} others do not rule out up to {100.0 * (1.0 - found.bound / costs[name]):.0f} % less"
         for name, found in bests.items()
-        if found.left
+        if found.left and found.bound < costs[name]
     ]
 
 
-def front_of(hunt: Hunt, mean: Mapping[str, int], bests: Mapping[str, Found]) -> list[dict[str, Any]]:
-    """Designs and deployments that no other, of those priced in full, beats in dollars, joules and latency."""
+def candidates_of(hunt: Hunt, mean: Mapping[str, int], bests: Mapping[str, Found]) -> Places:
+    """Designs that may be of the front: the best of those priced, by each objective."""
     picked: list[int] = []
     for objective, found in bests.items():
         bounds = hunt.screened.bounds[mean[objective]]
@@ -50,7 +54,12 @@ def front_of(hunt: Hunt, mean: Mapping[str, int], bests: Mapping[str, Found]) ->
         costs = hunt.cost(mean[objective], tried)
         order = np.argsort(costs, kind="stable")[:_CANDIDATES]
         picked += [int(tried[place]) for place in order if np.isfinite(costs[place])]
-    designs = np.unique(np.array(picked, dtype=np.intp))
+    return np.unique(np.array(picked, dtype=np.intp))
+
+
+def front_of(hunt: Hunt, mean: Mapping[str, int], bests: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Designs and deployments that no other, of those priced in full, beats in dollars, joules and latency."""
+    designs = candidates_of(hunt, mean, bests)
     asks = tuple((objective, hunt.wanted[mean[USD]].volume) for objective in bests)
     tables = np.zeros((len(asks), len(designs), len(OBJECTIVES)))
     for load, part in hunt.wanted[mean[USD]].loads:

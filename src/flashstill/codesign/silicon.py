@@ -64,8 +64,13 @@ class Silicon:
     reason: Values
 
 
-def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Values, links: Values) -> Silicon:
-    """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index."""
+def silicon_of(
+    block_facts: BlockFacts, macs: Values, sram: Values, memory: Values, links: Values, limited: Quantity | None = None
+) -> Silicon:
+    """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index.
+
+    limited: shares of the watts beyond idling that they may draw; None for that of the block.
+    """
     facts, block, rules, numbers = block_facts.facts, block_facts.block, block_facts.rules, block_facts.memory
     lanes = np.array([float(one.lanes) for one in block_facts.links])[links]
     area = _area(block_facts, macs, sram, memory, links, lanes)
@@ -93,7 +98,7 @@ def silicon_of(block_facts: BlockFacts, macs: Values, sram: Values, memory: Valu
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
     watts = np.minimum(cooled, _needed_w(block_facts, flops, silicon, idle, sram, memory, links, lanes))
-    watts = idle + block.limited * (watts - idle)
+    watts = idle + (block.limited if limited is None else limited) * (watts - idle)
     mended = area["sram"] + area["multipliers"]
     dies = block.dies * between(block_facts.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
     return Silicon(

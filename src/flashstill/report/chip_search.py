@@ -24,6 +24,7 @@ def chip_search_page(document: Document) -> Page:
         ("a package, with board and host", f"${best['purchase_usd']:,.0f}"),
         ("once, for the design", f"${best['design_usd'] / 1e6:,.0f} million"),
         ("designs", f"{found['designs']:,} searched, {found['priced_in_full']:,} priced in full"),
+        ("between the points of the grid", f"{found['refined']:,} more, {_percent(-found['refined_saves'])}"),
     ]
     sections = [_front(document), _served(best), *_regrets(document), *_features(document), _nearest(best),
                 _counts(document)]  # fmt: skip
