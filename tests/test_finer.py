@@ -12,7 +12,7 @@ from flashstill.codesign.finer_steps import choices_around, first_steps, steps_a
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.listed import BLOCK, LIMITED, LINKS, MACS, MEMORY, SRAM, Listed, listed_of, rows_from
 from flashstill.codesign.regret import regrets_of
-from tests.test_chip_search import a_hunt
+from tests.chip_hunts import a_hunt
 
 
 def refined_of(hunt: Hunt) -> tuple[Finer, list[float]]:

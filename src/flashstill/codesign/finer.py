@@ -8,8 +8,9 @@ to those that lead.  This is done for everything that the answer names: each fut
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from flashstill.codesign.hunt import Combined, Found, Hunt
 from flashstill.codesign.listed import NONE, Listed, family_of, listed_of, rows_from
 from flashstill.codesign.regret import Regrets, expected_of, largest_of
 
-LEFT, MOST = 10, 8192
+LEFT, MOST = 5, 8192
 """of so many designs asked for the grid leaves one to refinement; designs that refinement prices at the most"""
 GAIN, ROUNDS, HALVINGS = 0.005, 24, 5
 """a round's gain below which steps are halved; rounds and halvings at the most"""
@@ -71,23 +72,28 @@ def refined(
     futures = list(range(len(grid.best)))
     founds = {(place,): found for place, found in ends.items() if place != base and place not in futures}
     founds |= {(place,): found for place, found in enumerate(grid.best) if place != base} | {(base,): ends[base]}
-    goals = [Goal(futures=place, combined=alone, found=found) for place, found in founds.items()]
-    costs = [found.cost for found in grid.best]
-    if grid.minimax and grid.mean:
-        for combined, found in ((expected_of(costs, chances), grid.mean), (largest_of(costs), grid.minimax)):
-            goals.append(Goal(futures=tuple(futures), combined=combined, found=found))
-    goals = [goal for goal in goals if goal.found.design >= 0]
+    goals = [Goal(futures=place, combined=alone, found=found) for place, found in founds.items() if found.design >= 0]
     starts = [starts_of(hunt, goal) for goal in goals]
     designs = np.unique(np.concatenate([kept, *starts]))
     empty = listed_of(hunt)
     listed, numbers = empty.with_rows(rows_from(empty, hunt, designs), len(designs))
-    grid_rows = len(listed.points)
-    # what the answer is about comes last: goals that end early leave the others more
-    left, named = min(hunt.space.size // (LEFT - 1), MOST), [numbers]
-    for todo, goal, start in zip(range(len(goals), 0, -1), goals, starts, strict=True):
+    left, grid_rows = min(hunt.space.size // (LEFT - 1), MOST), len(listed.points)
+    regrets: list[tuple[Found, Callable[[Sequence[float]], Combined]]] = []
+    if grid.minimax and grid.mean:
+        regrets = [(grid.mean, partial(expected_of, probabilities=chances)), (grid.minimax, largest_of)]
+    named, todo = [numbers], len(goals) + len(regrets)
+    for goal, start in zip(goals, starts, strict=True):
         before = len(listed.points)
         listed, ended = _descended(hunt, listed, goal, numbers[np.searchsorted(designs, start)], left // todo)
-        left -= len(listed.points) - before
+        left, todo = left - (len(listed.points) - before), todo - 1
+        named.append(ended)
+    for found, combined_of in regrets:
+        before, all_ = len(listed.points), np.unique(np.concatenate(named))
+        costs = [listed.cost(place, all_) for place in futures]
+        goal = Goal(futures=tuple(futures), combined=combined_of([float(one.min()) for one in costs]), found=found)
+        start = best_of_families(listed, all_, goal.combined(costs))
+        listed, ended = _descended(hunt, listed, goal, start, left // todo)
+        left, todo = left - (len(listed.points) - before), todo - 1
         named.append(ended)
     final = np.unique(np.concatenate(named))
     bounds = []
@@ -103,10 +109,15 @@ def refined(
 
 
 def starts_of(hunt: Hunt, goal: Goal) -> Places:
-    """The best design of each family, of those that were priced for a goal, best first."""
-    costs = goal.combined([hunt.cost(future, goal.found.tried) for future in goal.futures])
+    """The best design of each family, of those of the grid that were priced for a goal, best first."""
+    tried = goal.found.tried
+    return best_of_families(hunt, tried, goal.combined([hunt.cost(future, tried) for future in goal.futures]))
+
+
+def best_of_families(hunt: Hunt, designs: Places, costs: Values) -> Places:
+    """The best design of each family, best first."""
     order = np.argsort(costs, kind="stable")
-    best = goal.found.tried[order[np.isfinite(costs[order])][:_LOOKED]]
+    best = designs[order[np.isfinite(costs[order])][:_LOOKED]]
     families = {
         int(place): family_of(hunt, found, number)
         for places, found in hunt.by_block(np.sort(best))
