@@ -41,7 +41,14 @@ def test_columns_that_are_empty_and_rows_beyond_the_first_are_left_out() -> None
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0123456, "0.01235"), (12345.6, "12,346"), (999e9, "999,000,000,000"), (1.25e15, "1.25e+15"), (None, "")],
+    [
+        (0.0123456, "0.01235"),
+        (12345.6, "12,346"),
+        (9999.6, "10,000"),
+        (999e9, "999,000,000,000"),
+        (1.25e15, "1.25e+15"),
+        (None, ""),
+    ],
 )
 def test_numbers_are_short(value: Any, text: str) -> None:
     assert cell(value) == text

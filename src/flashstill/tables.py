@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flashstill.units import figures
+
 Row = Sequence[str]
 MARGIN, GAP = 2, 2  # characters before the first column, and between two
 SHORTEST = 12  # minimum width of the first column, in characters
@@ -143,5 +145,5 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def cell(value: Any) -> str:
     """A value as short text; floats with four significant digits, and from 1e4 to 1e12 all those before the point."""
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
+        return figures(value, 4) if abs(value) < 1e12 else f"{value:.4g}"
     return "" if value is None else str(value)

@@ -48,7 +48,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.drain import run_per_steady, scattered_share
+from flashstill.cost.drain import Ending, run_per_steady, scattered_share
 from flashstill.cost.load import (
     Load,
     cohort_passes,
@@ -64,16 +64,6 @@ from flashstill.cost.load import (
 from flashstill.cost.speculation import Speculation
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """Decode steps of one sequence, and of the square root of those that run: seconds, and joules of all chips."""
-
-    alone_s: Quantity
-    alone_joules: Quantity
-    few_s: Quantity
-    few_joules: Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,12 +17,23 @@ left: they have scattered.  The longest is that expected of exponential ones, wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from flashstill.cost.lengths import decoding_tokens, twelve_age_variances
 from flashstill.workload import Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """Decode steps of one sequence, and of the square root of those that run: seconds, and joules of all chips."""
+
+    alone_s: Quantity
+    alone_joules: Quantity
+    few_s: Quantity
+    few_joules: Quantity
 
 
 def scattered_share(osl_cv: Quantity, burst_share: Quantity) -> Quantity:

@@ -8,8 +8,9 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.admission import capacity, running_requests
-from flashstill.cost.closed_form import Ending, Pace, Paces, closed_form
+from flashstill.cost.closed_form import Pace, Paces, closed_form
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.drain import Ending
 from flashstill.cost.load import Load, chunks_of, prompts_together
 from flashstill.cost.phases import batch_step, with_drafts, working_share
 from flashstill.cost.prefills import in_sequence, prefill_passes

@@ -49,8 +49,8 @@ def vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role:
     words += ["--pipeline-parallel-size", point.pp] if point.pp > 1 else []
     words += ["--data-parallel-size", point.dp] if point.dp > 1 else []
     words += ["--enable-expert-parallel"] if point.ep > 1 else []
-    words += [*expert_options("vllm", point), *role_options("vllm", role)]
-    sequences, options = -(-point.batch // point.dp), expert_options("vllm", point)
+    options, sequences = expert_options("vllm", point), -(-point.batch // point.dp)
+    words += [*options, *role_options("vllm", role)]
     words += ["--max-model-len", tokens, "--max-num-seqs", sequences]
     is_low_latency = "deepep_low_latency" in options and point.ep > 1 and point.dp > 1
     own, most = step_tokens_of(point.chip, is_low_latency)

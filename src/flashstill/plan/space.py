@@ -23,7 +23,6 @@ once)"""
 NO_PRECISION, NO_TIER = "the chip lacks the precision", "the chip has none of the memory tiers"
 """reasons for which all configurations of a chip are left out"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
-"""number of configurations displayed in a notebook"""
 BATCHES = tuple(2**power for power in range(13))
 
 

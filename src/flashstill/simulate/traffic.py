@@ -23,8 +23,9 @@ from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.plan.scenario import check_spread
 from flashstill.simulate.arrivals import Arrivals
 from flashstill.simulate.daily import PIECE, arrival_times, read_day, read_lengths
+from flashstill.simulate.drawn_lengths import cached_tokens, gamma_lengths, uniform_lengths
 from flashstill.simulate.servegen import requests_of_clients
-from flashstill.simulate.state import Counts, Values
+from flashstill.simulate.state import Values
 from flashstill.traces.reading import DEFAULT, READING, Reading
 
 WHOLE = 2**20
@@ -197,7 +198,7 @@ def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
     if traffic.by_clients:
         assert traffic.daily is not None
         for piece in requests_of_clients(traffic.daily, seed, traffic.rate_scale):
-            yield piece._replace(cached=_cached(piece.prompt, traffic.cached_ratio))
+            yield piece._replace(cached=cached_tokens(piece.prompt, traffic.cached_ratio))
         return
     numbers = np.random.default_rng(seed)
     pairs = None if traffic.lengths is None else read_lengths(traffic.lengths)
@@ -208,12 +209,12 @@ def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
             prompt, output = pairs[0][drawn], pairs[1][drawn]
         else:
             prompt, output = (
-                _gamma(numbers, nominal, varied, count)
+                gamma_lengths(numbers, nominal, varied, count)
                 if varied
-                else _lengths(numbers, nominal, traffic.least_ratio, count)
+                else uniform_lengths(numbers, nominal, traffic.least_ratio, count)
                 for nominal, varied in ((traffic.isl, traffic.isl_cv), (traffic.osl, traffic.osl_cv))
             )
-        yield Arrivals(times, prompt, output, _cached(prompt, traffic.cached_ratio))
+        yield Arrivals(times, prompt, output, cached_tokens(prompt, traffic.cached_ratio))
 
 
 def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
@@ -238,24 +239,3 @@ def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
             clock = float(times[-1])
         yield times
         left -= count
-
-
-def _lengths(numbers: np.random.Generator, nominal: int, least_ratio: float, count: int) -> Counts:
-    least = max(round(nominal * least_ratio), 1)
-    return numbers.integers(least, nominal, count, endpoint=True).astype(np.int64)
-
-
-def _gamma(numbers: np.random.Generator, mean: int, varied: float, count: int) -> Counts:
-    """Lengths with a coefficient of variation `varied`, at least 1: what is above 1 is drawn, so that the mean holds.
-
-    mean: above 1.
-    """
-    above, deviation = mean - 1.0, max(varied, 1e-6) * mean
-    drawn = numbers.gamma((above / deviation) ** 2, deviation**2 / above, count)
-    return np.rint(1.0 + drawn).astype(np.int64)
-
-
-def _cached(prompt: Counts, ratio: float) -> Counts:
-    """Prompt tokens found in a prefix cache; at least one token is always computed."""
-    found: Counts = np.minimum((prompt * ratio).astype(np.int64), prompt - 1)
-    return found
