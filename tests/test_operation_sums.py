@@ -8,6 +8,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cost import Conditions, operation_sums
 from flashstill.cost.chip_work import ChipWork, chip_work
+from flashstill.cost.operation_sums import FEW
 from flashstill.cost.operations import operation_seconds
 from flashstill.cost.timing import Timing
 from flashstill.facts import load
@@ -58,6 +59,14 @@ def test_work_before_is_added_first(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_table = step_of("llama-3.1-70b", sequences, before)
     monkeypatch.setattr(operation_sums, "FEW", 0)
     assert_equal(in_a_table, step_of("llama-3.1-70b", sequences, before))
+
+
+@pytest.mark.parametrize("count", [FEW - 1, FEW, FEW + 1])
+def test_sums_do_not_change_where_few_become_many(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequences = np.linspace(1.0, 300.0, count)
+    found = step_of("gpt-oss-120b", sequences)
+    monkeypatch.setattr(operation_sums, "FEW", 10 * FEW if count > FEW else 0)
+    assert_equal(found, step_of("gpt-oss-120b", sequences))
 
 
 def test_one_call_prices_all_products_of_a_format(monkeypatch: pytest.MonkeyPatch) -> None:

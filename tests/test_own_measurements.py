@@ -288,7 +288,7 @@ STRANGERS = {
     "one.jsonl": ({"prefill_latency": 1, "overall_throughput": 9}, "SGLang's bench_one_batch, which starts no server"),
     "per.json": ([{"start_time": 1, "end_time": 2, "info": {}}], "inference-perf's list of requests; give a stage_N"),
     "locust.json": ([{"num_requests": 1, "num_failures": 0, "response_times": {}}], "Locust, which counts requests"),
-    "none.json": ({**VLLM, "completed": 0, "total_output_tokens": 0}, "no request of this run ended well"),
+    "none.json": ({**VLLM, "completed": 0, "total_output_tokens": 0}, "none.json: no request of this run ended well"),
     "benchmarks.csv": ("Run Info,Run Info\nRun ID,Run Index\n,\nx,0\n", "heading is of its first benchmark alone"),
     "profile_export_aiperf.csv": ("Metric,avg,min\nTime to First Token (ms),70,60\n", "a table of AIPerf or"),
     "stats.csv": ("Type,Name,Request Count\nPOST,/v1,9\n", "Locust, which counts requests and no tokens"),

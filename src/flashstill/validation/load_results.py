@@ -50,7 +50,10 @@ def _cells_of(path: Path, tree: Mapping[str, Any]) -> list[Cells]:
     if "http_reqs" in inside(tree, "metrics"):
         raise BadInput(f"{path} is a summary of k6, which counts requests and no tokens; measure with a tool that does")
     for known, read in READERS.items():
-        rows = [{name: cell for name, cell in row.items() if cell} for row in read(tree)]
+        try:
+            rows = [{name: cell for name, cell in row.items() if cell} for row in read(tree)]
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
         if rows:
             measured = [row for row in rows if TPOT in row or TTFT in row]
             if not measured:
