@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/chip_search_speed.py --model deepseek-v3 --designs 3000000
 
 `first_s`: the first search of a process, with the tables of dies that later ones keep.  `search_s`: the least of three
-more, each with the screen, the hunts by dollars, joules and seconds, the front, features and nearest chips.
+more, each with the screen, the hunts by dollars, joules and seconds, refinement, the front, features and nearest chips.
 `screen_s`: the screen alone.  The last line of stdout is JSON.
 """
 

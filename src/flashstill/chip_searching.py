@@ -57,8 +57,9 @@ def chip_search(
     node: processes, as n3 (default: the newest in volume for a chip of `year`).  year: in which the chip lands
     (default: of a design begun now).  as_of: rows known at the end of that year only.
     memory: kinds to choose from, "none" for chips of SRAM only (default: all in volume by then, and none).
-    designs: about so many are searched, and at least 12 pairs of multipliers and SRAM.  volume: packages over which a
-    design's own dollars are spread (default: a fact row), times `demand`.  max_chips, max_batch: of one deployment.
+    designs: about so many are searched, and at least 12 pairs of multipliers and SRAM; a fifth of them lies between the
+    points of the grid, around its best.  volume: packages over which a design's own dollars are spread (default: a
+    fact row), times `demand`.  max_chips, max_batch: of one deployment.
     told: called with lines of progress.  The front's ends by other objectives are searched among some 2,000 designs of
     the least bounds; if others are not ruled out, a note tells how much less they could cost.
     facts and set work as in `predict`.  Raises BadInput for an impossible question, MissingFact for unknown names, and
