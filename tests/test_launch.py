@@ -139,6 +139,16 @@ def test_pick() -> None:
 PLAN = ("plan", "--model", "qwen3-32b", "--chips-from", "h100-sxm", "--max-chips", "4", "--osl", "128")
 
 
+@pytest.mark.parametrize(("spread", "longest"), [(0.0, 2048), (1.0, 6393), (3.0, 8192)])
+def test_engines_take_requests_that_are_longer_than_the_mean(
+    spread: float, longest: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three deviations of both lengths above the mean, 2048 + 3 x 1024 x 2^(1/2), within the model's context."""
+    asked = ["plan", "--model", "llama-3-8b", "--chips-from", "h100-sxm", "--max-chips", "1", "--emit", "vllm"]
+    main([*asked, "--isl-cv", str(spread), "--osl-cv", str(spread)])
+    assert f"--max-model-len {longest} " in capsys.readouterr().out
+
+
 def test_plan_emits(capsys: pytest.CaptureFixture[str]) -> None:
     main([*PLAN, "--emit", "vllm", "--precision", "published,fp8"])
     printed = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,7 +90,8 @@ def emitted(
     from flashstill.plan.manifests import manifest, written
 
     engine, source, form, image = emission.engine, emission.source, emission.form, emission.image
-    has_experts, tokens = api.model(str(scenario.model)).routed, scenario.isl + scenario.osl
+    model = api.model(str(scenario.model))
+    has_experts, tokens = model.routed, math.ceil(scenario.longest_tokens(model))  # longer ones are refused
     points = _startable(facts, scenario, space, price, result, engine, has_experts)
     if form:
         points = written(facts, form, engine, points, has_experts, image)

@@ -105,8 +105,7 @@ def perfect_step_seconds(block: Trial) -> Values:
     load = replace(block.load, isl=SHORTEST * block.load.isl, osl=SHORTEST * block.load.osl)
     _, fitting = capacity(setup.model, narrow, block.layout, load, setup.speculation)
     batch = np.minimum(block.load.concurrency, fitting)
-    context = load.isl + load.osl / 2.0
-    step = batch_step(setup.model, narrow, block.layout, np.maximum(batch, 1.0), context, setup.speculation)
+    step = batch_step(setup.model, narrow, block.layout, np.maximum(batch, 1.0), load.context, setup.speculation)
     drafted = setup.speculation.tokens_per_step if setup.speculation else 1.0
     seconds: Values = np.where(batch >= 1.0, step.seconds / drafted, 0.0)
     return np.broadcast_to(seconds, block.rows.shape)
