@@ -12,6 +12,7 @@ from flashstill.cost import Load
 from flashstill.cost.disaggregated import Pools, serve_apart, transfer
 from flashstill.cost.phases import batch_step, prefill_step
 from flashstill.errors import BadInput
+from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout
 from flashstill.plan.case import Case
 from flashstill.plan.predict import completed, predict
@@ -101,6 +102,24 @@ def test_a_full_decode_pool_keeps_requests_waiting() -> None:
     answer = ask(tp=2, isl=8000, concurrency=400, prefill_tp=2, prefill_instances=16)
     assert answer.running == pytest.approx(answer.sequences_fit)
     assert "the decode pool's memory is full" in answer.note
+
+
+@pytest.mark.parametrize(("chip", "tp", "pp"), [("groq-lp30", 64, 8), ("wse-3", 1, 4), ("h100-sxm", 1, 8)])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_no_chip_of_two_pools_draws_less_than_it_waits_with(chip: str, tp: int, pp: int, batch: int) -> None:
+    """The decode pool steps all the time and the other one's pauses are counted, so that no floor is needed here.
+
+    With one request both pools hardly do anything else: what they draw beyond waiting is less than a quarter.
+    """
+    case = {
+        "model": "llama-3.1-70b", "chip": chip, "chips": tp * pp, "tp": tp, "pp": pp, "precision": "fp8",
+        "concurrency": batch, "isl": 1024, "osl": 1024, "prefill_chips": tp * pp, "prefill_tp": tp, "prefill_pp": pp,
+    }  # fmt: skip
+    (answer,) = predict(FACTS, [Case.of(**case)])
+    waiting, drawn = chip_from_facts(FACTS, chip).waiting_w, answer.as_dict()["watts_per_chip"]
+    assert drawn >= waiting * (1.0 - 1e-6)
+    if batch == 1:
+        assert drawn <= 1.25 * waiting
 
 
 def test_everything_is_filled_in() -> None:
