@@ -78,10 +78,10 @@ def choices_around(listed: Listed, row: Values) -> Values:
     ]
     redone = [one for one in rows if abs(one[BLOCK] - row[BLOCK]) >= strides[0]]
     rows += [*near, *balanced, *(_changed(one, BLOCK, other[BLOCK]) for one in near for other in redone)]
-    rows += [
-        _changed(one, MACS, _within(listed, row[MACS] * listed.blocks[int(one[BLOCK])].dies / block.dies))
-        for one in redone
-    ]
+    for one in redone:
+        more = listed.blocks[int(one[BLOCK])].dies / block.dies
+        rows.append(_changed(one, MACS, _within(listed, row[MACS] * more)))
+        rows += [_grown(listed, one, alike, more, share) for share in (1.0, 0.5)]
     link = space.links[int(row[LINKS])]
     wired = [place for place, one in enumerate(space.links) if one.wiring == link.wiring]
     others = [place for place, one in enumerate(space.links) if one.lanes == link.lanes and one.wiring != link.wiring]
@@ -99,6 +99,17 @@ def _other_kinds(choices: Sequence[Memory], mine: Memory) -> list[int]:
         if abs(one.stacks - mine.stacks) < abs(choices[known].stacks - mine.stacks):
             found[one.kind] = place
     return list(found.values())
+
+
+def _grown(listed: Listed, row: Values, alike: Sequence[int], more: float, share: float) -> Values:
+    """With so many times the stacks, and that to the power of `share` of multipliers and SRAM: a larger package."""
+    choices, space = listed.space.memories_of(listed.blocks[int(row[BLOCK])]), listed.space
+    stacks = [choices[place].stacks + choices[place].weights_stacks for place in alike]
+    wanted = stacks[alike.index(int(row[MEMORY]))] * more
+    grown = _changed(row, MEMORY, alike[int(np.argmin([abs(count - wanted) for count in stacks]))])
+    grown[MACS] = _within(listed, row[MACS] * more**share)
+    grown[SRAM] = np.clip(row[SRAM] * more**share, space.sram_bytes[0], space.sram_bytes[-1])
+    return grown
 
 
 def _within(listed: Listed, macs: float) -> float:
