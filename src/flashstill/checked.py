@@ -25,6 +25,8 @@ from flashstill.errors import BadInput, nearest, shortened, shown, unknown
 T = TypeVar("T")
 DEEPEST = 16
 """nesting levels of tables and lists"""
+MOST_HOMES = 3
+"""tables that a message names for a key that stands in the wrong one"""
 LARGEST = 1e30
 """upper limit of any number; no quantity of a model, text or machine is larger"""
 _EXPECTED = {
@@ -240,10 +242,6 @@ def _tables_with(kind: Any, name: str, path: str = "", level: int = 0) -> Iterat
             yield path
         below = f"{path.strip('[]')}.{field}".removeprefix(".")
         yield from _tables_with(of, name, f"[[{below}]]" if "tuple" in str(of) else f"[{below}]", level + 1)
-
-
-MOST_HOMES = 3
-"""tables that a message names for a key that stands in the wrong one"""
 
 
 @lru_cache(maxsize=64)

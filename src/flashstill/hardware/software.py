@@ -6,8 +6,8 @@ engine's as defaults.
 
 On chips of a maker's class on which no engine was measured, rows of that class (tpu-google, gpu-amd) replace the
 overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence, memory for buffers
-and recorded graphs.  Those of condition
-"runtime" belong to every program on the chip, so that kernels without an engine have them as well.
+and recorded graphs.  Those of condition "runtime" belong to every program on the chip, so that kernels without an
+engine have them as well.
 """
 
 from __future__ import annotations
@@ -207,13 +207,9 @@ def software_on(facts: Facts, engine: str, maker_class: str) -> Software:
 
 def has_measured_engines(facts: Facts, maker_class: str) -> bool:
     """Whether serving measurements of any chip of the maker's class were used to fit the engines."""
-    measured = facts.derived("makers' classes with measured engines", lambda: _measured(facts))
-    return maker_class in measured
-
-
-def _measured(facts: Facts) -> frozenset[str]:
-    return frozenset(
-        machine.maker_class for name, machine in facts.machines.items() if facts.find(name, "serving_measurements")
+    return maker_class in facts.derived(
+        "makers' classes with measured engines",
+        lambda: {each.maker_class for name, each in facts.machines.items() if facts.find(name, "serving_measurements")},
     )
 
 
@@ -243,8 +239,7 @@ def _software(facts: Facts, engine: str) -> Software:
     owner, *between = owners_of(engine)
     known = {name for name, _ in facts.rows if name.startswith(f"{_ENGINE}-")}
     if owner not in known:
-        names = (name.removeprefix(f"{_ENGINE}-") for name in known)
-        raise MissingFact(unknown("engine", engine, names))
+        raise MissingFact(unknown("engine", engine, (name.removeprefix(f"{_ENGINE}-") for name in known)))
     needs = Needs(facts, owner, _ENGINE, between=tuple(between))
     numbers: dict[str, Any] = {
         field.name: needs.number(field.name)

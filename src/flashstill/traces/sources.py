@@ -22,6 +22,7 @@ from flashstill.compressed import misnamed, opened, suffix_of
 from flashstill.errors import BadInput
 from flashstill.traces.documents import tables_in
 from flashstill.traces.formats import FORMATS
+from flashstill.traces.nested import value_at
 from flashstill.traces.spans import RESOURCES, columns_of, is_export, is_span, requests_in
 
 CLIENT = re.compile(r"chunk-[0-9]+-(trace\.csv|dataset\.json)")
@@ -190,37 +191,6 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadInput(f"{path}, line {number}: not a JSON object")
     return values
-
-
-def value_at(values: Mapping[str, Any], name: str) -> Any:
-    """The value of a name, or of one further down whose names are joined by dots; of a metric its value."""
-    value = _below(values, name)
-    if isinstance(value, Mapping) and "value" in value:
-        return value["value"]
-    return value
-
-
-def _below(values: Any, name: str) -> Any:
-    """The value of a name whose dots may be levels or its own, as in attributes["gen_ai.usage.input_tokens"]."""
-    values = _by_key(values) if isinstance(values, list) else values
-    if not isinstance(values, Mapping):
-        return None
-    value = values.get(name)
-    at = name.find(".")
-    while value is None and at >= 0:
-        value = _below(values.get(name[:at]), name[at + 1 :])
-        at = name.find(".", at + 1)
-    return value
-
-
-def _by_key(listed: list[Any]) -> dict[str, Any]:
-    """Attributes as OTLP has them in JSON, {"key": name, "value": {"intValue": "12"}} each: name -> value."""
-    pairs = [(each.get("key"), each.get("value")) for each in listed if isinstance(each, Mapping)]
-    return {
-        key: next(iter(value.values()))
-        for key, value in pairs
-        if isinstance(key, str) and isinstance(value, Mapping) and len(value) == 1
-    }
 
 
 def _document(path: Path) -> Source | None:
