@@ -78,7 +78,7 @@ class Corner:
 
 @pytest.mark.parametrize("needed", [Copies(1, 1), Copies(3, 7), Copies(40, 2)])
 def test_the_fewest_of_both_are_found_from_anywhere(needed: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashstill.fleets.apart.blamed", lambda _, broken: ROLE[broken.name])
+    monkeypatch.setattr("flashstill.fleets.blame.blamed", lambda _, broken: ROLE[broken.name])
     question = Question(bounds=(), seeds=(0, 1))
     for guess in (Copies(1, 1), Copies(60, 60), Copies(60, 1), needed):
         trials: Any = Corner(needed, (2.0, 1.0))
@@ -94,7 +94,7 @@ ROLE = {"tpot_p95": "replicas", "end_to_end_p95": "prefills"}
 
 def test_one_more_of_the_cheaper_role_saves_more_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefill instances at a tenth of the price that each spare a decode replica are taken one by one."""
-    monkeypatch.setattr("flashstill.fleets.apart.blamed", lambda _, broken: ROLE[broken.name])
+    monkeypatch.setattr("flashstill.fleets.blame.blamed", lambda _, broken: ROLE[broken.name])
     trials: Any = Corner(Copies(5, 2), (10.0, 1.0), trade=1.0)
     found = fewest_of_both(trials, trials, Question(bounds=()), Copies(1, 1), Copies(5, 2))
     assert found == Copies(1, 6)
@@ -205,7 +205,7 @@ def test_days_that_want_different_pools_end_with_both(monkeypatch: pytest.Monkey
             """Nothing is remembered."""
 
     grows = lambda *asked: ("replicas" if asked[3] == 0 else "prefills", False)
-    monkeypatch.setattr("flashstill.fleets.apart._to_grow", grows)
+    monkeypatch.setattr("flashstill.fleets.apart.to_grow", grows)
     candidate: Any = SimpleNamespace(key=(0, 0, 1, 1), prefill=None, usd_of=sum)
     days: Any = Days()
     question = Question(bounds=(), seeds=(0, 1))

@@ -1,15 +1,9 @@
 """The cheapest pools of prefill and decode: the best pairs of layouts, each with as few of both as keep the bounds.
 
-Where a fleet breaks a bound, one of its pools is to blame and grows:
-
-    tpot, gaps         decode
-    ttft               decode if half of the bound is spent between prefill and the first token, else prefill; the pool
-                       whose network is the busier one, where that time goes into transfers
-    anything else      the pool that is busier
-
-Then both shrink as far as the bounds are kept, and one more of either is tried where it saves others that cost more.
-The result keeps the bounds under every seed, and one fewer of either pool breaks one.  That no other numbers of the two
-are cheaper is not certain: where the wrong pool was blamed, there may be.
+Where a fleet breaks a bound, the pool that is to blame grows (blame.py).  Then both shrink as far as the bounds are
+kept, and one more of either is tried where it saves others that cost more.  The result keeps the bounds under every
+seed, and one fewer of either pool breaks one.  That no other numbers of the two are cheaper is not certain: where the
+wrong pool was blamed, there may be.
 """
 
 from __future__ import annotations
@@ -18,21 +12,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-
+from flashstill.fleets.blame import DECODE, PREFILL, ROLES, blamed, is_alone_to_blame, to_grow
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.pairs import Pair
 from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
-from flashstill.fleets.slo import METRICS, Bound
-from flashstill.fleets.trials import Broken, Traffic, Trial, Trials
-from flashstill.simulate.results import value_at
-from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
+from flashstill.fleets.trials import Broken, Trials
 
-DECODE, PREFILL = Copies._fields
-ROLES = (DECODE, PREFILL)
-BUSY_LINKS, SHORT, PLENTY = 0.5, 0.1, 4
-"""share of the time from which on transfers wait for each other; of a bound, up to which they keep no prompt waiting;
-and decode replicas in plenty, over the guess"""
+PLENTY = 4
+"""decode replicas in plenty, over the guess"""
 
 
 def cheapest_apart(
@@ -166,9 +153,9 @@ def _fewest(
         seed, trial, broken = first
         if max(trial.busy, trial.prefill_busy) < IDLE or max(copies) >= MOST_REPLICAS:
             return None
-        role, is_link = _to_grow(trials, candidate, copies, seed, traffic, trial, broken[0])
+        role, is_link = to_grow(trials, candidate, copies, seed, traffic, trial, broken[0])
         count = getattr(copies, role)
-        if not is_link and _is_alone_to_blame(trial, bounds, broken[0]):  # a network is not of a layout
+        if not is_link and is_alone_to_blame(trial, bounds, broken[0]):  # a network is not of a layout
             trials.note_too_few(role, layouts[role], seed, bounds, traffic, broken[0], count)
         factor = min(max(1.0 + 0.4 * (broken[0].ratio - 1.0), 1.1), 2.0)
         low = low._replace(**{role: count + 1})
@@ -213,54 +200,6 @@ def _swapped(candidate: Candidate, copies: Copies, least: Copies, more: str) -> 
             return None
         raised = raised._replace(**{other: count})
     return raised
-
-
-def blamed(trial: Trial, broken: Broken) -> str:
-    """The role whose replicas are too few."""
-    metric = METRICS.get(broken.name.rpartition("_p")[0])
-    if metric in (TPOT, GAP):
-        return DECODE
-    if metric == TTFT:
-        share = float(broken.name.rpartition("_p")[2]) / 100.0
-        return DECODE if value_at(trial.tally, TRANSFER, share) > broken.seconds / 2.0 else PREFILL
-    return PREFILL if trial.prefill_busy > trial.busy else DECODE
-
-
-def _is_alone_to_blame(trial: Trial, bounds: Sequence[Bound], broken: Broken) -> bool:
-    """Whether the role to blame breaks the bound whatever the other pool does.
-
-    Of the time to the first token that is so where it is above the bound even without what lies between prefill and the
-    first token: with t so that a half of the 1 - q that may be late wait longer, where q - (1 - q) / 2 of the requests
-    exceed the bound by t.  Where t is long, caches that wait to be sent keep memory from prompts, so that the wait for
-    prefill is the other pool's as well.
-    """
-    bound = next((bound for bound in bounds if bound.name == broken.name), None)
-    if bound is None or bound.metric == "end_to_end":
-        return False
-    if bound.metric != "ttft":
-        return True
-    half = (1.0 - bound.share) / 2.0
-    between_s = value_at(trial.tally, TRANSFER, 1.0 - half)
-    over_s = value_at(trial.tally, TTFT, max(bound.share - half, 0.0)) - bound.seconds
-    return over_s >= between_s and between_s <= SHORT * bound.seconds
-
-
-def _to_grow(
-    trials: Trials, candidate: Candidate, copies: Copies, seed: int, traffic: Traffic, trial: Trial, broken: Broken
-) -> tuple[str, bool]:
-    """The role to blame, and whether for its links: those of it are busy, and busier than the other pool's."""
-    role = blamed(trial, broken)
-    if role == PREFILL or not broken.name.startswith("ttft"):
-        return role, False
-    apart = candidate.fleet(copies).apart
-    assert apart is not None
-    pool, requests = apart.pool, trials.arrivals(seed, traffic)
-    prompts = requests.prompt[requests.output > 1]
-    work_s = float(np.interp(prompts, pool.links.contexts, pool.links.seconds).sum())
-    lanes = candidate.fleet(copies).replicas * pool.links.receives, pool.replicas * pool.lanes
-    if work_s < BUSY_LINKS * min(lanes) * trials.span_s(traffic):
-        return role, False
-    return (DECODE if lanes[0] <= lanes[1] else PREFILL), True
 
 
 def _fewer(trials: Trials, best: Sized, question: Question, role: str) -> tuple[Broken, int] | None:
