@@ -12,7 +12,7 @@ import pytest
 
 import flashstill as fs
 from flashstill.facts import load
-from flashstill.fleets import apart, candidates
+from flashstill.fleets import apart, blame, candidates
 from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import demand_of
 from flashstill.fleets.pairs import further_pairs
@@ -198,7 +198,7 @@ def test_prefill_layouts_that_are_late_whatever_decodes_come_last() -> None:
 
     fake: Any = Fake()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apart, "blamed", lambda trial, broken: apart.PREFILL)
+        patch.setattr(apart, "blamed", lambda trial, broken: blame.PREFILL)
         found = apart.hopeful_first(fake, pairs, Question(bounds=()), 9.0, math.inf)
         assert [pair.candidate.key[1::2] for pair in found] == [(0, 1), (1, 1), (0, 0), (1, 0)]
     assert asked == [(0, Copies(4, 4)), (1, Copies(4, 4))]  # once each, with four of $2 for less than $9
@@ -226,6 +226,6 @@ def test_prefill_is_to_blame_alone_only_where_sending_caches_takes_no_time(
     monkeypatch.setattr(apart, "value_at", lambda tally, metric, share: seconds[metric])
     bounds = parse_slo("ttft_p95<2,tpot_p95<30ms,end_to_end_p95<9")
     trial: Any = SimpleNamespace(tally=None)
-    blames = [apart._is_alone_to_blame(trial, bounds, Broken(name.name, 0.0, 2.0)) for name in bounds]
+    blames = [blame.is_alone_to_blame(trial, bounds, Broken(name.name, 0.0, 2.0)) for name in bounds]
     assert blames == [is_alone, True, False]
-    assert not apart._is_alone_to_blame(trial, bounds, Broken("not finished in time", 0.0, 2.0))
+    assert not blame.is_alone_to_blame(trial, bounds, Broken("not finished in time", 0.0, 2.0))
