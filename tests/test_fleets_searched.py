@@ -223,7 +223,7 @@ def test_prefill_is_to_blame_alone_only_where_sending_caches_takes_no_time(
     monkeypatch: pytest.MonkeyPatch, late_s: float, between_s: float, is_alone: bool
 ) -> None:
     seconds = {TTFT: late_s, TRANSFER: between_s}
-    monkeypatch.setattr(apart, "value_at", lambda tally, metric, share: seconds[metric])
+    monkeypatch.setattr(blame, "value_at", lambda tally, metric, share: seconds[metric])
     bounds = parse_slo("ttft_p95<2,tpot_p95<30ms,end_to_end_p95<9")
     trial: Any = SimpleNamespace(tally=None)
     blames = [blame.is_alone_to_blame(trial, bounds, Broken(name.name, 0.0, 2.0)) for name in bounds]
