@@ -85,3 +85,13 @@ def test_chunks_of_one_prompt_follow_each_other_through_the_stages() -> None:
         tokens = chunks * BUDGET
         seconds, _ = extra_cost(whole, under, layout, 0.0, tokens, tokens / 2.0, 1024.0, 4.0 * BUDGET)
         assert float(seconds) == pytest.approx(stages / 4.0 * chunk_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_a_lone_prompt_of_whole_chunks_takes_what_the_closed_form_says(stages: int) -> None:
+    """Up to one token short of a full step, which the tables took to be as fast as a full one with others behind it."""
+    for tokens in (BUDGET // 2, *(BUDGET * chunks for chunks in range(1, stages)), BUDGET * stages - 1):
+        asked = {**ASKED, "pp": stages, "isl": tokens, "osl": 4}
+        found = fs.simulate(**asked, concurrency=1, requests=2, step_tokens=BUDGET)
+        expected = fs.predict(**asked, batch=1, chunk=BUDGET)
+        assert found.latencies["ttft_s"].mean_s == pytest.approx(expected.ttft_s, rel=0.02), tokens

@@ -71,6 +71,7 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
     )
     tokens = np.unique([0.0, 1.0, *_spaced(2.0**0.5, float(most_tokens))])
     attended = np.concatenate([[0.0], _spaced(2.0, float(longest))])
+    tokens, attended = _with_stage_knots(resolved, tokens, attended, most_tokens)
     decode_s, decode_j = _decode(resolved, resolved.layout, rows, contexts)
     extra_s, extra_j = _extra(resolved, resolved.layout, batches, tokens, attended, most_tokens)
     speculation, ranks = resolved.setup.speculation, ranks_of(resolved)
@@ -92,6 +93,19 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
         alone_decode_s=_decode(resolved, one, rows, contexts)[0],
         alone_extra_s=_extra(resolved, one, batches, tokens, attended, most_tokens)[0],
     )
+
+
+def _with_stage_knots(resolved: Resolved, tokens: Values, attended: Values, most_tokens: int) -> tuple[Values, Values]:
+    """With knots where a pipeline's step jumps or bends (`extra_cost`), so that nothing is interpolated across: whole
+    chunks, one token short of a full step, and either side of the mean that tells one prompt's chunks from several's.
+    """
+    pp = resolved.degrees.pp
+    if pp == 1:
+        return tokens, attended
+    whole = most_tokens / pp * np.arange(1, pp + 1)
+    half = most_tokens / pp * ranks_of(resolved) / 2.0
+    sides = np.array([half, half + 0.25])
+    return np.unique([*tokens, *whole, most_tokens - 1.0]), np.unique([*attended, *sides[sides < attended[-1]]])
 
 
 def ranks_of(resolved: Resolved) -> int:
