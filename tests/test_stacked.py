@@ -158,6 +158,18 @@ def test_chips_that_multiply_in_fewer_bits_share_a_stack_with_others() -> None:
         _check_equal(together, place, priced(model, one, chosen, LOAD))
 
 
+def test_engines_that_divide_memory_for_states_and_others_share_a_stack() -> None:
+    """SGLang keeps recurrent states in a pool of their own, vLLM does not."""
+    model, chosen = load_architecture("qwen3-next-80b-a3b"), _small("qwen3-next-80b-a3b")
+    chip = chip_from_facts(FACTS, "h100-sxm")
+    plain = [
+        conditions_of(FACTS, model, chip, Deployment(chip="h100-sxm", engine=engine)) for engine in ("vllm", "sglang")
+    ]
+    together = priced(model, stack([essential(one) for one in plain]), chosen, LOAD)
+    for place, one in enumerate(plain):
+        _check_equal(together, place, priced(model, one, chosen, LOAD))
+
+
 def test_chips_with_different_engines_share_a_stack() -> None:
     """An engine's kernels on an H100, and the fastest of all engines on a chip where none has kernels of its own."""
     model, chosen = load_architecture("qwen3-8b"), _small("qwen3-8b")

@@ -399,7 +399,8 @@ class TestServing:
         arrivals = {name: changes.pop(name, 0.0) for name in ("burst_share", "batching_steps")}
         load = Load(isl=100.0, osl=changes.pop("osl", 11.0), concurrency=asked or batch, **arrivals)
         paces = dataclasses.replace(self.PACES, **changes.pop("paces", {}))
-        return closed_form(round_conditions(software=self.SOFTWARE), layout or Layout(), load, batch, paces, **changes)
+        conditions = round_conditions(changes.pop("chip", None), software=self.SOFTWARE)
+        return closed_form(conditions, layout or Layout(), load, batch, paces, **changes)
 
     def test_others_are_waited_for(self) -> None:
         """5 requests: 10 steps of 10 ms, 4 of which take 90 ms longer for the prompts of others; half is waited for.
@@ -501,7 +502,11 @@ class TestServing:
         # of one in a burst.
         queue = 0.1 * 0.21875 * 0.5 / (0.21875 + 0.5)
         assert float(found.ttft_s) == approx(0.05 + float(found.tpot_s) + 2 * (0.1 + queue))
-        assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + (14 + 4) / 8) / 11)
+        powerless = self.pace(16.0, Layout(pp=4.0, dp=2.0), chip=round_chip(idle_w=0.0, active_w=0.0))
+        assert float(powerless.joules_per_output_token) == approx((3 / 16 * 10 + (14 + 4) / 8) / 11)
+        # These steps spend less than 8 round chips that wait.
+        waiting = 8 * (10 + 0.5 * 20) / float(found.output_tokens_per_s)
+        assert float(found.joules_per_output_token) == approx(waiting)
 
     def test_prompts_that_follow_one_another(self) -> None:
         """Three of a cohort, one a pass, take three passes, less where fewer run; those of a burst have its queue."""

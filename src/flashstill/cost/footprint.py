@@ -57,7 +57,7 @@ def reserved_bytes(model: Architecture, conditions: Conditions, layout: Layout) 
     """Bytes of each chip that an engine keeps for replicas of attention that share experts; none beyond MOST_RANKS, of
     which it would leave nothing, so that launch scripts set the share of memory themselves."""
     each = conditions.software.rank_bytes
-    if not model.routed or each == 0.0:
+    if not (model.routed and is_any(np.asarray(each) > 0.0)):
         return 0.0
     reserved: Quantity = np.where((layout.dp > 1.0) & (layout.dp <= MOST_RANKS), layout.dp * each, 0.0)
     return reserved
@@ -143,18 +143,18 @@ def most_of_each(
     """As `most_sequences`, for sequences of each of several lengths beside the same weights."""
     widths, room = conditions.precisions.widths, np.maximum(room_bytes(model, conditions, layout, draft), 0.0)
     software, states = conditions.software, recurrent_bytes(model, widths, layout)
-    is_divided = software.state_share > 0.0 and is_any(states)
+    is_divided = np.asarray(software.state_share) > 0.0  # of each engine of a stack
     most = []
     for tokens in lengths:
         sequence = sequence_bytes(model, tokens, widths, layout)
         if draft is not None:
             sequence = sequence + sequence_bytes(draft, tokens, widths, layout)
-        if is_divided:
+        fit = room / np.maximum(sequence, 1e-9)
+        if is_any(states) and is_any(is_divided):
             of_states = software.state_share * room / (software.state_slots * states)
             of_others = (1.0 - software.state_share) * room / np.maximum(sequence - states, 1e-9)
-            most.append(np.minimum(of_states, of_others) * layout.dp)
-        else:
-            most.append(room / np.maximum(sequence, 1e-9) * layout.dp)
+            fit = np.where(is_divided, np.minimum(of_states, of_others), fit)
+        most.append(fit * layout.dp)
     return most
 
 
