@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from flashstill.fleets.blame import DECODE, PREFILL, ROLES, blamed, is_alone_to_blame, to_grow
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.pairs import Pair
-from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
+from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized, most_below
 from flashstill.fleets.trials import Broken, Trials
 
 PLENTY = 4
@@ -77,7 +77,7 @@ def _is_late_in_plenty(trials: Trials, pair: Pair, question: Question, dear: flo
     candidate, bounds, traffic = pair.candidate, question.bounds, question.traffic
     if candidate.prefill is None or trials.broken_alone(candidate, pair.guess, bounds) is not None:
         return True
-    count = math.ceil(dear / candidate.prefill.usd_per_hour - 1e-9) - 1 if math.isfinite(dear) else MOST_REPLICAS
+    count = most_below(dear, candidate.prefill.usd_per_hour)
     copies = Copies(PLENTY * pair.guess.replicas, max(min(count, MOST_REPLICAS), 1))
     seed = trials.hardest_first(question.seeds, traffic)[0]
     trial, broken = trials.quickly_broken(candidate, copies, seed, bounds, traffic)

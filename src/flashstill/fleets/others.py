@@ -8,13 +8,12 @@ run of the trace's busiest part is mostly enough.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from flashstill.fleets.candidates import Candidates
 from flashstill.fleets.copies import Candidate, Copies
-from flashstill.fleets.search import MOST_REPLICAS, Question, Sized, cheapest
+from flashstill.fleets.search import Question, Sized, cheapest, most_below
 from flashstill.fleets.trials import Trials
 
 MOST_OTHERS, MOST_REQUESTS = 64, 200_000
@@ -46,9 +45,8 @@ def cheapest_of_others(
         candidate = candidates.of(key, Counter())
         if candidate is None or trials.broken_alone(candidate, Copies(1), bounds) is not None:
             continue
-        price = candidate.usd_per_hour
         seed = trials.hardest_first(question.seeds, traffic)[0]
-        count = math.ceil(usd / price - 1e-9) - 1 if math.isfinite(usd) else MOST_REPLICAS
+        count = most_below(usd, candidate.usd_per_hour)
         if count < 1 or trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)[1]:
             continue
         cheaper = cheapest(trials, [candidate], question, Counter(), told, usd)

@@ -25,8 +25,8 @@ from flashstill.simulate.capacity import decode_only
 from flashstill.simulate.prepare import sizes_of
 
 NOT_JOINED = "no links between pools"
-ANY_LAYOUT, MOST_FURTHER = 10**6, 256
-"""layouts of a role, where all are paired, and of these pairs those that are looked at"""
+MOST_FURTHER = 256
+"""pairs of any two layouts that are looked at"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ def further_pairs(
         return
     reasons = Counter[str]()  # counted with the first pairs
     numbers = range(len(candidates.kinds))
-    roles = [roles_of(candidates, number, trials, question, ANY_LAYOUT) for number in numbers]
+    roles = [roles_of(candidates, number, trials, question, None) for number in numbers]
     found = [couple for each in roles for couple in _of_one_kind(each, dear, reasons)]
     across, _ = couples_across(candidates, trials, question, roles, dear, MOST_FURTHER, reasons)
     for couple in heapq.nsmallest(MOST_FURTHER, [*found, *across]):

@@ -63,8 +63,10 @@ class Roles:
     prefill: Sequence[Part]
 
 
-def roles_of(candidates: Candidates, number: int, trials: Trials, question: Question, most: int = OF_A_ROLE) -> Roles:
-    """The layouts of a kind (by its number) that decode, and those that prefill, at the least cost: up to `most`."""
+def roles_of(
+    candidates: Candidates, number: int, trials: Trials, question: Question, most: int | None = OF_A_ROLE
+) -> Roles:
+    """The layouts of a kind (by its number) that decode, and those that prefill, at the least cost: `most`, or all."""
     kind = candidates.kinds[number]
     mix, bounds, traffic = candidates.mix, question.bounds, question.traffic
     ttft_s, tpot_s = tightest(bounds, "ttft"), tightest(bounds, "tpot")
@@ -104,7 +106,7 @@ def instances_that_keep(rate: float, prompt_s: float, varied: float, wait_s: flo
 
 
 def _cheapest(
-    kind: Kind, number: int, least: Values, guess: Values, usable: np.typing.NDArray[np.bool_], most: int
+    kind: Kind, number: int, least: Values, guess: Values, usable: np.typing.NDArray[np.bool_], most: int | None
 ) -> tuple[Part, ...]:
     """Layouts by the dollars of their guess in whole instances, and where these are equal in fractions."""
     price = kind.usd_per_hour

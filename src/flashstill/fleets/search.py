@@ -111,6 +111,11 @@ def cheapest(
     return None
 
 
+def most_below(usd: float, price: float) -> int:
+    """The most replicas at `price` dollars per hour that cost less than `usd` ones."""
+    return math.ceil(usd / price - 1e-9) - 1 if math.isfinite(usd) else MOST_REPLICAS
+
+
 def least_replicas(trials: Trials, candidate: Candidate, question: Question) -> int | None:
     """Replicas without which the requests cannot be served in time, by the closed form; None: no step keeps tpot."""
     return _by_rate(trials, candidate, question, trials.span_s(question.traffic) + trials.late_s)
